@@ -1,0 +1,84 @@
+# eventstore: an event store inside PostgreSQL.
+#
+#   make            build the extension against the PostgreSQL of pg_config
+#   make install    put it where that PostgreSQL finds it
+#   make demo       set up, build, and show the main job on a private server
+#   make test       set up, build, and run every test on private servers
+#   make bench      compare with a plain table; make torture: the long checker
+
+EXTENSION  = eventstore
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
+
+MODULE_big = eventstore
+OBJS = \
+	src/eventstore.o \
+	src/core/args.o \
+	src/core/catalog.o \
+	src/core/durable.o \
+	src/core/settings.o \
+	src/log/append.o \
+	src/log/append_call.o \
+	src/log/append_json.o \
+	src/log/dictionary.o \
+	src/log/guard.o \
+	src/log/head.o \
+	src/log/idempotency.o \
+	src/log/mark.o \
+	src/log/name.o \
+	src/log/positions.o \
+	src/log/registry.o \
+	src/log/seal.o \
+	src/log/status.o \
+	src/log/stream.o \
+	src/log/uuid7.o \
+	src/log/writer.o \
+	src/read/cursor.o \
+	src/read/filter.o \
+	src/read/read.o \
+	src/read/rows.o \
+	src/worker/launcher.o \
+	src/worker/scheduler.o \
+	src/worker/evict.o
+
+# The install script is these pieces, in this order.
+SQL_PIECES = \
+	src/schema.sql \
+	src/log/tables.sql \
+	src/log/append.sql \
+	src/log/head.sql \
+	src/read/read.sql \
+	src/log/views.sql \
+	src/grants.sql
+
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql
+
+# clang is only needed for the bitcode that PostgreSQL's JIT could inline;
+# nothing here would gain by it.
+override with_llvm = no
+
+PG_CONFIG ?= pg_config
+# Nothing here yet on a fresh machine; `make demo` and `make test` install it.
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifneq ($(PGXS),)
+include $(PGXS)
+else
+all install:
+	@echo "PostgreSQL's development files are missing: tests/install-deps demo" >&2; exit 1
+endif
+
+$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PIECES) eventstore.control
+	cat $(SQL_PIECES) > $@
+
+# Each sets itself up and works in a private folder; see the scripts.
+.PHONY: demo test bench torture
+demo:
+	@demo/demo
+test:
+	@tests/run $(TESTS)
+bench:
+	@bench/run
+torture:
+	@tests/checker/run

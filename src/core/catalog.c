@@ -1,0 +1,179 @@
+/*
+ * catalog.c
+ *		Where the store's relations are, cached for the life of a backend.
+ *
+ * Every call needs the OIDs of a dozen relations.  They are looked up by name
+ * once and kept until an invalidation message says that one of them, or the
+ * schema, has changed.  CREATE EXTENSION, DROP EXTENSION and their rollback all
+ * send such messages, so an OID kept here is that of the store which this
+ * transaction sees.
+ *
+ * Invariants
+ * 1. A caller holds at least AccessShareLock on event_log before it relies on
+ *    the other relations to be there: whoever drops the extension must take
+ *    AccessExclusiveLock on it.
+ * 2. generation changes whenever the OIDs may have changed; caches that hang
+ *    on the store's contents (the dictionary, the registry's entry) compare it.
+ *
+ * Callbacks get the OID of the relation, or InvalidOid for "everything"
+ * (utils/cache/inval.c).
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "core/catalog.h"
+
+static EsCatalog catalog;
+static bool catalog_valid = false;
+static uint64 generation = 1;
+
+static void
+forget(void)
+{
+	catalog_valid = false;
+}
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (!catalog_valid)
+		return;
+	if (relid == InvalidOid ||
+		relid == catalog.event_log || relid == catalog.stream ||
+		relid == catalog.event_type || relid == catalog.mark ||
+		relid == catalog.position_register)
+		forget();
+}
+
+static void
+schema_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	forget();
+}
+
+void
+es_catalog_init(void)
+{
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * The store of this database, or NULL if there is none.
+ */
+const EsCatalog *
+es_catalog_find(void)
+{
+	EsCatalog	found;
+	struct
+	{
+		const char *name;
+		Oid		   *oid;
+	}			wanted[] = {
+		{"event_log", &found.event_log},
+		{"event_log_position", &found.event_log_position},
+		{"event_log_stream", &found.event_log_stream},
+		{"event_log_id", &found.event_log_id},
+		{"event_log_type", &found.event_log_type},
+		{"event_log_correlation", &found.event_log_correlation},
+		{"stream", &found.stream},
+		{"stream_name", &found.stream_name},
+		{"stream_key", &found.stream_key},
+		{"event_type", &found.event_type},
+		{"event_type_key", &found.event_type_key},
+		{"mark", &found.mark},
+		{"position_register", &found.position_register},
+		{"stream_key_register", &found.stream_key_register},
+		{"seal_register", &found.seal_register},
+		{"timeline_register", &found.timeline_register},
+	};
+
+	if (catalog_valid)
+		return &catalog;
+
+	found.schema = get_namespace_oid("eventstore", true);
+	if (!OidIsValid(found.schema))
+		return NULL;
+	for (int i = 0; i < lengthof(wanted); i++)
+	{
+		*wanted[i].oid = get_relname_relid(wanted[i].name, found.schema);
+		if (!OidIsValid(*wanted[i].oid))
+			return NULL;
+	}
+	found.owner = relation_owner(found.event_log);
+
+	if (memcmp(&found, &catalog, sizeof(EsCatalog)) != 0)
+		generation++;
+	catalog = found;
+	catalog_valid = true;
+	return &catalog;
+}
+
+/*
+ * The store of this database; an error if there is none.
+ */
+const EsCatalog *
+es_catalog(void)
+{
+	const EsCatalog *found = es_catalog_find();
+
+	if (found == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the event store of this database is missing or incomplete"),
+				 errhint("Run CREATE EXTENSION eventstore in this database.")));
+	return found;
+}
+
+/* Changes when the store is another one than before. */
+uint64
+es_catalog_generation(void)
+{
+	return generation;
+}
+
+/*
+ * Work on the store's tables with their owner's rights, so that EXECUTE on a
+ * function is all that a caller needs, and with a search_path that holds nothing
+ * of the caller's.  An error restores both by itself: the (sub)transaction's
+ * abort does (access/transam/xact.c).
+ */
+void
+es_owner_enter(EsOwnerScope *scope)
+{
+	Oid			owner = es_catalog()->owner;
+
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	SetUserIdAndSecContext(owner, scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->settings_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+es_owner_leave(const EsOwnerScope *scope)
+{
+	AtEOXact_GUC(false, scope->settings_level);
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}

@@ -1,0 +1,48 @@
+/*
+ * catalog.h
+ *		Where the store's relations are.
+ */
+#ifndef ES_CATALOG_H
+#define ES_CATALOG_H
+
+#include "postgres.h"
+
+typedef struct EsCatalog
+{
+	Oid			schema;
+	Oid			event_log;
+	Oid			event_log_position;		/* unique (position) */
+	Oid			event_log_stream;		/* unique (stream_key, version) */
+	Oid			event_log_id;			/* unique (event_id) */
+	Oid			event_log_type;			/* (type_key, position) */
+	Oid			event_log_correlation;	/* (hash of correlation id, position) */
+	Oid			stream;
+	Oid			stream_name;			/* unique (name) */
+	Oid			stream_key;				/* unique (stream_key) */
+	Oid			event_type;
+	Oid			event_type_key;			/* (type_key) */
+	Oid			mark;
+	Oid			position_register;
+	Oid			stream_key_register;
+	Oid			seal_register;
+	Oid			timeline_register;
+	Oid			owner;					/* of event_log */
+} EsCatalog;
+
+extern const EsCatalog *es_catalog_find(void);
+extern const EsCatalog *es_catalog(void);
+extern uint64 es_catalog_generation(void);
+extern void es_catalog_init(void);
+
+/* Acting as the owner of the store's tables, whoever calls. */
+typedef struct EsOwnerScope
+{
+	int			settings_level;
+	Oid			user;
+	int			security_context;
+} EsOwnerScope;
+
+extern void es_owner_enter(EsOwnerScope *scope);
+extern void es_owner_leave(const EsOwnerScope *scope);
+
+#endif							/* ES_CATALOG_H */

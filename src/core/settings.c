@@ -1,0 +1,99 @@
+/*
+ * settings.c
+ *		The settings eventstore.*, in alphabetical order.
+ *
+ * A setting that guards something is for superusers; eventstore.metadata is
+ * for everybody and travels with the request (SET LOCAL).  Values are checked
+ * when they are set, so that an append can rely on them.
+ */
+#include "postgres.h"
+
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/guc.h"
+
+#include "core/settings.h"
+
+bool		es_guc_allow_drop = false;
+int			es_guc_max_databases = 64;
+int			es_guc_max_event_size = 1024 * 1024;
+char	   *es_guc_metadata = NULL;
+bool		es_guc_restore = false;
+
+/*
+ * A JSON object or nothing.  The parser of common/jsonapi reports an error
+ * instead of raising it, which a check hook needs: it also runs where no
+ * transaction is open.
+ */
+static bool
+check_metadata(char **newval, void **extra, GucSource source)
+{
+	JsonLexContext *lex;
+	const char *start = *newval;
+	JsonParseErrorType result;
+
+	if (start == NULL)
+		return true;
+	while (*start == ' ' || *start == '\t' || *start == '\n' || *start == '\r')
+		start++;
+	if (*start == '\0')
+		return true;
+	if (*start != '{')
+	{
+		GUC_check_errdetail("The value must be a JSON object.");
+		return false;
+	}
+
+	lex = makeJsonLexContextCstringLen(*newval, strlen(*newval),
+									   GetDatabaseEncoding(), true);
+	result = pg_parse_json(lex, &nullSemAction);
+	if (result != JSON_SUCCESS)
+	{
+		GUC_check_errdetail("%s", json_errdetail(result, lex));
+		return false;
+	}
+	return true;
+}
+
+void
+es_settings_init(bool preloading)
+{
+	DefineCustomBoolVariable("eventstore.allow_drop",
+							 "Allows to drop a log that holds events.",
+							 "While off, DROP EXTENSION, DROP SCHEMA and DROP TABLE are refused if they would remove events.",
+							 &es_guc_allow_drop,
+							 false,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+
+	/* Sizes shared memory, so it can only be set before the server starts. */
+	if (preloading)
+		DefineCustomIntVariable("eventstore.max_databases",
+								"Number of databases that can have an event log.",
+								NULL,
+								&es_guc_max_databases,
+								64, 1, 65536,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("eventstore.max_event_size",
+							"Greatest size of an event: its data, metadata and tags as stored, before compression.",
+							NULL,
+							&es_guc_max_event_size,
+							1024 * 1024, 1024, 255 * 1024 * 1024,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("eventstore.metadata",
+							   "JSON object that is merged into the metadata of every event appended.",
+							   "The keys of the event's own metadata win.",
+							   &es_guc_metadata,
+							   "",
+							   PGC_USERSET, 0, check_metadata, NULL, NULL);
+
+	DefineCustomBoolVariable("eventstore.restore",
+							 "Allows to insert directly into a log that has seen appends, to restore events.",
+							 NULL,
+							 &es_guc_restore,
+							 false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("eventstore");
+}

@@ -1,0 +1,18 @@
+/*
+ * settings.h
+ *		The settings eventstore.*
+ */
+#ifndef ES_SETTINGS_H
+#define ES_SETTINGS_H
+
+#include "postgres.h"
+
+extern bool es_guc_allow_drop;
+extern int	es_guc_max_databases;
+extern int	es_guc_max_event_size;
+extern char *es_guc_metadata;
+extern bool es_guc_restore;
+
+extern void es_settings_init(bool preloading);
+
+#endif							/* ES_SETTINGS_H */

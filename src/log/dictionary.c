@@ -1,0 +1,460 @@
+/*
+ * dictionary.c
+ *		The keys that stand for (category, type, schema version) in the log.
+ *
+ * An event holds an eight-byte key instead of three names, and one index on
+ * (type_key, position) serves the reads by category and by type.
+ *
+ * A key is a hash of its content.  So two transactions that use a new type at
+ * the same time need not wait for each other: each adds a row of its own, and
+ * both rows say the same.  There is no unique index.  A row with the same key and
+ * other content is a collision; the next hash is tried.
+ *
+ * The first ES_OWN_CATEGORIES categories have keys of their own.  Those that come
+ * later share, by a hash of their name, one of ES_BUCKETS buckets, and a reader
+ * tells them apart by the event's stream: a million streams, each its own
+ * category, make some hundred keys, not a million.  A category can have keys of
+ * both kinds (the count is looked at without a lock), so a reader of a category
+ * takes both.
+ *
+ * Invariants
+ * 1. A row is never changed or removed, so what a committed row says may be
+ *    cached as long as the store is the same (es_catalog_generation).
+ * 2. Only rows seen committed are cached.  A row of one's own transaction is
+ *    looked up each time: after ROLLBACK TO it must be added again, or the events
+ *    appended then would point at nothing.
+ * 3. The row of a type commits no later than the first event that uses it.
+ *
+ * Locks: RowExclusive or AccessShare on event_type, after event_log.
+ * Crash: rows belong to their transaction.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "catalog/index.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "core/args.h"
+#include "log/dictionary.h"
+
+#define ES_OWN_CATEGORIES	1000
+#define ES_BUCKETS			256
+
+/* Entries a backend keeps; beyond, it starts anew. */
+#define CACHE_LIMIT			4096
+
+/*
+ * All caches of the dictionary, in a context of their own.  "by_content" maps
+ * the first hash of a content to its entry, "by_key" the key.
+ */
+static MemoryContext cache_context = NULL;
+static uint64 cache_generation = 0;
+static HTAB *by_content = NULL;
+static HTAB *by_key = NULL;
+static HTAB *own_categories = NULL;
+
+typedef struct ContentEntry
+{
+	uint64		hash;
+	EsEventType type;
+} ContentEntry;
+
+static HTAB *
+make_table(const char *name, Size keysize, Size entrysize)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = keysize;
+	ctl.entrysize = entrysize;
+	ctl.hcxt = cache_context;
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Empty the caches if they belong to another store or have grown too large. */
+static void
+check_caches(void)
+{
+	if (cache_context != NULL && cache_generation == es_catalog_generation() &&
+		hash_get_num_entries(by_content) < CACHE_LIMIT &&
+		hash_get_num_entries(by_key) < CACHE_LIMIT)
+		return;
+
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(TopMemoryContext, "eventstore dictionary",
+											  ALLOCSET_DEFAULT_SIZES);
+	else
+		MemoryContextReset(cache_context);
+	by_content = make_table("eventstore types by content", sizeof(uint64), sizeof(ContentEntry));
+	by_key = make_table("eventstore types by key", sizeof(int64), sizeof(EsEventType));
+	own_categories = make_table("eventstore categories", sizeof(uint64), sizeof(uint64));
+	cache_generation = es_catalog_generation();
+}
+
+static EsName
+copy_name(MemoryContext context, EsName name)
+{
+	EsName		copy = {"", 0};
+
+	if (name.len > 0)
+	{
+		char	   *bytes = MemoryContextAlloc(context, name.len);
+
+		memcpy(bytes, name.bytes, name.len);
+		copy.bytes = bytes;
+		copy.len = name.len;
+	}
+	return copy;
+}
+
+static EsEventType
+copy_type(MemoryContext context, const EsEventType *type)
+{
+	EsEventType copy = *type;
+
+	copy.category = copy_name(context, type->category);
+	copy.type = copy_name(context, type->type);
+	return copy;
+}
+
+static bool
+same_name(EsName a, EsName b)
+{
+	return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
+}
+
+static bool
+same_content(const EsEventType *a, const EsEventType *b)
+{
+	return a->shared == b->shared &&
+		(a->shared ? a->bucket == b->bucket : same_name(a->category, b->category)) &&
+		same_name(a->type, b->type) &&
+		a->schema_version == b->schema_version;
+}
+
+static uint64
+hash_name(EsName name, uint64 seed)
+{
+	return hash_bytes_extended((const unsigned char *) name.bytes, name.len, seed);
+}
+
+/* The bucket of a category that has no keys of its own. */
+int32
+es_dictionary_bucket(EsName category)
+{
+	return (int32) (hash_name(category, 0) % ES_BUCKETS);
+}
+
+/* The key that a content has at the n-th attempt.  Part of the stored form. */
+static uint64
+content_hash(const EsEventType *type, int attempt)
+{
+	uint64		hash = (uint64) attempt;
+
+	hash = type->shared ? hash_combine64(hash, 1 + type->bucket) : hash_name(type->category, hash);
+	hash = hash_name(type->type, hash_combine64(hash, type->shared ? 1 : 0));
+	return hash_combine64(hash, (uint64) type->schema_version);
+}
+
+static void
+read_slot(TupleTableSlot *slot, EsEventType *type)
+{
+	slot_getallattrs(slot);
+	memset(type, 0, sizeof(*type));
+	type->key = DatumGetInt64(slot->tts_values[ES_TYPE_COL_KEY - 1]);
+	type->shared = !slot->tts_isnull[ES_TYPE_COL_BUCKET - 1];
+	if (type->shared)
+		type->bucket = DatumGetInt32(slot->tts_values[ES_TYPE_COL_BUCKET - 1]);
+	else
+		type->category = es_name_from_text(slot->tts_values[ES_TYPE_COL_CATEGORY - 1]);
+	type->type = es_name_from_text(slot->tts_values[ES_TYPE_COL_TYPE - 1]);
+	type->schema_version = DatumGetInt32(slot->tts_values[ES_TYPE_COL_SCHEMA_VERSION - 1]);
+}
+
+typedef enum RowState
+{
+	ROW_NONE,					/* no row with that key */
+	ROW_PENDING,				/* of another transaction in progress */
+	ROW_OWN,					/* of this transaction */
+	ROW_COMMITTED
+} RowState;
+
+/*
+ * Look at the rows with a key, also at those not committed yet: the firmest one
+ * is left in *slot, and its state is returned.  All rows of a key have the same
+ * content, for nobody adds one whose content differs from one seen here.
+ */
+static RowState
+find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
+{
+	SnapshotData dirty;
+	ScanKeyData scankey;
+	IndexScanDesc scan;
+	TupleTableSlot *candidate = table_slot_create(rel, NULL);
+	RowState	found = ROW_NONE;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
+	scan = index_beginscan(rel, index, &dirty, 1, 0);
+	index_rescan(scan, &scankey, 1, NULL, 0);
+	while (found != ROW_COMMITTED && index_getnext_slot(scan, ForwardScanDirection, candidate))
+	{
+		RowState	state;
+		bool		isnull;
+
+		if (TransactionIdIsValid(dirty.xmin))
+			state = ROW_PENDING;
+		else if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(slot_getsysattr(candidate, MinTransactionIdAttributeNumber, &isnull))))
+			state = ROW_OWN;
+		else
+			state = ROW_COMMITTED;
+		if (state > found)
+		{
+			found = state;
+			ExecCopySlot(slot, candidate);
+		}
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(candidate);
+	return found;
+}
+
+static void
+insert_row(Relation rel, Relation index, const EsEventType *type, TupleTableSlot *slot)
+{
+	Datum		values[1];
+	bool		isnull[1] = {false};
+	IndexInfo  *info = BuildIndexInfo(index);
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, false, sizeof(bool) * ES_TYPE_COLS);
+	slot->tts_values[ES_TYPE_COL_KEY - 1] = Int64GetDatum(type->key);
+	slot->tts_values[ES_TYPE_COL_CATEGORY - 1] =
+		PointerGetDatum(cstring_to_text_with_len(type->category.bytes, type->category.len));
+	slot->tts_isnull[ES_TYPE_COL_CATEGORY - 1] = type->shared;
+	slot->tts_values[ES_TYPE_COL_BUCKET - 1] = Int32GetDatum(type->bucket);
+	slot->tts_isnull[ES_TYPE_COL_BUCKET - 1] = !type->shared;
+	slot->tts_values[ES_TYPE_COL_TYPE - 1] =
+		PointerGetDatum(cstring_to_text_with_len(type->type.bytes, type->type.len));
+	slot->tts_values[ES_TYPE_COL_SCHEMA_VERSION - 1] = Int32GetDatum(type->schema_version);
+	ExecStoreVirtualTuple(slot);
+
+	simple_table_tuple_insert(rel, slot);
+	values[0] = Int64GetDatum(type->key);
+	index_insert(index, values, isnull, &slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
+	CommandCounterIncrement();
+}
+
+static void
+cache_content(uint64 hash, const EsEventType *type)
+{
+	bool		found;
+	ContentEntry *entry = hash_search(by_content, &hash, HASH_ENTER, &found);
+
+	if (!found)
+		entry->type = copy_type(cache_context, type);
+}
+
+/*
+ * Add a row for a content that has none, or find the one there is.  The key that
+ * it got is set in type->key.
+ */
+static void
+find_or_insert(const EsCatalog *cat, EsEventType *type)
+{
+	Relation	rel = table_open(cat->event_type, RowExclusiveLock);
+	Relation	index = index_open(cat->event_type_key, RowExclusiveLock);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+
+	type->key = 0;
+	for (int attempt = 0;; attempt++)
+	{
+		int64		key = (int64) content_hash(type, attempt);
+		RowState	state = find_row(rel, index, key, slot);
+		EsEventType row;
+
+		if (state != ROW_NONE)
+		{
+			read_slot(slot, &row);
+			if (!same_content(&row, type))
+				continue;		/* a collision */
+		}
+		if (state == ROW_NONE || state == ROW_PENDING)
+		{
+			type->key = key;
+			insert_row(rel, index, type, slot);
+		}
+		else
+		{
+			type->key = key;
+			if (state == ROW_COMMITTED)
+				cache_content(content_hash(type, 0), type);
+		}
+		break;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+}
+
+/*
+ * May this category have keys of its own?  Only asked when a type is new to this
+ * backend, and read from the table only while there are few categories.
+ */
+static bool
+category_is_own(const EsCatalog *cat, EsName category)
+{
+	uint64		hash = hash_name(category, 0);
+
+	if (hash_search(own_categories, &hash, HASH_FIND, NULL) != NULL)
+		return true;
+	if (hash_get_num_entries(own_categories) < ES_OWN_CATEGORIES)
+	{
+		int			n;
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		EsEventType *all = es_dictionary_read(cat, snapshot, &n);
+
+		UnregisterSnapshot(snapshot);
+		for (int i = 0; i < n; i++)
+		{
+			uint64		known = hash_name(all[i].category, 0);
+
+			if (!all[i].shared)
+				(void) hash_search(own_categories, &known, HASH_ENTER, NULL);
+		}
+		pfree(all);
+	}
+	return hash_search(own_categories, &hash, HASH_FIND, NULL) != NULL ||
+		hash_get_num_entries(own_categories) < ES_OWN_CATEGORIES;
+}
+
+static bool
+find_cached(EsEventType *type)
+{
+	uint64		hash = content_hash(type, 0);
+	ContentEntry *entry = hash_search(by_content, &hash, HASH_FIND, NULL);
+
+	if (entry == NULL || !same_content(&entry->type, type))
+		return false;
+	type->key = entry->type.key;
+	return true;
+}
+
+/*
+ * The key to store with an event, adding a row to the dictionary if need be.
+ */
+int64
+es_dictionary_key(const EsCatalog *cat, EsName category, EsName type, int32 schema_version)
+{
+	EsEventType own = {0};
+	EsEventType shared = {0};
+
+	check_caches();
+	own.category = category;
+	own.type = shared.type = type;
+	own.schema_version = shared.schema_version = schema_version;
+	if (find_cached(&own))
+		return own.key;
+
+	if (category_is_own(cat, category))
+	{
+		find_or_insert(cat, &own);
+		return own.key;
+	}
+	shared.shared = true;
+	shared.bucket = es_dictionary_bucket(category);
+	if (find_cached(&shared))
+		return shared.key;
+	find_or_insert(cat, &shared);
+	return shared.key;
+}
+
+/*
+ * What a key stands for.  The result is valid until the next call.
+ */
+const EsEventType *
+es_dictionary_entry(const EsCatalog *cat, int64 key)
+{
+	static EsEventType uncached;
+	EsEventType *entry;
+	Relation	rel;
+	Relation	index;
+	TupleTableSlot *slot;
+	RowState	state;
+
+	check_caches();
+	entry = hash_search(by_key, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry;
+
+	rel = table_open(cat->event_type, AccessShareLock);
+	index = index_open(cat->event_type_key, AccessShareLock);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+	state = find_row(rel, index, key, slot);
+	if (state == ROW_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the log refers to an event type that is missing: %lld", (long long) key),
+				 errhint("A row of eventstore.event_type has been removed, or was not restored.")));
+	read_slot(slot, &uncached);
+	if (state == ROW_COMMITTED)
+	{
+		EsEventType copy = copy_type(cache_context, &uncached);
+
+		entry = hash_search(by_key, &key, HASH_ENTER, NULL);
+		*entry = copy;
+	}
+	else
+	{
+		uncached = copy_type(CurrentMemoryContext, &uncached);
+		entry = &uncached;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return entry;
+}
+
+/*
+ * All of the dictionary, as the snapshot sees it.  A key can be there twice.
+ */
+EsEventType *
+es_dictionary_read(const EsCatalog *cat, Snapshot snapshot, int *n)
+{
+	Relation	rel = table_open(cat->event_type, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	int			capacity = 64;
+	EsEventType *all = palloc(sizeof(EsEventType) * capacity);
+
+	*n = 0;
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		EsEventType row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (*n == capacity)
+		{
+			capacity *= 2;
+			all = repalloc_huge(all, sizeof(EsEventType) * capacity);
+		}
+		read_slot(slot, &row);
+		/* the slot's page is left behind with the next row */
+		all[(*n)++] = copy_type(CurrentMemoryContext, &row);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return all;
+}

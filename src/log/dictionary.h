@@ -1,0 +1,37 @@
+/*
+ * dictionary.h
+ *		The small numbers that stand for category, type and schema version.
+ */
+#ifndef ES_DICTIONARY_H
+#define ES_DICTIONARY_H
+
+#include "eventstore.h"
+#include "core/catalog.h"
+#include "utils/snapshot.h"
+
+/* Columns of eventstore.event_type */
+#define ES_TYPE_COL_KEY				1
+#define ES_TYPE_COL_CATEGORY		2
+#define ES_TYPE_COL_BUCKET			3
+#define ES_TYPE_COL_TYPE			4
+#define ES_TYPE_COL_SCHEMA_VERSION	5
+#define ES_TYPE_COLS				5
+
+/* What a type key stands for. */
+typedef struct EsEventType
+{
+	int64		key;			/* first: the hash key of caches */
+	bool		shared;			/* category is one of many in this bucket */
+	int32		bucket;
+	EsName		category;
+	EsName		type;
+	int32		schema_version;
+} EsEventType;
+
+extern int64 es_dictionary_key(const EsCatalog *cat, EsName category,
+							   EsName type, int32 schema_version);
+extern const EsEventType *es_dictionary_entry(const EsCatalog *cat, int64 key);
+extern EsEventType *es_dictionary_read(const EsCatalog *cat, Snapshot snapshot, int *n);
+extern int32 es_dictionary_bucket(EsName category);
+
+#endif							/* ES_DICTIONARY_H */

@@ -1,0 +1,159 @@
+/*
+ * guard.c
+ *		Nobody writes the log but through the API, and nobody drops it by mistake.
+ *
+ * es_guard is a trigger on event_log, stream and event_type, ENABLE ALWAYS, so
+ * that session_replication_role does not switch it off.  It refuses UPDATE,
+ * DELETE and TRUNCATE to everybody, a superuser who slips included, and INSERT
+ * except to restore: see seal.c.  The append itself does not fire it (writer.c).
+ *
+ * The drop of one of these tables, which is also how DROP EXTENSION, DROP SCHEMA
+ * and DROP OWNED arrive here, is refused while the log holds events, unless
+ * eventstore.allow_drop is on.  The object access hook is called for each object
+ * of a drop before it is removed (catalog/dependency.c, deleteOneObject).
+ *
+ * A superuser who disables the triggers or alters the tables is beyond us.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat/compat.h"
+#include "core/catalog.h"
+#include "core/settings.h"
+#include "log/append.h"
+#include "log/guard.h"
+#include "log/seal.h"
+
+PG_FUNCTION_INFO_V1(es_guard);
+
+static object_access_hook_type prev_object_access_hook = NULL;
+
+/*
+ * The function behind the guard's triggers; the writer leaves those out.  Found
+ * by the name of the trigger that the install script made.
+ */
+Oid
+es_guard_function(Relation log)
+{
+	TriggerDesc *triggers = log->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (strcmp(triggers->triggers[i].tgname, "eventstore_guard") == 0)
+			return triggers->triggers[i].tgfoid;
+	}
+	return InvalidOid;
+}
+
+static void
+refuse(TriggerData *trigger, const char *hint)
+{
+	const char *verb = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT into" :
+		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE from" : "TRUNCATE";
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("cannot %s \"%s.%s\": the event log is append-only", verb,
+					"eventstore", RelationGetRelationName(trigger->tg_relation)),
+			 errhint("%s", hint)));
+}
+
+/*
+ * eventstore.guard() → trigger
+ */
+Datum
+es_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("eventstore.guard can only be called as a trigger")));
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		refuse(trigger, "Events are immutable: append an event that corrects.");
+
+	if (!es_compat_owns_relation(RelationGetRelid(trigger->tg_relation)))
+		refuse(trigger, "Append with es_append().");
+	if (!es_seal_allows_insert())
+		refuse(trigger, "Append with es_append(). To restore events into a log that has seen appends, "
+			   "a superuser can set eventstore.restore = on.");
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+/* Does the log hold an event that this transaction can see? */
+static bool
+log_holds_events(Oid log_oid)
+{
+	Relation	log = table_open(log_oid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(log, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(log, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(log, NoLock);
+	return found;
+}
+
+static bool
+is_guarded(const char *table)
+{
+	return strcmp(table, "event_log") == 0 || strcmp(table, "stream") == 0 ||
+		strcmp(table, "event_type") == 0;
+}
+
+static void
+before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+{
+	Oid			schema;
+	Oid			log;
+
+	if (prev_object_access_hook)
+		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
+
+	if (access != OAT_DROP || class_id != RelationRelationId || es_guc_allow_drop)
+		return;
+
+	/*
+	 * By name, not through es_catalog_find: in the middle of DROP EXTENSION some
+	 * of the store's relations are gone already.
+	 */
+	schema = get_namespace_oid("eventstore", true);
+	if (!OidIsValid(schema) || get_rel_namespace(object_id) != schema ||
+		!is_guarded(get_rel_name(object_id)))
+		return;
+	log = get_relname_relid("event_log", schema);
+	if (!OidIsValid(log) || get_rel_relkind(log) != RELKIND_RELATION || !log_holds_events(log))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot drop the event log: it holds events"),
+			 errhint("To drop it with all its events, SET eventstore.allow_drop = on first.")));
+}
+
+void
+es_guard_init(void)
+{
+	prev_object_access_hook = object_access_hook;
+	object_access_hook = before_drop;
+}

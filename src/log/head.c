@@ -1,0 +1,349 @@
+/*
+ * head.c
+ *		How far the log can be read, and waiting for it to move.
+ *
+ * A read by position takes, in this order and in one call: the head, a snapshot,
+ * the events up to that head.  Below the head the log cannot change, so the
+ * snapshot may be newer than the transaction's, also in REPEATABLE READ.  The
+ * other order, or "WHERE position <= es_head()" in a statement whose snapshot is
+ * older than the head, loses events.
+ *
+ * Where the head comes from:
+ *	- the registry, on a server that takes appends;
+ *	- the mark, on a standby: what the primary has recorded (mark.c);
+ *	- the greatest position there is, on a log that was restored and has not seen
+ *	  an append.  Positions there are not in the order of commits, but the first
+ *	  append waits for all of them: see seal.c.
+ *
+ * Invariant: a snapshot returned with a head sees every event at or below it.
+ *
+ * Locks: AccessShare on event_log first, held to the end of the transaction.
+ * Crash: nothing is kept here.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "core/args.h"
+#include "log/append.h"
+#include "log/head.h"
+#include "log/registry.h"
+#include "log/seal.h"
+#include "log/stream.h"
+
+PG_FUNCTION_INFO_V1(es_head);
+PG_FUNCTION_INFO_V1(es_epoch);
+PG_FUNCTION_INFO_V1(es_wait);
+PG_FUNCTION_INFO_V1(es_stream_version);
+PG_FUNCTION_INFO_V1(es_position_at);
+
+/* A waiter looks for itself so often, should nobody wake it. */
+#define LOOK_INTERVAL_MS			1000
+/* On a standby nobody wakes waiters: the mark moves so often at most. */
+#define STANDBY_LOOK_INTERVAL_MS	100
+
+/*
+ * The head, and a registered snapshot that sees everything at or below it.
+ */
+int64
+es_head_read(const EsCatalog *cat, Snapshot *snapshot)
+{
+	EsDatabase *db;
+	int64		head;
+
+	es_registry_require();
+	LockRelationOid(cat->event_log, AccessShareLock);
+	if (RecoveryInProgress())
+	{
+		*snapshot = RegisterSnapshot(GetLatestSnapshot());
+		return es_mark_read(cat, *snapshot, NULL);
+	}
+
+	db = es_positions_attach(cat);
+	if (!pg_atomic_read_u32(&db->sealed))
+	{
+		*snapshot = RegisterSnapshot(GetLatestSnapshot());
+		head = es_seal_greatest_position(cat, *snapshot);
+
+		/*
+		 * Still unsealed after the snapshot was taken: no append was committed
+		 * before it, so what it sees was restored, and all of that is decided.
+		 */
+		pg_read_barrier();
+		if (!pg_atomic_read_u32(&db->sealed))
+			return head;
+		UnregisterSnapshot(*snapshot);
+	}
+
+	head = es_registry_head(db);
+	*snapshot = RegisterSnapshot(GetLatestSnapshot());
+	return head;
+}
+
+/* The greatest position ever handed out; not known on a standby: no limit. */
+int64
+es_head_handed_out(const EsCatalog *cat)
+{
+	EsDatabase *db;
+
+	if (RecoveryInProgress())
+		return PG_INT64_MAX;
+	db = es_positions_attach(cat);
+	if (!pg_atomic_read_u32(&db->sealed))
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		int64		position = es_seal_greatest_position(cat, snapshot);
+
+		UnregisterSnapshot(snapshot);
+		return Max(position, (int64) pg_atomic_read_u64(&db->positions.next) - 1);
+	}
+	return (int64) pg_atomic_read_u64(&db->positions.next) - 1;
+}
+
+/*
+ * The transaction holds the head below its own first position.  Waiting for a
+ * head of up_to would never end.
+ */
+void
+es_head_refuse_own(int64 up_to)
+{
+	int64		own = es_registry_own_first();
+
+	if (own != 0 && up_to >= own)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for a position that this transaction has not committed"),
+				 errdetail("Its first position is %lld.", (long long) own),
+				 errhint("Commit before waiting.")));
+}
+
+static void
+stop_waiting(int code, Datum arg)
+{
+	EsDatabase *db = (EsDatabase *) DatumGetPointer(arg);
+
+	pg_atomic_fetch_sub_u32(&db->waiters, 1);
+	ConditionVariableCancelSleep();
+}
+
+/* Sleep until the head may have moved. */
+static void
+sleep_once(EsDatabase *db, TimestampTz deadline)
+{
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (left <= 0)
+		return;
+	if (db != NULL)
+	{
+		ConditionVariableTimedSleep(&db->head_moved, Min(left, LOOK_INTERVAL_MS),
+									PG_WAIT_EXTENSION);
+		return;
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(left, STANDBY_LOOK_INTERVAL_MS), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static int64
+current_head(const EsCatalog *cat)
+{
+	Snapshot	snapshot;
+	int64		head = es_head_read(cat, &snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return head;
+}
+
+/*
+ * Wait until the head is beyond the given position, or the deadline has come.
+ */
+void
+es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
+{
+	EsDatabase *db = RecoveryInProgress() ? NULL : es_positions_attach(cat);
+
+	if (db == NULL)
+	{
+		while (current_head(cat) <= beyond && GetCurrentTimestamp() < deadline)
+			sleep_once(NULL, deadline);
+		return;
+	}
+
+	/* The scheduler may be asleep and not want to be woken: tell it. */
+	pg_atomic_fetch_add_u32(&db->waiters, 1);
+	PG_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
+	{
+		ConditionVariablePrepareToSleep(&db->head_moved);
+		es_registry_wake_scheduler(db);
+		while (current_head(cat) <= beyond && GetCurrentTimestamp() < deadline)
+			sleep_once(db, deadline);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
+	stop_waiting(0, PointerGetDatum(db));
+}
+
+/*
+ * es_head() → bigint
+ */
+Datum
+es_head(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(current_head(es_catalog()));
+}
+
+/*
+ * es_wait(up_to bigint, timeout interval) → boolean
+ */
+Datum
+es_wait(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_catalog();
+	int64		up_to;
+	TimestampTz deadline;
+
+	es_arg_require(fcinfo, 0, "up_to");
+	es_arg_require(fcinfo, 1, "timeout");
+	up_to = es_arg_place(fcinfo, 0, "up_to", 0);
+	deadline = es_arg_deadline(fcinfo, 1, "timeout", 0);
+	es_registry_require();
+	es_head_refuse_own(up_to);
+	if (current_head(cat) >= up_to)
+		PG_RETURN_BOOL(true);
+	es_head_wait(cat, up_to - 1, deadline);
+	PG_RETURN_BOOL(current_head(cat) >= up_to);
+}
+
+/*
+ * es_epoch() → uuid
+ *
+ * A hash of the store's identity, the database and the generation of its
+ * history.  Nothing has to be written for it to change after a promotion.
+ */
+Datum
+es_epoch(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_catalog();
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	struct
+	{
+		pg_uuid_t	identity;
+		uint64		database;
+		uint64		generation;
+	}			source = {0};
+	uint64		hash[2];
+	pg_uuid_t  *epoch = palloc(sizeof(pg_uuid_t));
+
+	LockRelationOid(cat->event_log, AccessShareLock);
+	(void) es_mark_read(cat, snapshot, &source.identity);
+	UnregisterSnapshot(snapshot);
+	source.database = MyDatabaseId;
+	source.generation = es_timeline_history(cat);
+
+	for (int i = 0; i < 2; i++)
+		hash[i] = hash_bytes_extended((unsigned char *) &source, sizeof(source), i);
+	memcpy(epoch->data, hash, sizeof(hash));
+	epoch->data[6] = (epoch->data[6] & 0x0f) | 0x80;	/* version 8: custom */
+	epoch->data[8] = (epoch->data[8] & 0x3f) | 0x80;
+	PG_RETURN_UUID_P(epoch);
+}
+
+/*
+ * es_stream_version(stream text) → bigint, as the caller's snapshot sees it
+ */
+Datum
+es_stream_version(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_catalog();
+	EsStream	stream = {0};
+	EsStreams  *streams;
+
+	stream.name = es_arg_name(fcinfo, 0, "stream");
+	streams = es_streams_open(cat, false);
+	es_streams_look(streams, GetActiveSnapshot());
+	es_stream_find(streams, &stream);
+	es_streams_close(streams);
+	PG_RETURN_INT64(stream.version);
+}
+
+/* The first event beyond a position: its time, and its position. */
+static bool
+event_after(IndexScanDesc scan, TupleTableSlot *slot, int64 position,
+			int64 *found, TimestampTz *created_at)
+{
+	ScanKeyData key;
+	bool		isnull;
+
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(position));
+	index_rescan(scan, &key, 1, NULL, 0);
+	if (!index_getnext_slot(scan, ForwardScanDirection, slot))
+		return false;
+	*found = DatumGetInt64(slot_getattr(slot, ES_LOG_COL_POSITION, &isnull));
+	*created_at = DatumGetTimestampTz(slot_getattr(slot, ES_LOG_COL_CREATED_AT, &isnull));
+	return true;
+}
+
+/*
+ * es_position_at(at timestamptz) → bigint
+ *
+ * The position to read after, to begin with the events of that moment.  By
+ * halving the range of positions: exact as far as created_at rises with them.
+ */
+Datum
+es_position_at(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_catalog();
+	TimestampTz at;
+	Snapshot	snapshot;
+	int64		low = 0;		/* events at or below are before the moment */
+	int64		high;			/* events beyond are not */
+	Relation	log;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+
+	es_arg_require(fcinfo, 0, "at");
+	at = PG_GETARG_TIMESTAMPTZ(0);
+
+	high = es_head_read(cat, &snapshot);
+	log = table_open(cat->event_log, AccessShareLock);
+	index = index_open(cat->event_log_position, AccessShareLock);
+	scan = index_beginscan(log, index, snapshot, 1, 0);
+	slot = table_slot_create(log, NULL);
+	while (low < high)
+	{
+		int64		middle = low + (high - low) / 2;
+		int64		position;
+		TimestampTz created_at;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!event_after(scan, slot, middle, &position, &created_at) ||
+			position > high || created_at >= at)
+			high = middle;
+		else
+			low = position;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, NoLock);
+	table_close(log, NoLock);
+	PG_RETURN_INT64(high);
+}

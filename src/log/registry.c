@@ -1,0 +1,430 @@
+/*
+ * registry.c
+ *		What the backends share: which positions are in flight, and the head.
+ *
+ * Positions are drawn before commit and become visible in the order of commits.
+ * A reader that remembers the last position it saw would lose every event that
+ * becomes visible later with a lower one.  So readers stop at the head: the
+ * greatest position such that no event at or below it can still appear.
+ *
+ * Shared memory holds a slot for each backend: a lower bound of the positions
+ * that its transaction has in flight, 0 for none.
+ *
+ *	reserve:	1 load the counter		head:	1 load the counter
+ *				2 store it in the slot			2 full barrier
+ *				3 full barrier					3 scan the slots
+ *				4 fetch-add						head = min(counter, bounds) - 1
+ *
+ * Invariants
+ * 1. A position is handed out only after a bound at or below it stands in the
+ *    slot (steps 2 to 4 of reserve).  So a reader that loaded counter value c
+ *    and found no bound below c in a slot knows that the owner of that slot had
+ *    not yet passed its step 3, and that its step 4 will give c or more.  With
+ *    4 before 2 there is a moment at which a position is out and nobody knows.
+ * 2. A slot is cleared after its transaction has become visible to new
+ *    snapshots, or has aborted: XACT_EVENT_COMMIT and XACT_EVENT_ABORT come
+ *    after ProcArrayEndTransaction (access/transam/xact.c).  So a snapshot taken
+ *    after the head was computed sees every committed event at or below it.
+ * 3. A slot keeps its bound through ROLLBACK TO: other positions of the
+ *    transaction may be above, and the head only waits a little longer.
+ * 4. The head never falls.  A bound can be published late: loaded, then overtaken
+ *    by other reservations before its step 4.  Nobody can draw below a head that
+ *    was already computed (1), so the published maximum stands.
+ *
+ * Locks: none on the way of an append or a read; the slots, counters and the
+ * head are atomics.  The registry's LWLock guards the list of databases and the
+ * launcher's fields; an entry's own LWLock its setting up (positions.c).
+ * Order: relation locks, then the registry's lock or an entry's lock, never both.
+ *
+ * End of transaction: only atomics and a SetLatch, for an error after the commit
+ * record is a PANIC.
+ *
+ * Crash: shared memory starts empty.  All transactions in flight are gone, and
+ * the counter starts above everything that was handed out (positions.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+#include "compat/compat.h"
+#include "core/settings.h"
+#include "log/registry.h"
+
+/* Alone in its cache line: every append writes its own, every read all. */
+typedef union EsSlot
+{
+	struct
+	{
+		pg_atomic_uint64 bound; /* 0: nothing in flight */
+		Oid			dboid;
+		int			pid;
+	};
+	char		pad[PG_CACHE_LINE_SIZE];
+} EsSlot;
+
+typedef struct EsRegistry
+{
+	LWLock	   *lock;
+	pg_atomic_uint32 launcher;	/* its PGPROC's number + 1; 0: none */
+	int			nslots;
+	int			max_databases;
+	EsDatabase *databases;
+	EsSlot	   *slots;
+} EsRegistry;
+
+static EsRegistry *registry = NULL;
+
+/* This transaction's part: the entry it drew from, and its first position. */
+static EsDatabase *own_database = NULL;
+static int64 own_first = 0;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void end_of_transaction(XactEvent event, void *arg);
+
+static Size
+slots_offset(void)
+{
+	return CACHELINEALIGN(add_size(MAXALIGN(sizeof(EsRegistry)),
+								   mul_size(es_guc_max_databases, sizeof(EsDatabase))));
+}
+
+static Size
+registry_size(void)
+{
+	/* A line more than needed: the segment's start need not be aligned. */
+	return add_size(slots_offset(),
+					mul_size(MaxBackends + 1, sizeof(EsSlot)));
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(registry_size());
+	RequestNamedLWLockTranche("eventstore", 1 + es_guc_max_databases);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	registry = ShmemInitStruct("eventstore", registry_size(), &found);
+	if (!found)
+	{
+		LWLockPadded *locks = GetNamedLWLockTranche("eventstore");
+
+		memset(registry, 0, registry_size());
+		registry->lock = &locks[0].lock;
+		pg_atomic_init_u32(&registry->launcher, 0);
+		registry->nslots = MaxBackends;
+		registry->max_databases = es_guc_max_databases;
+		registry->databases = (EsDatabase *) ((char *) registry + MAXALIGN(sizeof(EsRegistry)));
+		registry->slots = (EsSlot *) CACHELINEALIGN((char *) registry + slots_offset());
+
+		for (int i = 0; i < registry->max_databases; i++)
+		{
+			EsDatabase *db = &registry->databases[i];
+
+			db->lock = &locks[1 + i].lock;
+			pg_atomic_init_u64(&db->positions.next, 0);
+			pg_atomic_init_u64(&db->positions.limit, 0);
+			pg_atomic_init_u64(&db->stream_keys.next, 0);
+			pg_atomic_init_u64(&db->stream_keys.limit, 0);
+			pg_atomic_init_u64(&db->head, 0);
+			pg_atomic_init_u32(&db->sealed, 0);
+			pg_atomic_init_u32(&db->waiters, 0);
+			pg_atomic_init_u32(&db->wake_wanted, 0);
+			pg_atomic_init_u32(&db->scheduler, 0);
+			ConditionVariableInit(&db->head_moved);
+		}
+		for (int i = 0; i < registry->nslots; i++)
+			pg_atomic_init_u64(&registry->slots[i].bound, 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Called while shared_preload_libraries is processed. */
+void
+es_registry_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	RegisterXactCallback(end_of_transaction, NULL);
+}
+
+bool
+es_registry_loaded(void)
+{
+	return registry != NULL;
+}
+
+void
+es_registry_require(void)
+{
+	if (registry == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("eventstore must be loaded when the server starts"),
+				 errdetail("It keeps the order of events in shared memory."),
+				 errhint("Run ALTER SYSTEM SET shared_preload_libraries = 'eventstore' "
+						 "(adding to what SHOW shared_preload_libraries lists), "
+						 "then restart the server.")));
+}
+
+LWLock *
+es_registry_lock(void)
+{
+	return registry->lock;
+}
+
+/* ---- databases ---- */
+
+/*
+ * The entry of a database.  If there is none, make one, or return NULL if
+ * "create" is false.  An entry stays where it is until the database is dropped.
+ */
+EsDatabase *
+es_registry_database(Oid dboid, bool create)
+{
+	EsDatabase *free_entry = NULL;
+	EsDatabase *db = NULL;
+
+	LWLockAcquire(registry->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	for (int i = 0; i < registry->max_databases && db == NULL; i++)
+	{
+		EsDatabase *entry = &registry->databases[i];
+
+		if (entry->dboid == dboid)
+			db = entry;
+		else if (entry->dboid == InvalidOid && free_entry == NULL)
+			free_entry = entry;
+	}
+	if (db == NULL && create && free_entry != NULL)
+	{
+		db = free_entry;
+		db->store = InvalidOid;
+		db->scheduler_pid = 0;
+		db->scheduler_returned = false;
+		db->scheduler_wanted = false;
+		db->holds = 0;
+		db->dboid = dboid;
+	}
+	LWLockRelease(registry->lock);
+
+	if (db == NULL && create)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many databases with an event log"),
+				 errhint("Raise eventstore.max_databases (now %d) and restart the server.",
+						 registry->max_databases)));
+	return db;
+}
+
+/* All entries; those without a dboid are free.  Hold the registry's lock. */
+EsDatabase *
+es_registry_databases(int *n)
+{
+	*n = registry->max_databases;
+	return registry->databases;
+}
+
+/* The database has been dropped: nobody is connected to it any more. */
+void
+es_registry_forget(Oid dboid)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < registry->max_databases; i++)
+	{
+		if (registry->databases[i].dboid == dboid)
+			registry->databases[i].dboid = InvalidOid;
+	}
+	LWLockRelease(registry->lock);
+}
+
+/* ---- positions in flight ---- */
+
+/*
+ * Reserve n positions and return the first.  They may not be used before they
+ * are covered by the register: positions.c, the only caller, sees to that.
+ */
+int64
+es_registry_reserve(EsDatabase *db, int64 n)
+{
+	EsSlot	   *slot = &registry->slots[es_compat_my_slot()];
+	uint64		bound = pg_atomic_read_u64(&slot->bound);
+	uint64		next = pg_atomic_read_u64(&db->positions.next);
+	int64		first;
+
+	/* An earlier bound of this transaction is the lower one and stays (3). */
+	if (bound == 0 || next < bound)
+	{
+		own_database = db;
+		slot->dboid = MyDatabaseId;
+		slot->pid = MyProcPid;
+		pg_write_barrier();
+		pg_atomic_write_u64(&slot->bound, next);
+		pg_memory_barrier();	/* (1) */
+	}
+	first = (int64) pg_atomic_fetch_add_u64(&db->positions.next, n);
+	if (own_first == 0)
+		own_first = first;
+	return first;
+}
+
+/*
+ * The head of a log whose counter is set up.  Take the snapshot after this.
+ */
+int64
+es_registry_head(EsDatabase *db)
+{
+	uint64		least = pg_atomic_read_u64(&db->positions.next);
+	uint64		head;
+	uint64		published;
+
+	pg_memory_barrier();		/* (1) */
+	for (int i = 0; i < registry->nslots; i++)
+	{
+		EsSlot	   *slot = &registry->slots[i];
+		uint64		bound = pg_atomic_read_u64(&slot->bound);
+
+		if (bound != 0 && bound < least && slot->dboid == db->dboid)
+			least = bound;
+	}
+	head = least - 1;
+
+	published = pg_atomic_read_u64(&db->head);
+	while (published < head &&
+		   !pg_atomic_compare_exchange_u64(&db->head, &published, head))
+		;
+	return (int64) Max(published, head);	/* (4) */
+}
+
+/* The first position this transaction drew; 0 if it drew none. */
+int64
+es_registry_own_first(void)
+{
+	return own_first;
+}
+
+bool
+es_registry_in_flight(void)
+{
+	return own_database != NULL;
+}
+
+/* The backends with positions in flight in this database. */
+EsInFlight *
+es_registry_list(int *n)
+{
+	EsInFlight *list = palloc(sizeof(EsInFlight) * registry->nslots);
+
+	*n = 0;
+	for (int i = 0; i < registry->nslots; i++)
+	{
+		EsSlot	   *slot = &registry->slots[i];
+		uint64		bound = pg_atomic_read_u64(&slot->bound);
+
+		if (bound == 0 || slot->dboid != MyDatabaseId)
+			continue;
+		list[*n].pid = slot->pid;
+		list[*n].bound = (int64) bound;
+		(*n)++;
+	}
+	return list;
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+
+			/*
+			 * An extension is not called at COMMIT PREPARED, so nobody would
+			 * clear the slot at the right moment.
+			 */
+			if (own_database != NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has appended events")));
+			break;
+
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+			if (own_database != NULL)
+			{
+				EsDatabase *db = own_database;
+
+				pg_atomic_write_u64(&registry->slots[es_compat_my_slot()].bound, 0);
+				own_database = NULL;
+				own_first = 0;
+
+				/*
+				 * The scheduler sets wake_wanted, then computes the head; we
+				 * clear the slot, then look at wake_wanted.  With a full
+				 * barrier on both sides one of us sees the other.
+				 */
+				pg_memory_barrier();
+				if (pg_atomic_read_u32(&db->wake_wanted) != 0 &&
+					pg_atomic_exchange_u32(&db->wake_wanted, 0) != 0)
+					es_registry_wake_scheduler(db);
+				else if (pg_atomic_read_u32(&db->scheduler) == 0 &&
+						 !db->scheduler_wanted)
+				{
+					db->scheduler_wanted = true;
+					es_registry_wake_launcher();
+				}
+			}
+			break;
+
+		default:
+			break;
+	}
+}
+
+/* ---- waking ---- */
+
+/* Setting the latch of a process that has gone wakes a stranger, once. */
+static void
+wake(pg_atomic_uint32 *procno)
+{
+	uint32		number = pg_atomic_read_u32(procno);
+
+	if (number != 0)
+		SetLatch(&ProcGlobal->allProcs[number - 1].procLatch);
+}
+
+void
+es_registry_set_launcher(bool running)
+{
+	pg_atomic_write_u32(&registry->launcher, running ? MyProc->pgprocno + 1 : 0);
+}
+
+void
+es_registry_wake_launcher(void)
+{
+	wake(&registry->launcher);
+}
+
+void
+es_registry_wake_scheduler(EsDatabase *db)
+{
+	wake(&db->scheduler);
+}

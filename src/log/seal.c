@@ -1,0 +1,229 @@
+/*
+ * seal.c
+ *		Restoring a log, and the moment after which it cannot be restored.
+ *
+ * pg_restore fills the tables by COPY or INSERT.  So event_log, stream and
+ * event_type take a direct INSERT from their owner or a superuser until the first
+ * append in this database.  That append seals the log: it waits for the direct
+ * inserters to end, checks that what they left is whole, sets the counters above
+ * it, and writes the seal.  With eventstore.restore = on a superuser can insert
+ * into a sealed log; that breaks the seal, and the next append checks again.
+ *
+ * The seal is a register (core/durable.c): it holds although the appending
+ * transaction may roll back, and a dump does not carry it, so that a restored
+ * database starts unsealed.  A copy of it stands in shared memory.
+ *
+ * Invariants
+ * 1. While the log is sealed there is no direct insertion in progress: sealing
+ *    takes ShareRowExclusiveLock on event_log, which waits for every inserter's
+ *    RowExclusiveLock, and breaking the seal takes it too, which waits for every
+ *    appender.
+ * 2. Sealing gives that lock back as soon as the seal is written: the counters and
+ *    the seal do not depend on this transaction's commit.
+ *
+ * Crash: the seal is written last.  Without it the next append checks again.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "core/durable.h"
+#include "core/settings.h"
+#include "log/append.h"
+#include "log/registry.h"
+#include "log/seal.h"
+
+static bool
+is_sealed(const EsCatalog *cat)
+{
+	Relation	rel = es_durable_open(cat->seal_register, false);
+	int64		value;
+	bool		sealed = es_durable_read(rel, &value) && value == ES_SEALED;
+
+	relation_close(rel, NoLock);
+	return sealed;
+}
+
+static void
+write_seal(EsDatabase *db, const EsCatalog *cat, bool sealed)
+{
+	Relation	rel = es_durable_open(cat->seal_register, true);
+
+	es_durable_write(rel, sealed ? ES_SEALED : ES_UNSEALED);
+	relation_close(rel, NoLock);
+	pg_atomic_write_u32(&db->sealed, sealed);
+}
+
+/*
+ * Run a query that gives one row of bigints; NULL is 0.  False: no row.
+ */
+static bool
+query_row(const char *sql, int columns, int64 *values)
+{
+	bool		found;
+
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not check the log: %s", sql);
+	found = SPI_processed > 0;
+	for (int i = 0; i < columns; i++)
+	{
+		bool		isnull = true;
+		Datum		datum = found ? SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+												  i + 1, &isnull) : 0;
+
+		values[i] = isnull ? 0 : DatumGetInt64(datum);
+	}
+	return found;
+}
+
+static void
+raise_incomplete(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the event log was not restored completely"),
+			 errdetail_internal("%s", detail),
+			 errhint("Restore the tables event_log, stream and event_type of the schema eventstore together.")));
+}
+
+/*
+ * Is what was restored whole?  One pass over the log, when there is anything.
+ */
+static void
+check_restored(int64 *next_position, int64 *next_stream_key)
+{
+	EsOwnerScope owner;
+	int64		row[3];
+
+	es_owner_enter(&owner);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	PushActiveSnapshot(GetLatestSnapshot());
+
+	query_row("SELECT (SELECT max(position) FROM eventstore.event_log),"
+			  "       (SELECT max(stream_key) FROM eventstore.stream)", 2, row);
+	*next_position = row[0] + 1;
+	*next_stream_key = row[1] + 1;
+
+	if (row[0] > 0 &&
+		query_row("SELECT l.stream_key, max(l.version), s.version"
+				  "  FROM eventstore.event_log l LEFT JOIN eventstore.stream s USING (stream_key)"
+				  " GROUP BY l.stream_key, s.version"
+				  " HAVING s.version IS NULL OR s.version < max(l.version)"
+				  " LIMIT 1", 3, row))
+		raise_incomplete(psprintf("Stream key %lld has events up to version %lld, but its row in eventstore.stream %s.",
+								  (long long) row[0], (long long) row[1],
+								  row[2] == 0 ? "is missing" : "says less"));
+
+	if (row[0] > 0 &&
+		query_row("SELECT l.type_key FROM"
+				  " (SELECT DISTINCT type_key FROM eventstore.event_log) l"
+				  " WHERE NOT EXISTS (SELECT FROM eventstore.event_type t"
+				  "  WHERE t.type_key = l.type_key) LIMIT 1", 1, row))
+		raise_incomplete(psprintf("Type key %lld is missing in eventstore.event_type.", (long long) row[0]));
+
+	PopActiveSnapshot();
+	SPI_finish();
+	es_owner_leave(&owner);
+}
+
+/*
+ * Seal the log, unless somebody else has by the time we have the lock.
+ */
+static void
+seal(Oid log)
+{
+	const EsCatalog *cat;
+	int64		next_position;
+	int64		next_stream_key;
+
+	LockRelationOid(log, ShareRowExclusiveLock);	/* (1) */
+	cat = es_catalog();			/* the wait may have been for DROP EXTENSION */
+	if (cat->event_log == log && !is_sealed(cat))
+	{
+		EsDatabase *db = es_positions_attach(cat);
+
+		check_restored(&next_position, &next_stream_key);
+		es_positions_raise(db, cat, next_position, next_stream_key);
+		write_seal(db, cat, true);
+	}
+	UnlockRelationOid(log, ShareRowExclusiveLock);	/* (2) */
+}
+
+/*
+ * Open event_log to append to it, sealed.  Almost always that is the lock that
+ * an INSERT takes and one look at shared memory.  The look comes after the lock:
+ * from then on nobody can break the seal (1).
+ */
+Relation
+es_seal_open_log(void)
+{
+	for (;;)
+	{
+		Oid			oid = es_catalog()->event_log;
+		Relation	log = table_open(oid, RowExclusiveLock);
+		const EsCatalog *cat = es_catalog();
+
+		if (cat->event_log == oid &&
+			pg_atomic_read_u32(&es_positions_attach(cat)->sealed))
+			return log;
+		table_close(log, RowExclusiveLock);
+		seal(oid);
+	}
+}
+
+/*
+ * May the owner insert directly now?  Breaks the seal if eventstore.restore
+ * says so.
+ */
+bool
+es_seal_allows_insert(void)
+{
+	const EsCatalog *cat = es_catalog();
+
+	if (!is_sealed(cat))
+		return true;
+	if (!es_guc_restore)
+		return false;
+
+	LockRelationOid(cat->event_log, ShareRowExclusiveLock); /* (1) */
+	if (is_sealed(cat))
+		write_seal(es_positions_attach(cat), cat, false);
+	return true;
+}
+
+/*
+ * The greatest position in the log: how far an unsealed log can be read.
+ */
+int64
+es_seal_greatest_position(const EsCatalog *cat, Snapshot snapshot)
+{
+	Relation	log = table_open(cat->event_log, AccessShareLock);
+	Relation	index = index_open(cat->event_log_position, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(log, NULL);
+	IndexScanDesc scan = index_beginscan(log, index, snapshot, 0, 0);
+	int64		position = 0;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+	{
+		bool		isnull;
+
+		position = DatumGetInt64(slot_getattr(slot, ES_LOG_COL_POSITION, &isnull));
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(log, AccessShareLock);
+	return position;
+}

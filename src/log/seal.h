@@ -1,0 +1,16 @@
+/*
+ * seal.h
+ *		Whether the log may still be restored by direct INSERTs.
+ */
+#ifndef ES_SEAL_H
+#define ES_SEAL_H
+
+#include "core/catalog.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+extern Relation es_seal_open_log(void);
+extern bool es_seal_allows_insert(void);
+extern int64 es_seal_greatest_position(const EsCatalog *cat, Snapshot snapshot);
+
+#endif							/* ES_SEAL_H */

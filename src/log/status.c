@@ -1,0 +1,86 @@
+/*
+ * status.c
+ *		What eventstore.status and eventstore.blockers show.
+ *
+ * Both answer from shared memory and change nothing.  A server that does not
+ * preload the library gets an answer too: that is when a DBA asks.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "log/head.h"
+#include "log/registry.h"
+
+PG_FUNCTION_INFO_V1(es_status);
+PG_FUNCTION_INFO_V1(es_blockers);
+
+/*
+ * eventstore.log_status() → record
+ */
+Datum
+es_status(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[5] = {0};
+	bool		isnull[5] = {true, true, true, true, true};
+	const EsCatalog *cat = es_catalog();
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	values[0] = BoolGetDatum(es_registry_loaded());
+	isnull[0] = false;
+	if (es_registry_loaded())
+	{
+		Snapshot	snapshot;
+
+		values[1] = Int64GetDatum(es_head_read(cat, &snapshot));
+		isnull[1] = false;
+		UnregisterSnapshot(snapshot);
+		if (!RecoveryInProgress())
+		{
+			EsDatabase *db = es_positions_attach(cat);
+			pid_t		scheduler = db->scheduler_pid;
+
+			values[2] = Int64GetDatum(es_head_handed_out(cat));
+			isnull[2] = false;
+			values[3] = BoolGetDatum(pg_atomic_read_u32(&db->sealed) != 0);
+			isnull[3] = false;
+			values[4] = Int32GetDatum(scheduler);
+			isnull[4] = scheduler == 0;
+		}
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
+}
+
+/*
+ * eventstore.in_flight() → SETOF (pid, above)
+ */
+Datum
+es_blockers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsInFlight *list;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!es_registry_loaded())
+		PG_RETURN_NULL();
+	list = es_registry_list(&n);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[2] = {Int32GetDatum(list[i].pid), Int64GetDatum(list[i].bound)};
+		bool		isnull[2] = {false, false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	}
+	PG_RETURN_NULL();
+}

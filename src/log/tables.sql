@@ -1,0 +1,155 @@
+-- The event log.
+
+-- ---- registers: numbers that survive a crash and a rollback ----
+
+CREATE SEQUENCE eventstore.position_register;
+COMMENT ON SEQUENCE eventstore.position_register IS
+    'No position beyond this one has been handed out';
+
+CREATE SEQUENCE eventstore.stream_key_register;
+COMMENT ON SEQUENCE eventstore.stream_key_register IS
+    'No stream key beyond this one has been handed out';
+
+CREATE SEQUENCE eventstore.seal_register;
+COMMENT ON SEQUENCE eventstore.seal_register IS
+    '2 once the log has seen an append: then it takes no direct INSERT';
+
+CREATE SEQUENCE eventstore.timeline_register;
+COMMENT ON SEQUENCE eventstore.timeline_register IS
+    'Generation of the history << 32 | timeline of the server: a promotion begins a new generation';
+
+-- ---- streams ----
+
+CREATE TABLE eventstore.stream (
+    stream_key bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    version bigint NOT NULL
+)
+WITH (fillfactor = 70);
+
+CREATE UNIQUE INDEX stream_key ON eventstore.stream (stream_key);
+CREATE UNIQUE INDEX stream_name ON eventstore.stream (name);
+
+COMMENT ON TABLE eventstore.stream IS 'A row a stream: its lock orders the writers of the stream';
+COMMENT ON COLUMN eventstore.stream.stream_key IS 'What stands for the stream in the log';
+COMMENT ON COLUMN eventstore.stream.name IS 'Compared byte by byte';
+COMMENT ON COLUMN eventstore.stream.version IS 'Version of the last event; 0: none';
+
+-- ---- event types ----
+
+CREATE TABLE eventstore.event_type (
+    type_key bigint NOT NULL,
+    category text COLLATE "C",
+    bucket int,
+    type text COLLATE "C" NOT NULL,
+    schema_version int NOT NULL
+);
+
+CREATE INDEX event_type_key ON eventstore.event_type (type_key);
+
+COMMENT ON TABLE eventstore.event_type IS
+    'What a type key stands for; the same row may be there more than once';
+COMMENT ON COLUMN eventstore.event_type.type_key IS 'A hash of the other columns';
+COMMENT ON COLUMN eventstore.event_type.category IS 'Category of the streams; null: one of those that share the bucket';
+COMMENT ON COLUMN eventstore.event_type.bucket IS 'Bucket of the categories beyond the first thousand';
+COMMENT ON COLUMN eventstore.event_type.type IS 'Type of the events';
+COMMENT ON COLUMN eventstore.event_type.schema_version IS 'Schema version of the events';
+
+-- ---- events ----
+
+-- The order of columns is the order of their alignment: no byte is padded.
+CREATE TABLE eventstore.event_log (
+    position bigint NOT NULL,
+    stream_key bigint NOT NULL,
+    version bigint NOT NULL,
+    created_at timestamptz NOT NULL,
+    type_key bigint NOT NULL,
+    event_id uuid NOT NULL,
+    data jsonb NOT NULL,
+    metadata jsonb,
+    tags text[] COLLATE "C"
+);
+
+CREATE UNIQUE INDEX event_log_position ON eventstore.event_log (position);
+CREATE UNIQUE INDEX event_log_stream ON eventstore.event_log (stream_key, version);
+CREATE UNIQUE INDEX event_log_id ON eventstore.event_log (event_id);
+CREATE INDEX event_log_type ON eventstore.event_log (type_key, position);
+CREATE INDEX event_log_correlation ON eventstore.event_log (
+    pg_catalog.hashtextextended((metadata OPERATOR(pg_catalog.->>) 'correlation_id'::pg_catalog.text) COLLATE "C", 0::pg_catalog.int8),
+    position)
+    WHERE metadata OPERATOR(pg_catalog.?) 'correlation_id'::pg_catalog.text;
+
+COMMENT ON TABLE eventstore.event_log IS 'The events; written by es_append() and its like only';
+COMMENT ON COLUMN eventstore.event_log.position IS 'Place in the log: unique, rising, gaps allowed';
+COMMENT ON COLUMN eventstore.event_log.stream_key IS 'The stream, in eventstore.stream';
+COMMENT ON COLUMN eventstore.event_log.version IS 'Place in the stream: 1, 2, 3, no gaps';
+COMMENT ON COLUMN eventstore.event_log.created_at IS 'When it was appended, or the time given with it';
+COMMENT ON COLUMN eventstore.event_log.type_key IS 'Category, type and schema version, in eventstore.event_type';
+COMMENT ON COLUMN eventstore.event_log.event_id IS 'Unique; a repeated append is known by it';
+COMMENT ON COLUMN eventstore.event_log.data IS 'What happened';
+COMMENT ON COLUMN eventstore.event_log.metadata IS 'Why and by whom: correlation_id, causation_id, and what the application adds';
+COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across streams; null: no tags';
+
+-- ---- the mark ----
+
+CREATE TABLE eventstore.mark (
+    head bigint NOT NULL,
+    identity uuid NOT NULL,
+    moved_at timestamptz NOT NULL
+)
+WITH (fillfactor = 10);
+
+INSERT INTO eventstore.mark (head, identity, moved_at)
+VALUES (0, pg_catalog.gen_random_uuid(), pg_catalog.clock_timestamp());
+
+COMMENT ON TABLE eventstore.mark IS
+    'One row: whoever sees it, on a standby too, sees every event up to its head';
+COMMENT ON COLUMN eventstore.mark.head IS 'The head as last recorded';
+COMMENT ON COLUMN eventstore.mark.identity IS 'Made by CREATE EXTENSION; part of es_epoch()';
+COMMENT ON COLUMN eventstore.mark.moved_at IS 'When it was recorded';
+
+-- ---- append-only ----
+
+CREATE FUNCTION eventstore.guard() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'es_guard'
+    LANGUAGE C;
+COMMENT ON FUNCTION eventstore.guard() IS
+    'Keeps the log append-only; takes INSERTs to restore it before its first append';
+
+CREATE TRIGGER eventstore_guard BEFORE INSERT OR UPDATE OR DELETE ON eventstore.event_log
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT OR UPDATE OR DELETE ON eventstore.stream
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT OR UPDATE OR DELETE ON eventstore.event_type
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard_all BEFORE UPDATE OR DELETE OR TRUNCATE ON eventstore.event_log
+    FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard_all BEFORE UPDATE OR DELETE OR TRUNCATE ON eventstore.stream
+    FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard_all BEFORE UPDATE OR DELETE OR TRUNCATE ON eventstore.event_type
+    FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard();
+
+-- Also when session_replication_role is set.
+ALTER TABLE eventstore.event_log ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.event_log ENABLE ALWAYS TRIGGER eventstore_guard_all;
+ALTER TABLE eventstore.stream ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.stream ENABLE ALWAYS TRIGGER eventstore_guard_all;
+ALTER TABLE eventstore.event_type ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.event_type ENABLE ALWAYS TRIGGER eventstore_guard_all;
+
+-- ---- dump: what a new database cannot make itself ----
+
+SELECT pg_catalog.pg_extension_config_dump('eventstore.position_register', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_key_register', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.event_log', '');
+
+-- ---- the history begins ----
+
+CREATE FUNCTION eventstore.begin_history() RETURNS void
+    AS 'MODULE_PATHNAME', 'es_begin_history'
+    LANGUAGE C;
+SELECT eventstore.begin_history();
+DROP FUNCTION eventstore.begin_history();
+

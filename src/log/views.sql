@@ -1,0 +1,103 @@
+-- Views of the log.  security_invoker: the rights, and row-level security, of
+-- whoever selects.
+
+CREATE VIEW eventstore.event_types WITH (security_invoker = true) AS
+SELECT DISTINCT
+    category,
+    type,
+    schema_version
+FROM eventstore.event_type;
+COMMENT ON VIEW eventstore.event_types IS
+    'The types in use; category null: in categories beyond the first thousand';
+
+CREATE VIEW eventstore.events WITH (security_invoker = true) AS
+SELECT
+    l.position,
+    s.name AS stream,
+    l.version,
+    t.type,
+    t.schema_version,
+    l.data,
+    l.metadata,
+    l.tags,
+    l.event_id,
+    l.created_at
+FROM eventstore.event_log l
+JOIN eventstore.stream s USING (stream_key)
+JOIN (SELECT DISTINCT ON (type_key) type_key, type, schema_version
+      FROM eventstore.event_type) t USING (type_key);
+COMMENT ON VIEW eventstore.events IS
+    'All events that the snapshot sees, also above the head: for questions, not for consumers';
+
+CREATE VIEW eventstore.streams WITH (security_invoker = true) AS
+SELECT
+    s.name AS stream,
+    es_category(s.name) AS category,
+    s.version,
+    (SELECT l.created_at FROM eventstore.event_log l
+     WHERE l.stream_key OPERATOR(pg_catalog.=) s.stream_key AND l.version OPERATOR(pg_catalog.=) s.version) AS last_event_at
+FROM eventstore.stream s;
+COMMENT ON VIEW eventstore.streams IS 'The streams and their versions';
+
+CREATE FUNCTION eventstore.log_status(
+    OUT preloaded boolean,
+    OUT head bigint,
+    OUT handed_out bigint,
+    OUT sealed boolean,
+    OUT scheduler_pid int)
+    AS 'MODULE_PATHNAME', 'es_status'
+    LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION eventstore.log_status() IS 'What eventstore.status shows from shared memory';
+
+CREATE VIEW eventstore.status AS
+SELECT
+    (SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.name) AS version,
+    s.preloaded,
+    pg_catalog.pg_is_in_recovery() AS standby,
+    s.head,
+    s.handed_out,
+    m.head AS recorded_head,
+    m.moved_at AS recorded_at,
+    es_epoch() AS epoch,
+    s.sealed,
+    s.scheduler_pid
+FROM eventstore.log_status() s, eventstore.mark m;
+COMMENT ON VIEW eventstore.status IS 'One row: how the event log of this database is doing';
+COMMENT ON COLUMN eventstore.status.version IS 'Version of the extension in this database';
+COMMENT ON COLUMN eventstore.status.preloaded IS 'Is eventstore in shared_preload_libraries?';
+COMMENT ON COLUMN eventstore.status.standby IS 'Is this a standby?';
+COMMENT ON COLUMN eventstore.status.head IS 'How far the log can be read';
+COMMENT ON COLUMN eventstore.status.handed_out IS 'Greatest position handed out; null on a standby';
+COMMENT ON COLUMN eventstore.status.recorded_head IS 'The head that standbys read up to';
+COMMENT ON COLUMN eventstore.status.recorded_at IS 'When that was recorded';
+COMMENT ON COLUMN eventstore.status.epoch IS 'Identity of this history, as es_epoch()';
+COMMENT ON COLUMN eventstore.status.sealed IS 'Has the log seen its first append? Before, it can be restored';
+COMMENT ON COLUMN eventstore.status.scheduler_pid IS 'The background worker of this database; null: none runs';
+
+CREATE FUNCTION eventstore.in_flight(OUT pid int, OUT above bigint)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'es_blockers'
+    LANGUAGE C VOLATILE ROWS 10;
+COMMENT ON FUNCTION eventstore.in_flight() IS 'The backends whose appends are not yet committed';
+
+CREATE VIEW eventstore.blockers AS
+SELECT
+    f.pid,
+    f.above AS holds_head_below,
+    a.usename,
+    a.application_name,
+    a.client_addr,
+    a.state,
+    a.xact_start AS since,
+    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) a.xact_start AS age,
+    a.wait_event_type,
+    a.wait_event,
+    a.query
+FROM eventstore.in_flight() f
+LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+ORDER BY f.above, a.xact_start;
+COMMENT ON VIEW eventstore.blockers IS
+    'Open transactions that have appended and hold the head back, the first of them on top';
+COMMENT ON COLUMN eventstore.blockers.holds_head_below IS 'The head stays below this position until the transaction ends';
+COMMENT ON COLUMN eventstore.blockers.since IS 'When its transaction began';
+

@@ -1,0 +1,306 @@
+/*
+ * writer.c
+ *		Stores events into event_log as an INSERT would, without SQL underneath.
+ *
+ * Tuples go through the table access method (many at once: multi-insert), index
+ * entries through the executor, so that indexes, constraints and triggers that
+ * users have added to event_log work as with INSERT.  The order of things is that
+ * of COPY FROM (commands/copyfrom.c): statement triggers, BEFORE ROW triggers,
+ * constraints, tuple, index entries, AFTER triggers.
+ *
+ * The store's own guard, which refuses direct INSERTs, is taken out of the copy of
+ * the trigger list that the executor works with here.  There is no flag that says
+ * "we are in an append", which a trigger function could abuse.
+ *
+ * Invariants
+ * 1. With BEFORE ROW triggers rows are stored one at a time, for a trigger may
+ *    look at the table.
+ * 2. The id index raises no 23505: idempotency.c decides.
+ *
+ * Locks: RowExclusive on the indexes of event_log, in the order of their OIDs.
+ * Crash: rows belong to the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "log/append.h"
+
+/* Most tuples, and about so many bytes, in one multi-insert. */
+#define MAX_TUPLES	1000
+#define MAX_BYTES	(256 * 1024)
+
+typedef struct EsWriter
+{
+	Relation	log;
+	Oid			id_index;
+	EState	   *estate;
+	ResultRelInfo *relinfo;
+	List	   *arbiters;		/* just the id index */
+	TransitionCaptureState *transition;
+	CommandId	cid;
+	int			nslots;			/* made so far */
+	int			nused;			/* filled, waiting to be stored */
+	Size		bytes;
+	TupleTableSlot **slots;
+	const EsEvent **events;
+} EsWriter;
+
+/*
+ * Take the store's guard out of the executor's copy of the trigger list.
+ */
+static TriggerDesc *
+without_guard(TriggerDesc *triggers, Oid guard)
+{
+	int			kept = 0;
+
+	if (triggers == NULL)
+		return NULL;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		if (triggers->triggers[i].tgfoid != guard)
+			triggers->triggers[kept++] = triggers->triggers[i];
+	}
+	if (kept == 0)
+		return NULL;
+
+	/* What is left decides what is to be fired on INSERT. */
+	triggers->numtriggers = kept;
+	triggers->trig_insert_before_row = false;
+	for (int i = 0; i < kept; i++)
+	{
+		int16		type = triggers->triggers[i].tgtype;
+
+		if (TRIGGER_FOR_INSERT(type) && TRIGGER_FOR_ROW(type) && TRIGGER_FOR_BEFORE(type))
+			triggers->trig_insert_before_row = true;
+	}
+	return triggers;
+}
+
+static EsWriter *
+open_writer(const EsCatalog *cat, Relation log, int nevents)
+{
+	EsWriter   *writer = palloc(sizeof(EsWriter));
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	Oid			guard;
+
+	writer->log = log;
+	writer->id_index = cat->event_log_id;
+	writer->slots = palloc(sizeof(TupleTableSlot *) * Min(nevents, MAX_TUPLES));
+	writer->events = palloc(sizeof(EsEvent *) * Min(nevents, MAX_TUPLES));
+	writer->nslots = 0;
+	writer->nused = 0;
+	writer->bytes = 0;
+	writer->transition = NULL;
+
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(log);
+	rte->relkind = log->rd_rel->relkind;
+	rte->rellockmode = RowExclusiveLock;
+	rte->requiredPerms = ACL_INSERT;
+
+	writer->estate = CreateExecutorState();
+	ExecInitRangeTable(writer->estate, list_make1(rte));
+	writer->relinfo = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->relinfo, log, 1, NULL, 0);
+	writer->estate->es_opened_result_relations = list_make1(writer->relinfo);
+	ExecOpenIndices(writer->relinfo, false);
+	writer->arbiters = list_make1_oid(cat->event_log_id);
+
+	guard = es_guard_function(log);
+	writer->relinfo->ri_TrigDesc = without_guard(writer->relinfo->ri_TrigDesc, guard);
+	if (writer->relinfo->ri_TrigDesc != NULL)
+	{
+		AfterTriggerBeginQuery();
+		writer->transition = MakeTransitionCaptureState(writer->relinfo->ri_TrigDesc,
+														RelationGetRelid(log), CMD_INSERT);
+		ExecBSInsertTriggers(writer->estate, writer->relinfo);
+	}
+	writer->cid = GetCurrentCommandId(true);
+	writer->estate->es_output_cid = writer->cid;
+	return writer;
+}
+
+static void
+close_writer(EsWriter *writer)
+{
+	if (writer->relinfo->ri_TrigDesc != NULL)
+	{
+		ExecASInsertTriggers(writer->estate, writer->relinfo, writer->transition);
+		AfterTriggerEndQuery(writer->estate);
+	}
+	for (int i = 0; i < writer->nslots; i++)
+		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	ExecCloseIndices(writer->relinfo);
+	ExecResetTupleTable(writer->estate->es_tupleTable, false);
+	FreeExecutorState(writer->estate);
+	pfree(writer->slots);
+	pfree(writer->events);
+	pfree(writer);
+}
+
+static TupleTableSlot *
+next_slot(EsWriter *writer)
+{
+	if (writer->nused == writer->nslots)
+		writer->slots[writer->nslots++] =
+			MakeSingleTupleTableSlot(RelationGetDescr(writer->log),
+									 table_slot_callbacks(writer->log));
+	return ExecClearTuple(writer->slots[writer->nused]);
+}
+
+static void
+set_column(TupleTableSlot *slot, int column, Datum value)
+{
+	slot->tts_values[column - 1] = value;
+	slot->tts_isnull[column - 1] = false;
+}
+
+static void
+fill_slot(TupleTableSlot *slot, const EsAppend *call, const EsEvent *event)
+{
+	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	set_column(slot, ES_LOG_COL_POSITION, Int64GetDatum(event->position));
+	set_column(slot, ES_LOG_COL_STREAM_KEY, Int64GetDatum(call->streams[event->stream].head.key));
+	set_column(slot, ES_LOG_COL_VERSION, Int64GetDatum(event->version));
+	set_column(slot, ES_LOG_COL_CREATED_AT, TimestampTzGetDatum(event->created_at));
+	set_column(slot, ES_LOG_COL_TYPE_KEY, Int64GetDatum(event->type_key));
+	set_column(slot, ES_LOG_COL_EVENT_ID, UUIDPGetDatum(&event->id));
+	set_column(slot, ES_LOG_COL_DATA, event->data);
+	if (event->metadata != 0)
+		set_column(slot, ES_LOG_COL_METADATA, event->metadata);
+	if (event->tags != 0)
+		set_column(slot, ES_LOG_COL_TAGS, event->tags);
+	ExecStoreVirtualTuple(slot);
+}
+
+static bool
+column_is(TupleTableSlot *slot, int column, int64 value)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column, &isnull);
+
+	return !isnull && DatumGetInt64(datum) == value;
+}
+
+/*
+ * Fire the users' BEFORE ROW triggers.  They may change data, metadata and tags,
+ * and refuse the event with an error; they may not make it another event.
+ */
+static void
+fire_before_row(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call,
+				const EsEvent *event)
+{
+	bool		kept = ExecBRInsertTriggers(writer->estate, writer->relinfo, slot);
+	bool		isnull;
+
+	if (!kept)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a trigger on eventstore.event_log has dropped an event"),
+				 errhint("A trigger can refuse an event by raising an error.")));
+	if (!column_is(slot, ES_LOG_COL_POSITION, event->position) ||
+		!column_is(slot, ES_LOG_COL_STREAM_KEY, call->streams[event->stream].head.key) ||
+		!column_is(slot, ES_LOG_COL_VERSION, event->version) ||
+		!column_is(slot, ES_LOG_COL_TYPE_KEY, event->type_key) ||
+		!column_is(slot, ES_LOG_COL_CREATED_AT, event->created_at) ||
+		memcmp(DatumGetUUIDP(slot_getattr(slot, ES_LOG_COL_EVENT_ID, &isnull)),
+			   &event->id, sizeof(pg_uuid_t)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a trigger on eventstore.event_log has changed a key column"),
+				 errhint("A trigger may change data, metadata and tags only.")));
+}
+
+/* Index entries and AFTER ROW triggers of a stored tuple. */
+static void
+finish_tuple(EsWriter *writer, TupleTableSlot *slot, const EsEvent *event)
+{
+	bool		conflict = false;
+	List	   *recheck;
+
+	recheck = ExecInsertIndexTuples(writer->relinfo, slot, writer->estate, false,
+									true, &conflict, writer->arbiters);
+	if (recheck != NIL && list_member_oid(recheck, writer->id_index))
+	{
+		for (int i = 0; i < writer->relinfo->ri_NumIndices; i++)
+		{
+			Relation	index = writer->relinfo->ri_IndexRelationDescs[i];
+
+			if (RelationGetRelid(index) == writer->id_index)
+				es_idempotency_resolve(writer->log, index, event, &slot->tts_tid);
+		}
+		recheck = list_delete_oid(recheck, writer->id_index);
+	}
+	if (writer->relinfo->ri_TrigDesc != NULL)
+		ExecARInsertTriggers(writer->estate, writer->relinfo, slot, recheck,
+							 writer->transition);
+	list_free(recheck);
+}
+
+static void
+store_waiting(EsWriter *writer)
+{
+	MemoryContext old;
+
+	if (writer->nused == 0)
+		return;
+	CHECK_FOR_INTERRUPTS();
+
+	/* table_multi_insert leaks into the current context */
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
+	if (writer->nused == 1)
+		table_tuple_insert(writer->log, writer->slots[0], writer->cid, 0, NULL);
+	else
+		table_multi_insert(writer->log, writer->slots, writer->nused, writer->cid, 0, NULL);
+	MemoryContextSwitchTo(old);
+
+	for (int i = 0; i < writer->nused; i++)
+		finish_tuple(writer, writer->slots[i], writer->events[i]);
+	for (int i = 0; i < writer->nused; i++)
+		ExecClearTuple(writer->slots[i]);
+	ResetPerTupleExprContext(writer->estate);
+	writer->nused = 0;
+	writer->bytes = 0;
+}
+
+/*
+ * Store the call's events, whose versions, positions and keys are decided.
+ */
+void
+es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	EsWriter   *writer = open_writer(cat, log, call->nevents);
+	TriggerDesc *triggers = writer->relinfo->ri_TrigDesc;
+	bool		one_at_a_time = triggers != NULL && triggers->trig_insert_before_row;
+
+	for (int i = 0; i < call->nevents; i++)
+	{
+		const EsEvent *event = &call->events[i];
+		TupleTableSlot *slot = next_slot(writer);
+
+		fill_slot(slot, call, event);
+		if (one_at_a_time)
+			fire_before_row(writer, slot, call, event);
+		if (log->rd_att->constr != NULL)
+			ExecConstraints(writer->relinfo, slot, writer->estate);
+
+		writer->events[writer->nused++] = event;
+		writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));
+		if (one_at_a_time || writer->nused == MAX_TUPLES || writer->bytes >= MAX_BYTES)
+			store_waiting(writer);
+	}
+	store_waiting(writer);
+	close_writer(writer);
+}

@@ -1,0 +1,141 @@
+/*
+ * filter.c
+ *		Which events a reader wants, in terms of the log's type keys.
+ *
+ * The names that a reader filters by are looked up in the dictionary with the
+ * snapshot of the read: an event visible in it has its row there too.  What comes
+ * out is a sorted list of type keys, each of which becomes a branch of a cursor.
+ *
+ * Keys of a shared bucket (dictionary.c) stand for many categories: then the
+ * event's stream decides as well.
+ *
+ * With more keys than MAX_BRANCHES, that is with thousands of types or
+ * categories asked for at once, the log is read in order and filtered instead.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+
+#include "log/dictionary.h"
+#include "read/filter.h"
+
+/* Each branch keeps a page pinned, and some 30 kB. */
+#define MAX_BRANCHES	1024
+
+static bool
+is_among(EsName name, const EsName *names, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (names[i].len == name.len && memcmp(names[i].bytes, name.bytes, name.len) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+category_may_match(const EsFilter *filter, const EsEventType *type)
+{
+	if (filter->categories == NULL)
+		return true;
+	if (!type->shared)
+		return is_among(type->category, filter->categories, filter->ncategories);
+	for (int i = 0; i < filter->ncategories; i++)
+	{
+		if (es_dictionary_bucket(filter->categories[i]) == type->bucket)
+			return true;
+	}
+	return false;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Two rows of the dictionary may say the same: each key counts once. */
+static int
+unique_keys(int64 *keys, int n)
+{
+	int			kept = 0;
+
+	qsort(keys, n, sizeof(int64), compare_keys);
+	for (int i = 0; i < n; i++)
+	{
+		if (kept == 0 || keys[kept - 1] != keys[i])
+			keys[kept++] = keys[i];
+	}
+	return kept;
+}
+
+EsSelection
+es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
+{
+	EsSelection selection = {0};
+	EsEventType *all;
+	int			n;
+
+	selection.by_stream = filter->grouped;
+	if (filter->types == NULL && filter->categories == NULL)
+	{
+		selection.everything = true;
+		return selection;
+	}
+
+	all = es_dictionary_read(cat, snapshot, &n);
+	selection.type_keys = palloc(sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (filter->types != NULL && !is_among(all[i].type, filter->types, filter->ntypes))
+			continue;
+		if (!category_may_match(filter, &all[i]))
+			continue;
+		selection.type_keys[selection.ntype_keys++] = all[i].key;
+		if (all[i].shared && filter->categories != NULL)
+			selection.by_stream = true;
+	}
+	selection.ntype_keys = unique_keys(selection.type_keys, selection.ntype_keys);
+	selection.by_key = selection.ntype_keys > MAX_BRANCHES;
+	return selection;
+}
+
+/*
+ * A cursor over the selection.  Its events must still pass es_filter_takes_key if
+ * by_key, and es_filter_takes_stream if by_stream.
+ */
+EsCursor *
+es_filter_open(const EsSelection *selection, const EsCatalog *cat,
+			   Snapshot snapshot, EsRange positions)
+{
+	if (selection->everything || selection->by_key)
+		return es_cursor_open_log(cat, snapshot, positions);
+	return es_cursor_open_types(cat, snapshot, positions,
+								selection->type_keys, selection->ntype_keys);
+}
+
+bool
+es_filter_takes_key(const EsSelection *selection, int64 type_key)
+{
+	return bsearch(&type_key, selection->type_keys, selection->ntype_keys,
+				   sizeof(int64), compare_keys) != NULL;
+}
+
+/*
+ * The share of a consumer group's member: streams are dealt out by a hash of
+ * their names, so that the events of a stream stay with one member.
+ */
+bool
+es_filter_takes_stream(const EsFilter *filter, EsName stream)
+{
+	if (filter->categories != NULL &&
+		!is_among(es_name_category(stream), filter->categories, filter->ncategories))
+		return false;
+	if (filter->grouped &&
+		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
+		return false;
+	return true;
+}

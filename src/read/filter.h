@@ -1,0 +1,40 @@
+/*
+ * filter.h
+ *		Which events a reader wants, in terms of the log's type keys.
+ */
+#ifndef ES_FILTER_H
+#define ES_FILTER_H
+
+#include "eventstore.h"
+#include "core/catalog.h"
+#include "read/cursor.h"
+
+/* What the caller asked for; NULL arrays do not restrict. */
+typedef struct EsFilter
+{
+	EsName	   *types;
+	int			ntypes;
+	EsName	   *categories;
+	int			ncategories;
+	bool		grouped;		/* only one member's share of the streams */
+	int32		group_member;
+	int32		group_size;
+} EsFilter;
+
+/* The filter against a snapshot of the dictionary. */
+typedef struct EsSelection
+{
+	bool		everything;		/* no type key is left out */
+	int64	   *type_keys;
+	int			ntype_keys;
+	bool		by_key;			/* es_filter_takes_key is to be asked */
+	bool		by_stream;		/* es_filter_takes_stream is to be asked */
+} EsSelection;
+
+extern EsSelection es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot);
+extern EsCursor *es_filter_open(const EsSelection *selection, const EsCatalog *cat,
+								Snapshot snapshot, EsRange positions);
+extern bool es_filter_takes_key(const EsSelection *selection, int64 type_key);
+extern bool es_filter_takes_stream(const EsFilter *filter, EsName stream);
+
+#endif							/* ES_FILTER_H */

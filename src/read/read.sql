@@ -1,0 +1,61 @@
+-- Read.
+
+CREATE TYPE es_event AS (
+    position bigint,
+    stream text,
+    version bigint,
+    type text,
+    schema_version int,
+    data jsonb,
+    metadata jsonb,
+    tags text[],
+    event_id uuid,
+    created_at timestamptz
+);
+COMMENT ON TYPE es_event IS 'An event as it is read';
+
+CREATE FUNCTION es_read_stream(
+    stream text,
+    from_version bigint DEFAULT NULL,
+    max_count int DEFAULT NULL,
+    backwards boolean DEFAULT false,
+    types text[] DEFAULT NULL)
+    RETURNS SETOF es_event
+    AS 'MODULE_PATHNAME', 'es_read_stream'
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100;
+COMMENT ON FUNCTION es_read_stream(text, bigint, int, boolean, text[]) IS
+    'The events of a stream, by version';
+
+CREATE FUNCTION es_read_all(
+    after_position bigint DEFAULT NULL,
+    max_count int DEFAULT 1000,
+    types text[] DEFAULT NULL,
+    categories text[] DEFAULT NULL,
+    backwards boolean DEFAULT false,
+    wait interval DEFAULT NULL)
+    RETURNS SETOF es_event
+    AS 'MODULE_PATHNAME', 'es_read_all'
+    LANGUAGE C VOLATILE ROWS 1000;
+COMMENT ON FUNCTION es_read_all(bigint, int, text[], text[], boolean, interval) IS
+    'The events of the log, by position, up to the head';
+
+CREATE FUNCTION es_read_category(
+    category text,
+    after_position bigint DEFAULT NULL,
+    max_count int DEFAULT 1000,
+    consumer_group_member int DEFAULT NULL,
+    consumer_group_size int DEFAULT NULL,
+    wait interval DEFAULT NULL)
+    RETURNS SETOF es_event
+    AS 'MODULE_PATHNAME', 'es_read_category'
+    LANGUAGE C VOLATILE ROWS 1000;
+COMMENT ON FUNCTION es_read_category(text, bigint, int, int, int, interval) IS
+    'The events of a category, by position, up to the head';
+
+CREATE FUNCTION es_read_correlation(correlation_id text, max_count int DEFAULT 1000)
+    RETURNS SETOF es_event
+    AS 'MODULE_PATHNAME', 'es_read_correlation'
+    LANGUAGE C VOLATILE ROWS 100;
+COMMENT ON FUNCTION es_read_correlation(text, int) IS
+    'The events with a correlation_id in their metadata, by position, up to the head';
+

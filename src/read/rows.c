@@ -1,0 +1,215 @@
+/*
+ * rows.c
+ *		From rows of the log to rows of es_event: the names behind the keys.
+ *
+ * The stream's name is looked up by its key and kept in a cache of the backend:
+ * a page of the log names the same streams again and again.  Names never change,
+ * so what a committed row says holds as long as the store is the same.  Only reads
+ * below the head use the cache, and those see committed streams only.
+ *
+ * The cache is a plain array indexed by the key: keys are handed out in order, so
+ * streams that are young together do not displace each other.
+ *
+ * RLS: these functions read without SQL, so policies on event_log would not be
+ * applied.  A caller to whom a policy applies is refused; SELECT from the view
+ * eventstore.events applies it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/tuplestore.h"
+
+#include "core/args.h"
+#include "log/append.h"
+#include "log/dictionary.h"
+#include "read/rows.h"
+
+#define CACHE_SIZE	8192
+
+/* Columns of es_event */
+#define EVENT_COLS	10
+
+typedef struct CachedName
+{
+	int64		key;			/* 0: empty */
+	EsName		name;
+	text	   *datum;			/* the same, as a value to return */
+} CachedName;
+
+static MemoryContext cache_context = NULL;
+static uint64 cache_generation = 0;
+static CachedName *cache = NULL;
+
+struct EsRows
+{
+	const EsCatalog *cat;
+	Tuplestorestate *store;
+	TupleDesc	desc;
+	Datum		type_datum;		/* of the last event */
+	int64		type_key;
+	int32		schema_version;
+
+	/* open while a snapshot is in use */
+	Relation	streams;
+	Relation	stream_index;
+	IndexScanDesc stream_scan;
+	TupleTableSlot *stream_slot;
+};
+
+static void
+check_cache(void)
+{
+	if (cache != NULL && cache_generation == es_catalog_generation())
+		return;
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(TopMemoryContext, "eventstore stream names",
+											  ALLOCSET_DEFAULT_SIZES);
+	else
+		MemoryContextReset(cache_context);
+	cache = MemoryContextAllocZero(cache_context, sizeof(CachedName) * CACHE_SIZE);
+	cache_generation = es_catalog_generation();
+}
+
+/*
+ * Begin the result of a set-returning function.
+ */
+EsRows *
+es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat)
+{
+	EsRows	   *rows = palloc0(sizeof(EsRows));
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (check_enable_rls(cat->event_log, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security on eventstore.event_log applies to this role"),
+				 errhint("Read from the view eventstore.events instead.")));
+	InitMaterializedSRF(fcinfo, 0);
+	rows->cat = cat;
+	rows->store = rsinfo->setResult;
+	rows->desc = rsinfo->setDesc;
+	return rows;
+}
+
+/* Look names up with this snapshot until es_rows_close. */
+void
+es_rows_open(EsRows *rows, Snapshot snapshot)
+{
+	check_cache();
+	rows->streams = table_open(rows->cat->stream, AccessShareLock);
+	rows->stream_index = index_open(rows->cat->stream_key, AccessShareLock);
+	rows->stream_scan = index_beginscan(rows->streams, rows->stream_index, snapshot, 1, 0);
+	rows->stream_slot = table_slot_create(rows->streams, NULL);
+}
+
+void
+es_rows_close(EsRows *rows)
+{
+	index_endscan(rows->stream_scan);
+	ExecDropSingleTupleTableSlot(rows->stream_slot);
+	index_close(rows->stream_index, AccessShareLock);
+	table_close(rows->streams, AccessShareLock);
+}
+
+static void
+fill_cache(EsRows *rows, CachedName *entry, int64 stream_key)
+{
+	ScanKeyData key;
+	text	   *name;
+	bool		isnull;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	index_rescan(rows->stream_scan, &key, 1, NULL, 0);
+	if (!index_getnext_slot(rows->stream_scan, ForwardScanDirection, rows->stream_slot))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the log refers to a stream that is missing: %lld", (long long) stream_key),
+				 errhint("A row of eventstore.stream has been removed, or was not restored.")));
+	name = DatumGetTextPP(slot_getattr(rows->stream_slot, ES_STREAM_COL_NAME, &isnull));
+
+	entry->key = 0;
+	if (entry->datum != NULL)
+		pfree(entry->datum);
+	entry->datum = NULL;
+	entry->datum = MemoryContextAlloc(cache_context, VARSIZE_ANY(name));
+	memcpy(entry->datum, name, VARSIZE_ANY(name));
+	entry->name.bytes = VARDATA_ANY(entry->datum);
+	entry->name.len = VARSIZE_ANY_EXHDR(entry->datum);
+	entry->key = stream_key;
+}
+
+static CachedName *
+cached_name(EsRows *rows, int64 stream_key)
+{
+	CachedName *entry = &cache[(uint64) stream_key % CACHE_SIZE];
+
+	if (entry->key != stream_key)
+		fill_cache(rows, entry, stream_key);
+	return entry;
+}
+
+/* The name of a stream; valid until the next call. */
+EsName
+es_rows_stream_name(EsRows *rows, int64 stream_key)
+{
+	return cached_name(rows, stream_key)->name;
+}
+
+static void
+look_up_type(EsRows *rows, int64 type_key)
+{
+	const EsEventType *type;
+
+	if (rows->type_key == type_key && rows->type_datum != 0)
+		return;
+	type = es_dictionary_entry(rows->cat, type_key);
+	if (rows->type_datum != 0)
+		pfree(DatumGetPointer(rows->type_datum));
+	rows->type_datum = PointerGetDatum(cstring_to_text_with_len(type->type.bytes, type->type.len));
+	rows->type_key = type_key;
+	rows->schema_version = type->schema_version;
+}
+
+/*
+ * Return an event of the log.  "stream" is its stream's name if the caller knows
+ * it, else .bytes is NULL.
+ */
+void
+es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream)
+{
+	Datum		values[EVENT_COLS];
+	bool		isnull[EVENT_COLS] = {false};
+	Datum	   *log = event->tts_values;
+	text	   *known = NULL;
+
+	slot_getallattrs(event);
+	look_up_type(rows, DatumGetInt64(log[ES_LOG_COL_TYPE_KEY - 1]));
+	if (stream.bytes != NULL)
+		known = cstring_to_text_with_len(stream.bytes, stream.len);
+
+	values[0] = log[ES_LOG_COL_POSITION - 1];
+	values[1] = PointerGetDatum(known != NULL ? known :
+								cached_name(rows, DatumGetInt64(log[ES_LOG_COL_STREAM_KEY - 1]))->datum);
+	values[2] = log[ES_LOG_COL_VERSION - 1];
+	values[3] = rows->type_datum;
+	values[4] = Int32GetDatum(rows->schema_version);
+	values[5] = log[ES_LOG_COL_DATA - 1];
+	values[6] = log[ES_LOG_COL_METADATA - 1];
+	isnull[6] = event->tts_isnull[ES_LOG_COL_METADATA - 1];
+	values[7] = log[ES_LOG_COL_TAGS - 1];
+	isnull[7] = event->tts_isnull[ES_LOG_COL_TAGS - 1];
+	values[8] = log[ES_LOG_COL_EVENT_ID - 1];
+	values[9] = log[ES_LOG_COL_CREATED_AT - 1];
+	tuplestore_putvalues(rows->store, rows->desc, values, isnull);
+	if (known != NULL)
+		pfree(known);
+}

@@ -1,0 +1,22 @@
+/*
+ * rows.h
+ *		From rows of the log to rows of es_event.
+ */
+#ifndef ES_ROWS_H
+#define ES_ROWS_H
+
+#include "eventstore.h"
+#include "core/catalog.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+typedef struct EsRows EsRows;
+
+extern EsRows *es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat);
+extern void es_rows_open(EsRows *rows, Snapshot snapshot);
+extern void es_rows_close(EsRows *rows);
+extern EsName es_rows_stream_name(EsRows *rows, int64 stream_key);
+extern void es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream);
+
+#endif							/* ES_ROWS_H */

@@ -1,0 +1,176 @@
+/*
+ * evict.c
+ *		Getting the scheduler out of the way of statements that need a database
+ *		to themselves.
+ *
+ * DROP DATABASE, CREATE DATABASE ... TEMPLATE, ALTER DATABASE ... RENAME and SET
+ * TABLESPACE fail while anybody is connected to the database.  Before such a
+ * statement runs, the scheduler is ended and kept out ("hold"); afterwards, also
+ * after an error, the hold is given back and the launcher told.
+ *
+ * Who may not run the statement does not get the scheduler ended.
+ *
+ * Crash: holds are in shared memory and vanish with it.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "compat/compat.h"
+#include "log/registry.h"
+#include "worker/worker.h"
+
+/* As long as the server itself waits for others to leave a database. */
+#define PATIENCE_MS		5000
+#define LOOK_MS			10
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+
+static char *
+template_of(CreatedbStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+static bool
+moves_tablespace(AlterDatabaseStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->options)
+	{
+		if (strcmp(((DefElem *) lfirst(lc))->defname, "tablespace") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The name of the database that the statement needs to itself, or NULL. */
+static char *
+needed_database(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_CreatedbStmt:
+			return template_of((CreatedbStmt *) statement);
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				return ((RenameStmt *) statement)->subname;
+			return NULL;
+		case T_AlterDatabaseStmt:
+			if (moves_tablespace((AlterDatabaseStmt *) statement))
+				return ((AlterDatabaseStmt *) statement)->dbname;
+			return NULL;
+		default:
+			return NULL;
+	}
+}
+
+static void
+release(int code, Datum arg)
+{
+	EsDatabase *db = (EsDatabase *) DatumGetPointer(arg);
+
+	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+	db->holds--;
+	db->scheduler_wanted = true;
+	LWLockRelease(es_registry_lock());
+	es_registry_wake_launcher();
+}
+
+/* End the scheduler and wait until it has gone, or patience is at its end. */
+static void
+end_scheduler(EsDatabase *db)
+{
+	TimestampTz begun = GetCurrentTimestamp();
+	pid_t		pid = db->scheduler_pid;
+
+	if (pid != 0)
+		(void) kill(pid, SIGTERM);
+	while (db->scheduler_pid != 0 &&
+		   !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), PATIENCE_MS))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LOOK_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+run_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+			  ProcessUtilityContext context, ParamListInfo params,
+			  QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	char	   *name = needed_database(statement);
+	Oid			dboid = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	EsDatabase *db = NULL;
+
+	if (OidIsValid(dboid) && dboid != MyDatabaseId &&
+		pg_database_ownercheck(dboid, GetUserId()))
+		db = es_registry_database(dboid, false);
+	if (db == NULL)
+	{
+		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+		return;
+	}
+
+	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+	db->holds++;
+	LWLockRelease(es_registry_lock());
+	PG_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(db));
+	{
+		end_scheduler(db);
+		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(db));
+
+	if (IsA(statement, DropdbStmt))
+		es_registry_forget(dboid);
+	else
+		release(0, PointerGetDatum(db));
+}
+
+void
+es_evict_init(void)
+{
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

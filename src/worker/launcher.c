@@ -1,0 +1,311 @@
+/*
+ * launcher.c
+ *		The process that keeps a scheduler running in each database with a log.
+ *
+ * It is connected to no database.  When it starts it tries every database that
+ * takes connections: a scheduler that finds no store there returns at once.
+ * Later an append that finds no scheduler asks for one (registry.c), so neither
+ * CREATE EXTENSION nor CREATE DATABASE has to tell.  README.md in this folder has
+ * the states and what each event does.
+ *
+ * Invariants
+ * 1. At most one scheduler is started by us per database; the scheduler itself
+ *    makes sure that there is no other one.
+ * 2. A scheduler that fails comes back after a delay that doubles up to a
+ *    minute; one that returned (no store) does not, until it is asked for.
+ * 3. Nothing is started in a database while a statement holds it (evict.c).
+ *
+ * Locks: the registry's LWLock, for moments.
+ * Crash: the postmaster restarts the launcher after 5 s.  Schedulers that still
+ * run then keep running: a second one sees that and returns.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "log/registry.h"
+#include "worker/worker.h"
+
+/* Look at everything so often though nobody woke us. */
+#define NAP_MS				10000
+/* Try again so long after the server had no room for another worker. */
+#define NO_ROOM_MS			10000
+#define FIRST_DELAY_MS		1000
+#define GREATEST_DELAY_MS	60000
+/* A scheduler that ran so long was well. */
+#define WELL_AFTER_MS		60000
+/* So many that have not yet said that there is a store may start at once. */
+#define TRIED_AT_ONCE		2
+
+/* A database, as the launcher knows it. */
+typedef struct EsJob
+{
+	Oid			dboid;
+	bool		wanted;			/* a scheduler should run */
+	BackgroundWorkerHandle *handle; /* of the one that was started */
+	TimestampTz started;
+	TimestampTz not_before;
+	int			failures;
+} EsJob;
+
+static MemoryContext jobs_context;
+static EsJob *jobs;
+static int	njobs = 0;
+static bool told_no_room = false;
+
+void
+es_launcher_init(void)
+{
+	BackgroundWorker worker = {0};
+
+	if (IsBinaryUpgrade)
+		return;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 5;
+	strlcpy(worker.bgw_library_name, "eventstore", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "es_launcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "eventstore launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "eventstore launcher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}
+
+static EsJob *
+find_job(Oid dboid, bool add)
+{
+	for (int i = 0; i < njobs; i++)
+	{
+		if (jobs[i].dboid == dboid)
+			return &jobs[i];
+	}
+	if (!add)
+		return NULL;
+	if (njobs == 0)
+		jobs = MemoryContextAlloc(jobs_context, sizeof(EsJob));
+	else
+		jobs = repalloc(jobs, sizeof(EsJob) * (njobs + 1));
+	memset(&jobs[njobs], 0, sizeof(EsJob));
+	jobs[njobs].dboid = dboid;
+	return &jobs[njobs++];
+}
+
+static void
+try_all_databases(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->datallowconn && !form->datistemplate)
+			find_job(form->oid, true)->wanted = true;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* Take what the backends have asked for in shared memory. */
+static void
+take_requests(void)
+{
+	int			n;
+	EsDatabase *databases;
+
+	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+	databases = es_registry_databases(&n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!OidIsValid(databases[i].dboid) || !databases[i].scheduler_wanted)
+			continue;
+		databases[i].scheduler_wanted = false;
+		find_job(databases[i].dboid, true)->wanted = true;
+	}
+	LWLockRelease(es_registry_lock());
+}
+
+/* Has the scheduler of a database said that it is there?  Is it kept out? */
+static void
+look_at_entry(Oid dboid, bool *running, bool *held)
+{
+	EsDatabase *db = es_registry_database(dboid, false);
+
+	*running = db != NULL && pg_atomic_read_u32(&db->scheduler) != 0;
+	*held = db != NULL && db->holds > 0;
+}
+
+/* A scheduler that was started has ended: did it return, or fail? */
+static void
+note_end(EsJob *job)
+{
+	EsDatabase *db = es_registry_database(job->dboid, false);
+	TimestampTz now = GetCurrentTimestamp();
+	long		delay;
+
+	pfree(job->handle);
+	job->handle = NULL;
+	if (db == NULL || db->scheduler_returned)
+	{
+		job->wanted = false;
+		job->failures = 0;
+		return;
+	}
+	if (TimestampDifferenceExceeds(job->started, now, WELL_AFTER_MS))
+		job->failures = 0;
+	delay = Min((long) FIRST_DELAY_MS << Min(job->failures, 10), GREATEST_DELAY_MS);
+	job->failures++;
+	job->wanted = true;
+	job->not_before = TimestampTzPlusMilliseconds(now, delay);
+}
+
+static void
+start_scheduler(EsJob *job)
+{
+	BackgroundWorker worker = {0};
+	MemoryContext old;
+	bool		started;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	worker.bgw_main_arg = ObjectIdGetDatum(job->dboid);
+	strlcpy(worker.bgw_library_name, "eventstore", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "es_scheduler_main", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "eventstore scheduler for database %u", job->dboid);
+	strlcpy(worker.bgw_type, "eventstore scheduler", BGW_MAXLEN);
+
+	old = MemoryContextSwitchTo(jobs_context);
+	started = RegisterDynamicBackgroundWorker(&worker, &job->handle);
+	MemoryContextSwitchTo(old);
+
+	job->started = GetCurrentTimestamp();
+	if (started)
+	{
+		told_no_room = false;
+		return;
+	}
+	job->handle = NULL;
+	job->not_before = TimestampTzPlusMilliseconds(job->started, NO_ROOM_MS);
+	if (!told_no_room)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("eventstore could not start a scheduler for database %u: no background worker slot is free",
+						job->dboid),
+				 errdetail("Appends and reads work; waiting readers look once a second, standbys do not move on."),
+				 errhint("Raise max_worker_processes.")));
+	told_no_room = true;
+}
+
+/*
+ * Go through the jobs: note who has ended, start who is wanted.  Returns how
+ * long to sleep at most, in milliseconds.
+ */
+static long
+tend_jobs(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		sleep = NAP_MS;
+	int			being_tried = 0;
+
+	for (int i = 0; i < njobs; i++)
+	{
+		EsJob	   *job = &jobs[i];
+		bool		running;
+		bool		held;
+		pid_t		pid;
+
+		if (job->handle != NULL &&
+			GetBackgroundWorkerPid(job->handle, &pid) == BGWH_STOPPED)
+			note_end(job);
+		look_at_entry(job->dboid, &running, &held);
+		if (job->handle != NULL && !running)
+			being_tried++;
+	}
+	for (int i = 0; i < njobs; i++)
+	{
+		EsJob	   *job = &jobs[i];
+		bool		running;
+		bool		held;
+
+		if (!job->wanted || job->handle != NULL)
+			continue;
+		look_at_entry(job->dboid, &running, &held);
+		if (running || held)
+			continue;
+		if (job->not_before > now)
+			sleep = Min(sleep, TimestampDifferenceMilliseconds(now, job->not_before));
+		else if (being_tried < TRIED_AT_ONCE)
+		{
+			start_scheduler(job);
+			being_tried++;
+		}
+	}
+	return sleep;
+}
+
+static void
+launcher_gone(int code, Datum arg)
+{
+	es_registry_set_launcher(false);
+}
+
+void
+es_launcher_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	jobs_context = AllocSetContextCreate(TopMemoryContext, "eventstore launcher",
+										 ALLOCSET_DEFAULT_SIZES);
+	before_shmem_exit(launcher_gone, (Datum) 0);
+	es_registry_set_launcher(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	try_all_databases();
+
+	for (;;)
+	{
+		long		sleep;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		take_requests();
+		sleep = tend_jobs();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 sleep, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}

@@ -1,0 +1,277 @@
+/*
+ * scheduler.c
+ *		The process that tends the log of one database: it keeps the mark and
+ *		wakes waiting readers.
+ *
+ * It sleeps until a transaction that appended ends.  Then it computes the head,
+ * wakes those who wait for it to move, and records it in the mark, at most every
+ * MARK_INTERVAL_MS.  While the log is busy and nobody waits it is not woken at
+ * all: it looks when the next mark is due.
+ *
+ * Invariants
+ * 1. wake_wanted is set, with a full barrier, before the head is computed that
+ *    decides to sleep: a transaction that ends later finds it set.
+ * 2. The head that is recorded was computed before the recording transaction
+ *    began (mark.c).
+ * 3. It sleeps outside of transactions, and holds no snapshot while it does.
+ *
+ * Locks: AccessShare on event_log, RowExclusive on mark, for moments.
+ * Crash: nothing depends on it but speed: waiting readers look once a second, and
+ * standbys stand still until the next scheduler.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "log/head.h"
+#include "log/registry.h"
+#include "worker/worker.h"
+
+#define MARK_INTERVAL_MS	100
+/* Nobody woke us for so long: see whether the store is still there. */
+#define IDLE_MS				10000
+/* Waiting readers are woken at most so often. */
+#define WAKE_INTERVAL_MS	1
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+finish(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+/*
+ * The store, with event_log locked so that it stays; NULL if there is none.
+ */
+static const EsCatalog *
+lock_store(void)
+{
+	const EsCatalog *cat = es_catalog_find();
+	Oid			log;
+
+	if (cat == NULL)
+		return NULL;
+	log = cat->event_log;
+	LockRelationOid(log, AccessShareLock);
+	AcceptInvalidationMessages();
+	cat = es_catalog_find();
+	return cat != NULL && cat->event_log == log ? cat : NULL;
+}
+
+static void
+gone(int code, Datum arg)
+{
+	EsDatabase *db = (EsDatabase *) DatumGetPointer(arg);
+
+	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+	if (db->scheduler_pid == MyProcPid)
+	{
+		db->scheduler_pid = 0;
+		db->scheduler_returned = code == 0;
+		pg_atomic_write_u32(&db->scheduler, 0);
+		pg_atomic_write_u32(&db->wake_wanted, 0);
+	}
+	LWLockRelease(es_registry_lock());
+}
+
+/*
+ * Become the scheduler of this database.  NULL: there is no store, or another
+ * scheduler, or a statement holds the database.
+ */
+static EsDatabase *
+take_office(Oid *store)
+{
+	EsDatabase *db = NULL;
+	const EsCatalog *cat;
+	bool		taken = false;
+
+	begin();
+	cat = lock_store();
+	if (cat != NULL)
+	{
+		db = es_positions_attach(cat);
+		es_timeline_settle(db, cat);
+		LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+		taken = db->scheduler_pid == 0 && db->holds == 0;
+		if (taken)
+		{
+			db->scheduler_pid = MyProcPid;
+			db->scheduler_returned = false;
+			pg_atomic_write_u32(&db->scheduler, MyProc->pgprocno + 1);
+			*store = db->store;
+		}
+		LWLockRelease(es_registry_lock());
+		if (taken)
+			before_shmem_exit(gone, PointerGetDatum(db));
+	}
+	else if ((db = es_registry_database(MyDatabaseId, false)) != NULL)
+	{
+		/* Dropped since it was asked for: nothing to come back for. */
+		LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+		db->scheduler_returned = db->scheduler_pid == 0;
+		LWLockRelease(es_registry_lock());
+	}
+	finish();
+	return taken ? db : NULL;
+}
+
+/*
+ * The head.  False: the store has gone, or is another one.
+ */
+static bool
+look(EsDatabase *db, Oid store, bool check_store, int64 *head)
+{
+	bool		there = db->store == store;
+
+	if (there && pg_atomic_read_u32(&db->sealed) && !check_store)
+	{
+		*head = es_registry_head(db);
+		return true;
+	}
+	begin();
+	{
+		const EsCatalog *cat = lock_store();
+
+		there = cat != NULL && cat->position_register == store;
+		if (there)
+		{
+			Snapshot	snapshot;
+
+			*head = es_head_read(cat, &snapshot);
+			UnregisterSnapshot(snapshot);
+		}
+	}
+	finish();
+	return there;
+}
+
+/* Record the head; false: the store has gone. */
+static bool
+record(int64 head)
+{
+	const EsCatalog *cat;
+
+	pgstat_report_activity(STATE_RUNNING, "recording the head of the event log");
+	begin();
+	cat = lock_store();
+	if (cat != NULL)
+		(void) es_mark_move(cat, head);
+	finish();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return cat != NULL;
+}
+
+/* What ALTER DATABASE or the configuration say does not apply here. */
+static void
+set_up_session(void)
+{
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+es_scheduler_main(Datum arg)
+{
+	EsDatabase *db;
+	Oid			store = InvalidOid;
+	int64		announced = 0;
+	int64		recorded = 0;
+	TimestampTz next_mark = 0;
+	bool		check_store = true;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	set_up_session();
+	db = take_office(&store);
+	if (db == NULL)
+		return;
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	for (;;)
+	{
+		int64		head;
+		bool		waiters;
+		bool		mark_due;
+		long		sleep = IDLE_MS;
+		int			events;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+
+		waiters = pg_atomic_read_u32(&db->waiters) > 0;
+		if (waiters || announced == recorded)
+		{
+			pg_atomic_write_u32(&db->wake_wanted, 1);
+			pg_memory_barrier();	/* (1) */
+		}
+		if (!look(db, store, check_store, &head))
+			return;
+
+		if (head > announced)
+		{
+			ConditionVariableBroadcast(&db->head_moved);
+			announced = head;
+			if (waiters)
+			{
+				/* What ends meanwhile is found by the next look. */
+				pg_atomic_write_u32(&db->wake_wanted, 0);
+				pg_usleep(WAKE_INTERVAL_MS * 1000L);
+				SetLatch(MyLatch);
+			}
+		}
+		if (head > recorded)
+		{
+			TimestampTz now = GetCurrentTimestamp();
+
+			mark_due = now >= next_mark;
+			if (mark_due)
+			{
+				if (!record(head))
+					return;
+				recorded = head;
+				next_mark = TimestampTzPlusMilliseconds(now, MARK_INTERVAL_MS);
+				SetLatch(MyLatch);	/* decide anew how to sleep (1) */
+			}
+			else
+				sleep = TimestampDifferenceMilliseconds(now, next_mark);
+		}
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						   sleep, PG_WAIT_EXTENSION);
+		check_store = (events & WL_TIMEOUT) && sleep == IDLE_MS;
+		ResetLatch(MyLatch);
+	}
+}
