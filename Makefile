@@ -31,6 +31,7 @@ OBJS = \
 	src/log/status.o \
 	src/log/stream.o \
 	src/log/uuid7.o \
+	src/log/version.o \
 	src/log/writer.o \
 	src/read/cursor.o \
 	src/read/filter.o \
@@ -68,6 +69,9 @@ else
 all install:
 	@echo "PostgreSQL's development files are missing: tests/install-deps demo" >&2; exit 1
 endif
+
+# PGXS tracks no dependencies: any header rebuilds all.
+$(OBJS): $(wildcard src/*.h src/*/*.h)
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PIECES) eventstore.control
 	cat $(SQL_PIECES) > $@

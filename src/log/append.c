@@ -3,23 +3,20 @@
  *		The append: from a checked call to stored events.
  *
  *	1 event_log is locked RowExclusive, as by an INSERT;
- *	2 the streams are claimed in the byte order of their names: found with a
- *	  recent snapshot, expected versions compared, head row moved on (stream.c);
- *	3 positions are drawn, one range for the call (positions.c);
- *	4 the events are stored (writer.c).
- *
- * A call with event ids first looks whether they stand in the log already.  It
- * looks with the snapshot that the first stream is then claimed with.  An earlier
- * attempt of the same call holds that stream until it ends: so if it has
- * committed before our claim, the claim fails, and we look again with a newer
- * snapshot; if it is in progress, the claim waits for it first.
+ *	2 the streams are locked in the byte order of their names (stream.c);
+ *	3 with a snapshot taken after that: is the call a duplicate (idempotency.c)?
+ *	  If not, expected versions are compared with the streams' versions;
+ *	4 positions are drawn, one range for the call (positions.c);
+ *	5 the events are stored (writer.c).
  *
  * Invariants
- * 1. All streams are held before a position is drawn, so positions rise with the
- *    versions of a stream, and a call that fails its checks draws none.
- * 2. What an expected version is compared with is the committed truth: a match is
- *    confirmed by the claim, a mismatch by es_stream_settled.
- * 3. The command counter moves on after the heads and after the events, so that
+ * 1. All streams are locked before a position is drawn, so positions rise with
+ *    the versions of a stream, and a call that fails its checks draws none.
+ * 2. What an expected version is compared with is the committed truth: the
+ *    snapshot of step 3 is newer than the locks, so it sees all that earlier
+ *    writers of these streams have committed, and there can be no others.  The
+ *    same holds for an earlier attempt of the same call, which held these locks.
+ * 3. The command counter moves on after the streams and after the events, so that
  *    triggers, and a second call in the same statement, see them.
  *
  * Lock order: event_log, stream, rows of stream by name, event_type, registers.
@@ -64,65 +61,68 @@ version_matches(int64 expected, int64 actual)
 }
 
 /*
- * Go through the call's events of a stream: number them, and compare expected
- * versions.  Returns false and the first that does not match.
+ * Number the call's events of a stream, and compare expected versions.
  */
-static bool
-number_events(EsAppend *call, int stream_no, int64 *expected, int64 *actual)
+static void
+number_events(EsAppend *call, EsAppendStream *stream)
 {
-	EsAppendStream *stream = &call->streams[stream_no];
+	EsName		name = stream->head.name;
 
-	stream->version = stream->head.version;
 	if (call->expects && !version_matches(call->expected_version, stream->version))
-	{
-		*expected = call->expected_version;
-		*actual = stream->version;
-		return false;
-	}
+		raise_wrong_version(name, call->expected_version, stream->version);
+
 	for (int i = stream->first; i >= 0; i = call->events[i].next)
 	{
 		EsEvent    *event = &call->events[i];
 
 		if (event->expects && !version_matches(event->expected_version, stream->version))
-		{
-			*expected = event->expected_version;
-			*actual = stream->version;
-			return false;
-		}
+			raise_wrong_version(name, event->expected_version, stream->version);
 		event->version = ++stream->version;
 	}
-	return true;
 }
 
 /*
- * Claim a stream.  False: it has changed meanwhile, look again with a newer
- * snapshot.
+ * In REPEATABLE READ and above, what somebody else has appended since the
+ * transaction's snapshot is a serialization failure, unless an expected version
+ * has already said so.
  */
-static bool
-claim_stream(EsAppend *call, EsStreams *streams, int stream_no)
+static void
+refuse_newer(EsVersions *seen, const EsAppendStream *stream, int64 version)
 {
-	EsAppendStream *stream = &call->streams[stream_no];
-	bool		too_new = es_stream_changed_after_snapshot(streams, &stream->head);
-	int64		expected;
-	int64		actual;
-
-	if (!number_events(call, stream_no, &expected, &actual))
-	{
-		if (!es_stream_settled(streams, &stream->head))
-			return false;
-		raise_wrong_version(stream->head.name, expected, actual);
-	}
-	if (too_new)
+	if (version != (stream->head.created ? 0 : es_version_of(seen, stream->head.key)))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent append to stream \"" ES_NAME_FORMAT "\"",
 						ES_NAME_ARGS(stream->head.name)),
 				 errhint("The transaction might succeed if retried.")));
+}
 
-	/* Nothing to store: the row is only locked, and made if there is none. */
-	if (stream->first < 0 && stream->head.exists)
-		return es_stream_settled(streams, &stream->head);
-	return es_stream_claim(streams, &stream->head, stream->version);
+/*
+ * Compare and number all events, with a snapshot newer than the streams' locks.
+ */
+static void
+number_all(EsAppend *call, const EsCatalog *cat, Relation log, Snapshot snapshot)
+{
+	EsVersions *versions = es_versions_open(cat, log, snapshot);
+	EsVersions *seen = NULL;
+
+	if (IsolationUsesXactSnapshot())
+		seen = es_versions_open(cat, log, GetTransactionSnapshot());
+	for (int i = 0; i < call->nstreams; i++)
+	{
+		EsAppendStream *stream = &call->streams[i];
+		int64		version;
+
+		CHECK_FOR_INTERRUPTS();
+		version = stream->head.created ? 0 : es_version_of(versions, stream->head.key);
+		stream->version = version;
+		number_events(call, stream);
+		if (seen != NULL)
+			refuse_newer(seen, stream, version);
+	}
+	if (seen != NULL)
+		es_versions_close(seen);
+	es_versions_close(versions);
 }
 
 /* What to sort streams by. */
@@ -156,39 +156,17 @@ streams_by_name(const EsAppend *call)
 	return order;
 }
 
-/*
- * Claim all streams of the call, or find that it is a duplicate: then nothing
- * is claimed, and false is returned.
- */
-static bool
-claim_all(EsAppend *call, const EsCatalog *cat, Relation log)
+static void
+lock_streams(EsAppend *call, const EsCatalog *cat)
 {
-	EsStreams  *streams = es_streams_open(cat, true);
+	EsStreams  *streams = es_streams_open(cat, RowExclusiveLock, GetLatestSnapshot());
 	NameOrder  *order = streams_by_name(call);
-	Snapshot	snapshot = NULL;
-	bool		look = true;
 
-	for (int i = 0; i < call->nstreams;)
-	{
-		EsAppendStream *stream = &call->streams[order[i].stream];
-
-		CHECK_FOR_INTERRUPTS();
-		if (look)
-			snapshot = es_streams_look(streams, GetLatestSnapshot());
-		es_stream_find(streams, &stream->head);
-		if (i == 0 && call->has_ids &&
-			es_idempotency_is_duplicate(call, cat, log, snapshot))
-		{
-			call->duplicate = true;
-			break;
-		}
-		look = !claim_stream(call, streams, order[i].stream);
-		if (!look)
-			i++;
-	}
-	es_streams_close(streams);
+	for (int i = 0; i < call->nstreams; i++)
+		es_stream_lock(streams, &call->streams[order[i].stream].head);
 	pfree(order);
-	return !call->duplicate;
+	es_streams_close(streams);
+	CommandCounterIncrement();	/* (3) */
 }
 
 /* Type keys: one look-up for a run of events of one stream and type. */
@@ -226,6 +204,29 @@ assign_ids(EsAppend *call, TimestampTz now)
 	pfree(ids);
 }
 
+/* Give the events what they still lack, and store them. */
+static void
+store_events(EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	int64		position;
+	TimestampTz now;
+
+	assign_type_keys(call, cat);
+	position = es_positions_draw(es_positions_attach(cat), cat, call->nevents);
+	now = GetCurrentTimestamp();
+	assign_ids(call, now);
+	for (int i = 0; i < call->nevents; i++)
+	{
+		EsEvent    *event = &call->events[i];
+
+		event->position = position + i;
+		if (event->created_at == 0)
+			event->created_at = now;
+		call->streams[event->stream].position = event->position;
+	}
+	es_writer_store(call, cat, log);
+}
+
 /*
  * Carry the call out.  Afterwards version and position of each stream, and
  * call->duplicate, are the result.
@@ -235,8 +236,7 @@ es_append_execute(EsAppend *call)
 {
 	const EsCatalog *cat;
 	Relation	log;
-	int64		position;
-	TimestampTz now;
+	Snapshot	snapshot;
 
 	es_registry_require();
 	PreventCommandDuringRecovery(call->function);
@@ -245,29 +245,18 @@ es_append_execute(EsAppend *call)
 
 	log = es_seal_open_log();
 	cat = es_catalog();
-	if (!claim_all(call, cat, log))
-	{
-		table_close(log, NoLock);
-		return;
-	}
-	CommandCounterIncrement();	/* (3) */
+	lock_streams(call, cat);
 
-	if (call->nevents > 0)
-	{
-		assign_type_keys(call, cat);
-		position = es_positions_draw(es_positions_attach(cat), cat, call->nevents);
-		now = GetCurrentTimestamp();
-		assign_ids(call, now);
-		for (int i = 0; i < call->nevents; i++)
-		{
-			EsEvent    *event = &call->events[i];
+	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* (2) */
+	call->duplicate = call->has_ids &&
+		es_idempotency_is_duplicate(call, cat, log, snapshot);
+	if (!call->duplicate)
+		number_all(call, cat, log, snapshot);
+	UnregisterSnapshot(snapshot);
 
-			event->position = position + i;
-			if (event->created_at == 0)
-				event->created_at = now;
-			call->streams[event->stream].position = event->position;
-		}
-		es_writer_store(call, cat, log);
+	if (!call->duplicate && call->nevents > 0)
+	{
+		store_events(call, cat, log);
 		CommandCounterIncrement();	/* (3) */
 	}
 	table_close(log, NoLock);

@@ -272,15 +272,25 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_catalog();
+	Snapshot	snapshot = GetActiveSnapshot();
 	EsStream	stream = {0};
 	EsStreams  *streams;
+	Relation	log;
+	EsVersions *versions;
+	int64		version = 0;
 
 	stream.name = es_arg_name(fcinfo, 0, "stream");
-	streams = es_streams_open(cat, false);
-	es_streams_look(streams, GetActiveSnapshot());
-	es_stream_find(streams, &stream);
+	log = table_open(cat->event_log, AccessShareLock);
+	streams = es_streams_open(cat, AccessShareLock, snapshot);
+	if (es_stream_find(streams, &stream))
+	{
+		versions = es_versions_open(cat, log, snapshot);
+		version = es_version_of(versions, stream.key);
+		es_versions_close(versions);
+	}
 	es_streams_close(streams);
-	PG_RETURN_INT64(stream.version);
+	table_close(log, NoLock);
+	PG_RETURN_INT64(version);
 }
 
 /* The first event beyond a position: its time, and its position. */

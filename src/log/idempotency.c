@@ -60,32 +60,6 @@ look_for(IndexScanDesc scan, const EsEvent *event)
 	index_rescan(scan, &key, 1, NULL, 0);
 }
 
-static EsName
-stream_name(const EsCatalog *cat, int64 stream_key, Snapshot snapshot)
-{
-	Relation	rel = table_open(cat->stream, AccessShareLock);
-	Relation	index = index_open(cat->stream_key, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
-	EsName		name = {"", 0};
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
-	index_rescan(scan, &key, 1, NULL, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-
-		name = es_name_from_text(slot_getattr(slot, ES_STREAM_COL_NAME, &isnull));
-		name.bytes = pnstrdup(name.bytes, name.len);
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	return name;
-}
-
 static bool
 same_name(EsName a, EsName b)
 {
@@ -108,7 +82,7 @@ same_data(Datum a, Datum b)
  */
 static void
 compare_event(EsAppend *call, const EsCatalog *cat, const EsEvent *event,
-			  TupleTableSlot *stored, int64 previous, Snapshot snapshot)
+			  TupleTableSlot *stored, int64 previous)
 {
 	EsAppendStream *stream = &call->streams[event->stream];
 	const EsEventType *type;
@@ -116,8 +90,7 @@ compare_event(EsAppend *call, const EsCatalog *cat, const EsEvent *event,
 	int64		version;
 
 	slot_getallattrs(stored);
-	if (!same_name(stream_name(cat, DatumGetInt64(values[ES_LOG_COL_STREAM_KEY - 1]), snapshot),
-				   stream->head.name))
+	if (DatumGetInt64(values[ES_LOG_COL_STREAM_KEY - 1]) != stream->head.key)
 		raise_taken(event, "It stands in another stream.");
 
 	version = DatumGetInt64(values[ES_LOG_COL_VERSION - 1]);
@@ -158,7 +131,7 @@ es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log,
 			missing = true;
 		else
 		{
-			compare_event(call, cat, event, stored, previous[event->stream], snapshot);
+			compare_event(call, cat, event, stored, previous[event->stream]);
 			previous[event->stream] = call->streams[event->stream].version;
 			found = event;
 		}

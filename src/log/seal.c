@@ -103,7 +103,7 @@ static void
 check_restored(int64 *next_position, int64 *next_stream_key)
 {
 	EsOwnerScope owner;
-	int64		row[3];
+	int64		row[2];
 
 	es_owner_enter(&owner);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -116,14 +116,11 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 	*next_stream_key = row[1] + 1;
 
 	if (row[0] > 0 &&
-		query_row("SELECT l.stream_key, max(l.version), s.version"
-				  "  FROM eventstore.event_log l LEFT JOIN eventstore.stream s USING (stream_key)"
-				  " GROUP BY l.stream_key, s.version"
-				  " HAVING s.version IS NULL OR s.version < max(l.version)"
-				  " LIMIT 1", 3, row))
-		raise_incomplete(psprintf("Stream key %lld has events up to version %lld, but its row in eventstore.stream %s.",
-								  (long long) row[0], (long long) row[1],
-								  row[2] == 0 ? "is missing" : "says less"));
+		query_row("SELECT l.stream_key FROM"
+				  " (SELECT DISTINCT stream_key FROM eventstore.event_log) l"
+				  " WHERE NOT EXISTS (SELECT FROM eventstore.stream s"
+				  "  WHERE s.stream_key = l.stream_key) LIMIT 1", 1, row))
+		raise_incomplete(psprintf("Stream key %lld is missing in eventstore.stream.", (long long) row[0]));
 
 	if (row[0] > 0 &&
 		query_row("SELECT l.type_key FROM"

@@ -22,10 +22,8 @@ COMMENT ON SEQUENCE eventstore.timeline_register IS
 
 CREATE TABLE eventstore.stream (
     stream_key bigint NOT NULL,
-    name text COLLATE "C" NOT NULL,
-    version bigint NOT NULL
-)
-WITH (fillfactor = 70);
+    name text COLLATE "C" NOT NULL
+);
 
 CREATE UNIQUE INDEX stream_key ON eventstore.stream (stream_key);
 CREATE UNIQUE INDEX stream_name ON eventstore.stream (name);
@@ -33,7 +31,6 @@ CREATE UNIQUE INDEX stream_name ON eventstore.stream (name);
 COMMENT ON TABLE eventstore.stream IS 'A row a stream: its lock orders the writers of the stream';
 COMMENT ON COLUMN eventstore.stream.stream_key IS 'What stands for the stream in the log';
 COMMENT ON COLUMN eventstore.stream.name IS 'Compared byte by byte';
-COMMENT ON COLUMN eventstore.stream.version IS 'Version of the last event; 0: none';
 
 -- ---- event types ----
 

@@ -21,6 +21,24 @@
 /* The last 60 bits of time handed out here: milliseconds << 12 | fraction. */
 static uint64 last_ticks = 0;
 
+/* Random numbers in store: asking for many at once costs little more than one. */
+static uint64 random_store[64];
+static int	random_left = 0;
+
+static uint64
+next_random(void)
+{
+	if (random_left == 0)
+	{
+		if (!pg_strong_random(random_store, sizeof(random_store)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		random_left = lengthof(random_store);
+	}
+	return random_store[--random_left];
+}
+
 static void
 put_bytes(unsigned char *to, uint64 value, int n)
 {
@@ -37,25 +55,13 @@ es_uuid7_generate(pg_uuid_t *ids, int n, TimestampTz now)
 	int64		us = Max(now + EPOCH_DIFFERENCE_US, 0);
 	uint64		ticks = ((uint64) (us / 1000) << 12) | (uint64) ((us % 1000) * 4096 / 1000);
 
-	for (int done = 0; done < n;)
+	for (int i = 0; i < n; i++)
 	{
-		uint64		random[64];
-		int			part = Min(n - done, (int) lengthof(random));
+		unsigned char *id = ids[i].data;
 
-		if (!pg_strong_random(random, sizeof(uint64) * part))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate random values")));
-
-		for (int i = 0; i < part; i++)
-		{
-			unsigned char *id = ids[done + i].data;
-
-			last_ticks = Max(ticks, last_ticks + 1);
-			put_bytes(id, last_ticks >> 12, 6);
-			put_bytes(id + 6, 0x7000 | (last_ticks & 0xfff), 2);
-			put_bytes(id + 8, (random[i] & ~(UINT64CONST(3) << 62)) | (UINT64CONST(2) << 62), 8);
-		}
-		done += part;
+		last_ticks = Max(ticks, last_ticks + 1);
+		put_bytes(id, last_ticks >> 12, 6);
+		put_bytes(id + 6, 0x7000 | (last_ticks & 0xfff), 2);
+		put_bytes(id + 8, (next_random() >> 2) | (UINT64CONST(2) << 62), 8);
 	}
 }

@@ -33,10 +33,15 @@ CREATE VIEW eventstore.streams WITH (security_invoker = true) AS
 SELECT
     s.name AS stream,
     es_category(s.name) AS category,
-    s.version,
-    (SELECT l.created_at FROM eventstore.event_log l
-     WHERE l.stream_key OPERATOR(pg_catalog.=) s.stream_key AND l.version OPERATOR(pg_catalog.=) s.version) AS last_event_at
-FROM eventstore.stream s;
+    l.version,
+    l.created_at AS last_event_at
+FROM eventstore.stream s
+CROSS JOIN LATERAL (
+    SELECT e.version, e.created_at
+    FROM eventstore.event_log e
+    WHERE e.stream_key OPERATOR(pg_catalog.=) s.stream_key
+    ORDER BY e.version DESC
+    LIMIT 1) l;
 COMMENT ON VIEW eventstore.streams IS 'The streams and their versions';
 
 CREATE FUNCTION eventstore.log_status(

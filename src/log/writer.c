@@ -88,6 +88,32 @@ without_guard(TriggerDesc *triggers, Oid guard)
 	return triggers;
 }
 
+/*
+ * No event of the call has metadata, so none has a correlation id: spare the
+ * executor the evaluation of that index's predicate, which costs more than the
+ * insertion into another index.
+ */
+static void
+skip_correlation(EsWriter *writer, const EsCatalog *cat)
+{
+	for (int i = 0; i < writer->relinfo->ri_NumIndices; i++)
+	{
+		if (RelationGetRelid(writer->relinfo->ri_IndexRelationDescs[i]) == cat->event_log_correlation)
+			writer->relinfo->ri_IndexRelationInfo[i]->ii_ReadyForInserts = false;
+	}
+}
+
+static bool
+has_metadata(const EsAppend *call)
+{
+	for (int i = 0; i < call->nevents; i++)
+	{
+		if (call->events[i].metadata != 0)
+			return true;
+	}
+	return false;
+}
+
 static EsWriter *
 open_writer(const EsCatalog *cat, Relation log, int nevents)
 {
@@ -285,6 +311,9 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 	TriggerDesc *triggers = writer->relinfo->ri_TrigDesc;
 	bool		one_at_a_time = triggers != NULL && triggers->trig_insert_before_row;
 
+	/* a trigger might add it */
+	if (!one_at_a_time && !has_metadata(call))
+		skip_correlation(writer, cat);
 	for (int i = 0; i < call->nevents; i++)
 	{
 		const EsEvent *event = &call->events[i];

@@ -183,11 +183,10 @@ es_read_stream(PG_FUNCTION_ARGS)
 
 	rows = es_rows_begin(fcinfo, cat);
 	LockRelationOid(cat->event_log, AccessShareLock);
-	streams = es_streams_open(cat, false);
-	es_streams_look(streams, snapshot);
+	streams = es_streams_open(cat, AccessShareLock, snapshot);
 	es_stream_find(streams, &stream);
 	es_streams_close(streams);
-	if (!stream.exists)
+	if (stream.key == 0)
 		PG_RETURN_NULL();
 
 	selection = es_filter_select(&filter, cat, snapshot);

@@ -1,0 +1,100 @@
+/*
+ * version.c
+ *		The version of a stream: that of its last event.
+ *
+ * Read from the right end of the stream's range in the index on (stream_key,
+ * version), which is the page that an append is going to insert into anyway.  The
+ * heap is only asked where the visibility map does not answer, as in an
+ * index-only scan (executor/nodeIndexonlyscan.c): the last event of an old stream
+ * need not be read to append to it.
+ *
+ * Invariant: with the stream's row locked and a snapshot taken after that, the
+ * answer is the truth until the transaction ends; all other entries of the range
+ * are committed, or dead.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "access/visibilitymap.h"
+#include "executor/tuptable.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "log/stream.h"
+
+struct EsVersions
+{
+	Relation	log;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	Buffer		visibility;		/* page of the visibility map, pinned */
+};
+
+EsVersions *
+es_versions_open(const EsCatalog *cat, Relation log, Snapshot snapshot)
+{
+	EsVersions *versions = palloc(sizeof(EsVersions));
+
+	versions->log = log;
+	versions->index = index_open(cat->event_log_stream, AccessShareLock);
+	versions->scan = index_beginscan(log, versions->index, snapshot, 1, 0);
+	versions->scan->xs_want_itup = true;
+	versions->slot = table_slot_create(log, NULL);
+	versions->visibility = InvalidBuffer;
+	return versions;
+}
+
+void
+es_versions_close(EsVersions *versions)
+{
+	if (BufferIsValid(versions->visibility))
+		ReleaseBuffer(versions->visibility);
+	index_endscan(versions->scan);
+	ExecDropSingleTupleTableSlot(versions->slot);
+	index_close(versions->index, NoLock);
+	pfree(versions);
+}
+
+static bool
+is_visible(EsVersions *versions, ItemPointer tid)
+{
+	bool		visible;
+
+	if (VM_ALL_VISIBLE(versions->log, ItemPointerGetBlockNumber(tid), &versions->visibility))
+	{
+		/* nothing tells the scan's transaction of the row otherwise */
+		PredicateLockPage(versions->log, ItemPointerGetBlockNumber(tid),
+						  versions->scan->xs_snapshot);
+		return true;
+	}
+	visible = index_fetch_heap(versions->scan, versions->slot);
+	ExecClearTuple(versions->slot);
+	return visible;
+}
+
+/*
+ * The version of the last event of a stream; 0 if it has none.
+ */
+int64
+es_version_of(EsVersions *versions, int64 stream_key)
+{
+	ScanKeyData key;
+	ItemPointer tid;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	index_rescan(versions->scan, &key, 1, NULL, 0);
+	while ((tid = index_getnext_tid(versions->scan, BackwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+
+		if (is_visible(versions, tid))
+			return DatumGetInt64(index_getattr(versions->scan->xs_itup, 2,
+											   versions->scan->xs_itupdesc, &isnull));
+	}
+	return 0;
+}
