@@ -39,6 +39,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "core/args.h"
 #include "log/registry.h"
 #include "log/stream.h"
 
@@ -249,4 +250,54 @@ es_stream_lock(EsStreams *streams, EsStream *stream)
 		end_scan(streams);
 		begin_scan(streams, GetLatestSnapshot());
 	}
+}
+
+/*
+ * The keys of the streams of a category; -1 if there are more than max.  They
+ * stand together in the index on the name, which orders by bytes: the category
+ * itself, and from "category-" to before "category.".  Bare UUIDs, which have the
+ * category '', stand anywhere: -1.
+ */
+int
+es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
+					   int64 *keys, int max)
+{
+	EsStreams  *streams;
+	ScanKeyData range[2];
+	char	   *bound;
+	int			n = 0;
+
+	StaticAssertStmt('-' + 1 == '.', "the range of a category's names is wrong");
+	if (category.len == 0)
+		return -1;
+	streams = es_streams_open(cat, AccessShareLock, snapshot);
+	bound = psprintf(ES_NAME_FORMAT ".", ES_NAME_ARGS(category));
+	ScanKeyEntryInitialize(&range[0], 0, 1, BTGreaterEqualStrategyNumber, InvalidOid,
+						   streams->name_index->rd_indcollation[0], F_TEXT_GE,
+						   PointerGetDatum(cstring_to_text_with_len(category.bytes, category.len)));
+	ScanKeyEntryInitialize(&range[1], 0, 1, BTLessStrategyNumber, InvalidOid,
+						   streams->name_index->rd_indcollation[0], F_TEXT_LT,
+						   PointerGetDatum(cstring_to_text(bound)));
+	index_endscan(streams->scan);
+	streams->scan = index_beginscan(streams->rel, streams->name_index, streams->snapshot, 2, 0);
+	index_rescan(streams->scan, range, 2, NULL, 0);
+	while (index_getnext_slot(streams->scan, ForwardScanDirection, streams->found))
+	{
+		bool		isnull;
+		EsName		found = es_name_category(es_name_from_text(slot_getattr(streams->found,
+																			ES_STREAM_COL_NAME, &isnull)));
+
+		CHECK_FOR_INTERRUPTS();
+		/* names with a byte below '-' after the category stand here too */
+		if (found.len != category.len || memcmp(found.bytes, category.bytes, found.len) != 0)
+			continue;
+		if (n == max)
+		{
+			n = -1;
+			break;
+		}
+		keys[n++] = DatumGetInt64(slot_getattr(streams->found, ES_STREAM_COL_KEY, &isnull));
+	}
+	es_streams_close(streams);
+	return n;
 }

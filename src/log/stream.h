@@ -30,6 +30,9 @@ extern void es_streams_close(EsStreams *streams);
 extern bool es_stream_find(EsStreams *streams, EsStream *stream);
 extern void es_stream_lock(EsStreams *streams, EsStream *stream);
 
+extern int	es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
+								   int64 *keys, int max);
+
 /* Looking up versions in the log. */
 typedef struct EsVersions EsVersions;
 

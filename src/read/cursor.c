@@ -3,16 +3,21 @@
  *		Events in the order of positions (or versions), from one index range or
  *		merged from several.
  *
- * Each branch is a range scan of one index, already in order.  One branch is
- * read straight; several are merged with a heap on the position of their next
- * event.  A read by category or type has a branch a type key, so that it costs in
- * proportion to what it returns, whatever else is in the log.
+ * Each branch is a range scan of one index, already in order.  A cursor of one
+ * branch is read straight; several are merged with a heap on the position of
+ * their next event.  A read by category or type has a branch a type key, so that
+ * it costs in proportion to what it returns, whatever else is in the log.
  *
- * Invariant: the snapshot is registered by the caller for as long as the cursor
- * is open.
+ * A branch over the positions of one stream goes along its versions, for
+ * positions rise with them; where the range of positions begins in the stream is
+ * found by halving.
  *
- * Locks: AccessShare on event_log and the index, released with the cursor's
- * relation; the caller holds event_log to the end of its transaction.
+ * Invariants
+ * 1. The snapshot is registered by the caller for as long as the cursor is open.
+ * 2. No event is in two branches.
+ *
+ * Locks: AccessShare on event_log and its indexes, given back at the end; the
+ * caller holds event_log to the end of its transaction.
  */
 #include "postgres.h"
 
@@ -32,18 +37,213 @@ typedef struct EsBranch
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* its next event */
 	int64		position;		/* of that */
+	int64		stop;			/* first position out of the range; 0: the scan
+								 * keeps the range */
 } EsBranch;
 
 struct EsCursor
 {
-	Relation	log;
-	Relation	index;
+	const EsCatalog *cat;
+	Snapshot	snapshot;
+	EsRange		range;
 	ScanDirection direction;
+	Relation	log;
+	List	   *indexes;		/* open ones */
+	int			max_branches;
 	int			nbranches;
 	EsBranch   *branches;
-	binaryheap *heap;			/* of branches by position; NULL: one branch */
-	EsBranch   *current;		/* gave the last event; advanced by next */
+	binaryheap *heap;			/* of branches by position, once merging */
+	EsBranch   *current;		/* gave the last event; next advances it */
 };
+
+/*
+ * Begin a cursor; branches are added before the first event is asked for.
+ */
+EsCursor *
+es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range, int max_branches)
+{
+	EsCursor   *cursor = palloc0(sizeof(EsCursor));
+
+	cursor->cat = cat;
+	cursor->snapshot = snapshot;
+	cursor->range = range;
+	cursor->direction = range.backwards ? BackwardScanDirection : ForwardScanDirection;
+	cursor->log = table_open(cat->event_log, AccessShareLock);
+	cursor->max_branches = max_branches;
+	cursor->branches = palloc(sizeof(EsBranch) * Max(max_branches, 1));
+	return cursor;
+}
+
+static Relation
+open_index(EsCursor *cursor, Oid oid)
+{
+	ListCell   *lc;
+	Relation	index;
+
+	foreach(lc, cursor->indexes)
+	{
+		if (RelationGetRelid((Relation) lfirst(lc)) == oid)
+			return lfirst(lc);
+	}
+	index = index_open(oid, AccessShareLock);
+	cursor->indexes = lappend(cursor->indexes, index);
+	return index;
+}
+
+/*
+ * Add a range scan of an index.  The range is one of its second column if there
+ * is a prefix for the first, else of the first.
+ */
+static EsBranch *
+add_branch(EsCursor *cursor, Oid index, const int64 *prefix, int64 after, int64 upto)
+{
+	EsBranch   *branch = &cursor->branches[cursor->nbranches++];
+	ScanKeyData keys[3];
+	int			n = 0;
+	int			column = prefix != NULL ? 2 : 1;
+
+	Assert(cursor->nbranches <= cursor->max_branches);
+	CHECK_FOR_INTERRUPTS();
+	if (prefix != NULL)
+		ScanKeyInit(&keys[n++], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*prefix));
+	ScanKeyInit(&keys[n++], column, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	ScanKeyInit(&keys[n++], column, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
+
+	branch->stop = 0;
+	branch->slot = table_slot_create(cursor->log, NULL);
+	branch->scan = index_beginscan(cursor->log, open_index(cursor, index), cursor->snapshot, n, 0);
+	index_rescan(branch->scan, keys, n, NULL, 0);
+	return branch;
+}
+
+/* The whole log. */
+void
+es_cursor_add_log(EsCursor *cursor)
+{
+	add_branch(cursor, cursor->cat->event_log_position, NULL,
+			   cursor->range.after, cursor->range.upto);
+}
+
+/* The events with a type key. */
+void
+es_cursor_add_type(EsCursor *cursor, int64 type_key)
+{
+	add_branch(cursor, cursor->cat->event_log_type, &type_key,
+			   cursor->range.after, cursor->range.upto);
+}
+
+/* The events whose correlation id has this hash. */
+void
+es_cursor_add_correlation(EsCursor *cursor, int64 correlation_hash)
+{
+	add_branch(cursor, cursor->cat->event_log_correlation, &correlation_hash,
+			   cursor->range.after, cursor->range.upto);
+}
+
+/* The events of a stream; the cursor's range is one of versions. */
+void
+es_cursor_add_versions(EsCursor *cursor, int64 stream_key)
+{
+	add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
+			   cursor->range.after, cursor->range.upto);
+}
+
+static int64
+column_of(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(slot, column, &isnull));
+}
+
+/*
+ * Is the first event of a stream from a version on at or below a position?  Then
+ * its version is returned, else 0.
+ */
+static int64
+reached(IndexScanDesc scan, TupleTableSlot *slot, int64 stream_key, int64 version, int64 position)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
+	index_rescan(scan, keys, 2, NULL, 0);
+	if (!index_getnext_slot(scan, ForwardScanDirection, slot) ||
+		column_of(slot, ES_LOG_COL_POSITION) > position)
+		return 0;
+	return column_of(slot, ES_LOG_COL_VERSION);
+}
+
+/*
+ * The greatest version of a stream at or below a position; 0 if there is none.
+ * In growing steps from the beginning, then by halving.
+ */
+static int64
+version_at(EsCursor *cursor, int64 stream_key, int64 position)
+{
+	IndexScanDesc scan = index_beginscan(cursor->log,
+										 open_index(cursor, cursor->cat->event_log_stream),
+										 cursor->snapshot, 2, 0);
+	TupleTableSlot *slot = table_slot_create(cursor->log, NULL);
+	int64		low = 0;		/* is at or below the position */
+	int64		high;			/* from here on none is */
+	int64		found;
+
+	for (int64 step = 1;; step *= 2)
+	{
+		CHECK_FOR_INTERRUPTS();
+		high = low + step;
+		found = reached(scan, slot, stream_key, high, position);
+		if (found == 0)
+			break;
+		low = found;
+	}
+	while (high - low > 1)
+	{
+		int64		middle = low + (high - low) / 2;
+
+		found = reached(scan, slot, stream_key, middle, position);
+		if (found != 0)
+			low = found;
+		else
+			high = middle;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return low;
+}
+
+/* The events of a stream; the cursor's range is one of positions. */
+void
+es_cursor_add_stream(EsCursor *cursor, int64 stream_key)
+{
+	EsRange		range = cursor->range;
+	EsBranch   *branch;
+
+	if (range.backwards)
+	{
+		branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
+							0, version_at(cursor, stream_key, range.upto));
+		branch->stop = range.after;
+	}
+	else
+	{
+		branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
+							version_at(cursor, stream_key, range.after), PG_INT64_MAX);
+		branch->stop = range.upto == PG_INT64_MAX ? 0 : range.upto + 1;
+	}
+}
+
+static bool
+advance(EsCursor *cursor, EsBranch *branch)
+{
+	if (!index_getnext_slot(branch->scan, cursor->direction, branch->slot))
+		return false;
+	branch->position = column_of(branch->slot, ES_LOG_COL_POSITION);
+	if (branch->stop == 0)
+		return true;
+	return cursor->range.backwards ? branch->position > branch->stop : branch->position < branch->stop;
+}
 
 static int
 compare_branches(Datum a, Datum b, void *arg)
@@ -52,108 +252,20 @@ compare_branches(Datum a, Datum b, void *arg)
 	int64		y = ((EsBranch *) DatumGetPointer(b))->position;
 	int			order = x < y ? 1 : x > y ? -1 : 0; /* the first on top */
 
-	return ((EsCursor *) arg)->direction == ForwardScanDirection ? order : -order;
+	return ((EsCursor *) arg)->range.backwards ? -order : order;
 }
 
-static EsCursor *
-open_cursor(const EsCatalog *cat, Oid index, EsRange range, int nbranches)
-{
-	EsCursor   *cursor = palloc0(sizeof(EsCursor));
-
-	cursor->log = table_open(cat->event_log, AccessShareLock);
-	cursor->index = index_open(index, AccessShareLock);
-	cursor->direction = range.backwards ? BackwardScanDirection : ForwardScanDirection;
-	cursor->nbranches = nbranches;
-	cursor->branches = palloc0(sizeof(EsBranch) * Max(nbranches, 1));
-	return cursor;
-}
-
-/*
- * A branch over the range of one index column; the column before it, if any, is
- * equal to "prefix".
- */
 static void
-open_branch(EsCursor *cursor, EsBranch *branch, Snapshot snapshot, EsRange range,
-			const int64 *prefix)
+begin_merge(EsCursor *cursor)
 {
-	ScanKeyData keys[3];
-	int			n = 0;
-	int			column = prefix != NULL ? 2 : 1;
-
-	if (prefix != NULL)
-		ScanKeyInit(&keys[n++], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*prefix));
-	ScanKeyInit(&keys[n++], column, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range.after));
-	ScanKeyInit(&keys[n++], column, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(range.upto));
-
-	branch->slot = table_slot_create(cursor->log, NULL);
-	branch->scan = index_beginscan(cursor->log, cursor->index, snapshot, n, 0);
-	index_rescan(branch->scan, keys, n, NULL, 0);
-}
-
-static bool
-advance(EsCursor *cursor, EsBranch *branch)
-{
-	bool		isnull;
-
-	if (!index_getnext_slot(branch->scan, cursor->direction, branch->slot))
-		return false;
-	branch->position = DatumGetInt64(slot_getattr(branch->slot, ES_LOG_COL_POSITION, &isnull));
-	return true;
-}
-
-/* The whole log. */
-EsCursor *
-es_cursor_open_log(const EsCatalog *cat, Snapshot snapshot, EsRange positions)
-{
-	EsCursor   *cursor = open_cursor(cat, cat->event_log_position, positions, 1);
-
-	open_branch(cursor, &cursor->branches[0], snapshot, positions, NULL);
-	return cursor;
-}
-
-/* The events with one of these type keys, each of them given once. */
-EsCursor *
-es_cursor_open_types(const EsCatalog *cat, Snapshot snapshot, EsRange positions,
-					 const int64 *type_keys, int n)
-{
-	EsCursor   *cursor = open_cursor(cat, cat->event_log_type, positions, n);
-
-	if (n != 1)
-		cursor->heap = binaryheap_allocate(Max(n, 1), compare_branches, cursor);
-	for (int i = 0; i < n; i++)
+	cursor->heap = binaryheap_allocate(Max(cursor->nbranches, 1), compare_branches, cursor);
+	for (int i = 0; i < cursor->nbranches; i++)
 	{
-		EsBranch   *branch = &cursor->branches[i];
-
 		CHECK_FOR_INTERRUPTS();
-		open_branch(cursor, branch, snapshot, positions, &type_keys[i]);
-		if (n != 1 && advance(cursor, branch))
-			binaryheap_add_unordered(cursor->heap, PointerGetDatum(branch));
+		if (advance(cursor, &cursor->branches[i]))
+			binaryheap_add_unordered(cursor->heap, PointerGetDatum(&cursor->branches[i]));
 	}
-	if (n != 1)
-		binaryheap_build(cursor->heap);
-	return cursor;
-}
-
-/* The events of a stream; the range is one of versions. */
-EsCursor *
-es_cursor_open_stream(const EsCatalog *cat, Snapshot snapshot, EsRange versions,
-					  int64 stream_key)
-{
-	EsCursor   *cursor = open_cursor(cat, cat->event_log_stream, versions, 1);
-
-	open_branch(cursor, &cursor->branches[0], snapshot, versions, &stream_key);
-	return cursor;
-}
-
-/* The events whose correlation id has this hash. */
-EsCursor *
-es_cursor_open_correlation(const EsCatalog *cat, Snapshot snapshot, EsRange positions,
-						   int64 correlation_hash)
-{
-	EsCursor   *cursor = open_cursor(cat, cat->event_log_correlation, positions, 1);
-
-	open_branch(cursor, &cursor->branches[0], snapshot, positions, &correlation_hash);
-	return cursor;
+	binaryheap_build(cursor->heap);
 }
 
 /*
@@ -163,19 +275,17 @@ TupleTableSlot *
 es_cursor_next(EsCursor *cursor)
 {
 	CHECK_FOR_INTERRUPTS();
+	if (cursor->nbranches == 1)
+		return advance(cursor, &cursor->branches[0]) ? cursor->branches[0].slot : NULL;
+
 	if (cursor->heap == NULL)
-	{
-		EsBranch   *only = &cursor->branches[0];
-
-		return index_getnext_slot(only->scan, cursor->direction, only->slot) ? only->slot : NULL;
-	}
-
+		begin_merge(cursor);
 	if (cursor->current != NULL)
 	{
 		if (advance(cursor, cursor->current))
 			binaryheap_replace_first(cursor->heap, PointerGetDatum(cursor->current));
 		else
-			binaryheap_remove_first(cursor->heap);
+			(void) binaryheap_remove_first(cursor->heap);
 		cursor->current = NULL;
 	}
 	if (binaryheap_empty(cursor->heap))
@@ -187,16 +297,16 @@ es_cursor_next(EsCursor *cursor)
 void
 es_cursor_close(EsCursor *cursor)
 {
+	ListCell   *lc;
+
 	for (int i = 0; i < cursor->nbranches; i++)
 	{
-		EsBranch   *branch = &cursor->branches[i];
-
-		if (branch->scan == NULL)
-			continue;
-		index_endscan(branch->scan);
-		ExecDropSingleTupleTableSlot(branch->slot);
+		index_endscan(cursor->branches[i].scan);
+		ExecDropSingleTupleTableSlot(cursor->branches[i].slot);
 	}
-	index_close(cursor->index, AccessShareLock);
+	foreach(lc, cursor->indexes)
+		index_close((Relation) lfirst(lc), AccessShareLock);
+	list_free(cursor->indexes);
 	table_close(cursor->log, AccessShareLock);
 	if (cursor->heap != NULL)
 		binaryheap_free(cursor->heap);

@@ -10,7 +10,7 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* A range of events: after < place <= upto, forwards or backwards. */
+/* A range of positions or versions: after < place <= upto. */
 typedef struct EsRange
 {
 	int64		after;
@@ -20,13 +20,13 @@ typedef struct EsRange
 
 typedef struct EsCursor EsCursor;
 
-extern EsCursor *es_cursor_open_log(const EsCatalog *cat, Snapshot snapshot, EsRange positions);
-extern EsCursor *es_cursor_open_types(const EsCatalog *cat, Snapshot snapshot, EsRange positions,
-									  const int64 *type_keys, int n);
-extern EsCursor *es_cursor_open_stream(const EsCatalog *cat, Snapshot snapshot, EsRange versions,
-									   int64 stream_key);
-extern EsCursor *es_cursor_open_correlation(const EsCatalog *cat, Snapshot snapshot,
-											EsRange positions, int64 correlation_hash);
+extern EsCursor *es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range,
+								int max_branches);
+extern void es_cursor_add_log(EsCursor *cursor);
+extern void es_cursor_add_type(EsCursor *cursor, int64 type_key);
+extern void es_cursor_add_correlation(EsCursor *cursor, int64 correlation_hash);
+extern void es_cursor_add_versions(EsCursor *cursor, int64 stream_key);
+extern void es_cursor_add_stream(EsCursor *cursor, int64 stream_key);
 extern TupleTableSlot *es_cursor_next(EsCursor *cursor);
 extern void es_cursor_close(EsCursor *cursor);
 

@@ -1,22 +1,27 @@
 /*
  * filter.c
- *		Which events a reader wants, in terms of the log's type keys.
+ *		Which events a reader wants, and the index ranges that hold them.
  *
  * The names that a reader filters by are looked up in the dictionary with the
  * snapshot of the read: an event visible in it has its row there too.  What comes
  * out is a sorted list of type keys, each of which becomes a branch of a cursor.
  *
- * Keys of a shared bucket (dictionary.c) stand for many categories: then the
- * event's stream decides as well.
+ * Keys of a shared bucket (dictionary.c) stand for many categories.  A category
+ * that may be in one has, as a rule, few streams, for there are over a thousand
+ * others: then the cursor goes over these streams, found by their names, instead
+ * of the type keys.  If there are many, the bucket is read and filtered by the
+ * events' streams: at most its 256th part of what lies in shared buckets.
  *
- * With more keys than MAX_BRANCHES, that is with thousands of types or
- * categories asked for at once, the log is read in order and filtered instead.
+ * With more keys than MAX_BRANCHES, that is with thousands of types asked for at
+ * once, the log is read in order and filtered instead.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "utils/builtins.h"
 
 #include "log/dictionary.h"
+#include "log/stream.h"
 #include "read/filter.h"
 
 /* Each branch keeps a page pinned, and some 30 kB. */
@@ -72,14 +77,42 @@ unique_keys(int64 *keys, int n)
 	return kept;
 }
 
+/*
+ * All streams of the categories, unless there are more than MAX_BRANCHES: then
+ * go by type keys.
+ */
+static void
+select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
+{
+	selection->stream_keys = palloc(sizeof(int64) * MAX_BRANCHES);
+	selection->nstream_keys = 0;
+	for (int i = 0; i < filter->ncategories; i++)
+	{
+		int			n = es_streams_of_category(cat, snapshot, filter->categories[i],
+											   selection->stream_keys + selection->nstream_keys,
+											   MAX_BRANCHES - selection->nstream_keys);
+
+		if (n < 0)
+		{
+			selection->nstream_keys = -1;
+			return;
+		}
+		selection->nstream_keys += n;
+	}
+	/* a category asked for twice */
+	selection->nstream_keys = unique_keys(selection->stream_keys, selection->nstream_keys);
+}
+
 EsSelection
 es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
 {
 	EsSelection selection = {0};
 	EsEventType *all;
 	int			n;
+	bool		shared = false;
 
 	selection.by_stream = filter->grouped;
+	selection.nstream_keys = -1;
 	if (filter->types == NULL && filter->categories == NULL)
 	{
 		selection.everything = true;
@@ -95,11 +128,19 @@ es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot
 		if (!category_may_match(filter, &all[i]))
 			continue;
 		selection.type_keys[selection.ntype_keys++] = all[i].key;
-		if (all[i].shared && filter->categories != NULL)
-			selection.by_stream = true;
+		shared |= all[i].shared && filter->categories != NULL;
 	}
 	selection.ntype_keys = unique_keys(selection.type_keys, selection.ntype_keys);
-	selection.by_key = selection.ntype_keys > MAX_BRANCHES;
+
+	if (shared)
+		select_streams(&selection, filter, cat, snapshot);
+	if (selection.nstream_keys >= 0)
+		selection.by_key = filter->types != NULL;
+	else
+	{
+		selection.by_key = selection.ntype_keys > MAX_BRANCHES;
+		selection.by_stream |= shared;
+	}
 	return selection;
 }
 
@@ -111,10 +152,26 @@ EsCursor *
 es_filter_open(const EsSelection *selection, const EsCatalog *cat,
 			   Snapshot snapshot, EsRange positions)
 {
-	if (selection->everything || selection->by_key)
-		return es_cursor_open_log(cat, snapshot, positions);
-	return es_cursor_open_types(cat, snapshot, positions,
-								selection->type_keys, selection->ntype_keys);
+	EsCursor   *cursor;
+
+	if (selection->nstream_keys >= 0)
+	{
+		cursor = es_cursor_open(cat, snapshot, positions, selection->nstream_keys);
+		for (int i = 0; i < selection->nstream_keys; i++)
+			es_cursor_add_stream(cursor, selection->stream_keys[i]);
+	}
+	else if (selection->everything || selection->by_key)
+	{
+		cursor = es_cursor_open(cat, snapshot, positions, 1);
+		es_cursor_add_log(cursor);
+	}
+	else
+	{
+		cursor = es_cursor_open(cat, snapshot, positions, selection->ntype_keys);
+		for (int i = 0; i < selection->ntype_keys; i++)
+			es_cursor_add_type(cursor, selection->type_keys[i]);
+	}
+	return cursor;
 }
 
 bool

@@ -1,6 +1,6 @@
 /*
  * filter.h
- *		Which events a reader wants, in terms of the log's type keys.
+ *		Which events a reader wants, and the index ranges that hold them.
  */
 #ifndef ES_FILTER_H
 #define ES_FILTER_H
@@ -21,12 +21,14 @@ typedef struct EsFilter
 	int32		group_size;
 } EsFilter;
 
-/* The filter against a snapshot of the dictionary. */
+/* The filter against a snapshot of the dictionary: what a cursor goes over. */
 typedef struct EsSelection
 {
 	bool		everything;		/* no type key is left out */
-	int64	   *type_keys;
+	int64	   *type_keys;		/* sorted, each once */
 	int			ntype_keys;
+	int64	   *stream_keys;	/* instead: all streams of the categories */
+	int			nstream_keys;	/* -1: go by type keys */
 	bool		by_key;			/* es_filter_takes_key is to be asked */
 	bool		by_stream;		/* es_filter_takes_stream is to be asked */
 } EsSelection;

@@ -190,7 +190,8 @@ es_read_stream(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	selection = es_filter_select(&filter, cat, snapshot);
-	cursor = es_cursor_open_stream(cat, snapshot, versions, stream.key);
+	cursor = es_cursor_open(cat, snapshot, versions, 1);
+	es_cursor_add_versions(cursor, stream.key);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
 		if (!selection.everything &&
@@ -328,10 +329,11 @@ es_read_correlation(PG_FUNCTION_ARGS)
 
 	rows = es_rows_begin(fcinfo, cat);
 	range.upto = es_head_read(cat, &snapshot);
-	cursor = es_cursor_open_correlation(cat, snapshot, range,
-										DatumGetInt64(DirectFunctionCall2Coll(hashtextextended, C_COLLATION_OID,
-																			  PointerGetDatum(wanted),
-																			  Int64GetDatum(0))));
+	cursor = es_cursor_open(cat, snapshot, range, 1);
+	es_cursor_add_correlation(cursor,
+							  DatumGetInt64(DirectFunctionCall2Coll(hashtextextended, C_COLLATION_OID,
+																	PointerGetDatum(wanted),
+																	Int64GetDatum(0))));
 	es_rows_open(rows, snapshot);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
