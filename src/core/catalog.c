@@ -9,10 +9,12 @@
  * transaction sees.
  *
  * Invariants
- * 1. A caller holds at least AccessShareLock on event_log before it relies on
- *    the other relations to be there: whoever drops the extension must take
- *    AccessExclusiveLock on it.
- * 2. generation changes whenever the OIDs may have changed; caches that hang
+ * 1. es_catalog_lock comes first in every call: with a lock on event_log, held to
+ *    the end of the transaction, the other relations stay, for whoever drops the
+ *    extension must take AccessExclusiveLock on it.
+ * 2. After another table has been locked, es_catalog_refresh: the OIDs of its
+ *    indexes may have changed until then (REINDEX CONCURRENTLY).
+ * 3. generation changes whenever the OIDs may have changed; caches that hang
  *    on the store's contents (the dictionary, the registry's entry) compare it.
  *
  * Callbacks get the OID of the relation, or InvalidOid for "everything"
@@ -24,6 +26,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -82,8 +85,8 @@ relation_owner(Oid relid)
 /*
  * The store of this database, or NULL if there is none.
  */
-const EsCatalog *
-es_catalog_find(void)
+static const EsCatalog *
+find(void)
 {
 	EsCatalog	found;
 	struct
@@ -131,12 +134,35 @@ es_catalog_find(void)
 }
 
 /*
- * The store of this database; an error if there is none.
+ * Lock event_log to the end of the transaction; the store that it belongs to, or
+ * NULL if there is none.
  */
 const EsCatalog *
-es_catalog(void)
+es_catalog_lock_if_there(LOCKMODE mode)
 {
-	const EsCatalog *found = es_catalog_find();
+	for (;;)
+	{
+		const EsCatalog *found = find();
+		Oid			log;
+
+		if (found == NULL)
+			return NULL;
+		log = found->event_log;
+		LockRelationOid(log, mode);
+
+		/* We may have waited for DROP EXTENSION, and CREATE EXTENSION since. */
+		found = find();
+		if (found != NULL && found->event_log == log)
+			return found;
+		UnlockRelationOid(log, mode);
+	}
+}
+
+/* The same; an error if there is none. */
+const EsCatalog *
+es_catalog_lock(LOCKMODE mode)
+{
+	const EsCatalog *found = es_catalog_lock_if_there(mode);
 
 	if (found == NULL)
 		ereport(ERROR,
@@ -144,6 +170,13 @@ es_catalog(void)
 				 errmsg("the event store of this database is missing or incomplete"),
 				 errhint("Run CREATE EXTENSION eventstore in this database.")));
 	return found;
+}
+
+/* Take in what has changed while a lock was waited for (2). */
+void
+es_catalog_refresh(void)
+{
+	(void) find();
 }
 
 /* Changes when the store is another one than before. */
@@ -162,7 +195,7 @@ es_catalog_generation(void)
 void
 es_owner_enter(EsOwnerScope *scope)
 {
-	Oid			owner = es_catalog()->owner;
+	Oid			owner = es_catalog_lock(AccessShareLock)->owner;
 
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
 	SetUserIdAndSecContext(owner, scope->security_context | SECURITY_LOCAL_USERID_CHANGE);

@@ -6,6 +6,7 @@
 #define ES_CATALOG_H
 
 #include "postgres.h"
+#include "storage/lockdefs.h"
 
 typedef struct EsCatalog
 {
@@ -29,8 +30,9 @@ typedef struct EsCatalog
 	Oid			owner;					/* of event_log */
 } EsCatalog;
 
-extern const EsCatalog *es_catalog_find(void);
-extern const EsCatalog *es_catalog(void);
+extern const EsCatalog *es_catalog_lock(LOCKMODE mode);
+extern const EsCatalog *es_catalog_lock_if_there(LOCKMODE mode);
+extern void es_catalog_refresh(void);
 extern uint64 es_catalog_generation(void);
 extern void es_catalog_init(void);
 

@@ -103,11 +103,11 @@ refuse_newer(EsVersions *seen, const EsAppendStream *stream, int64 version)
 static void
 number_all(EsAppend *call, const EsCatalog *cat, Relation log, Snapshot snapshot)
 {
-	EsVersions *versions = es_versions_open(cat, log, snapshot);
+	EsVersions *versions = es_versions_open(cat, log, RowExclusiveLock, snapshot);
 	EsVersions *seen = NULL;
 
 	if (IsolationUsesXactSnapshot())
-		seen = es_versions_open(cat, log, GetTransactionSnapshot());
+		seen = es_versions_open(cat, log, RowExclusiveLock, GetTransactionSnapshot());
 	for (int i = 0; i < call->nstreams; i++)
 	{
 		EsAppendStream *stream = &call->streams[i];
@@ -243,8 +243,8 @@ es_append_execute(EsAppend *call)
 	PreventCommandIfReadOnly(call->function);
 	PreventCommandIfParallelMode(call->function);
 
-	log = es_seal_open_log();
-	cat = es_catalog();
+	cat = es_seal_lock_log();
+	log = table_open(cat->event_log, NoLock);
 	lock_streams(call, cat);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* (2) */

@@ -274,9 +274,11 @@ static void
 find_or_insert(const EsCatalog *cat, EsEventType *type)
 {
 	Relation	rel = table_open(cat->event_type, RowExclusiveLock);
-	Relation	index = index_open(cat->event_type_key, RowExclusiveLock);
+	Relation	index;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 
+	es_catalog_refresh();
+	index = index_open(cat->event_type_key, RowExclusiveLock);
 	type->key = 0;
 	for (int attempt = 0;; attempt++)
 	{
@@ -399,6 +401,7 @@ es_dictionary_entry(const EsCatalog *cat, int64 key)
 		return entry;
 
 	rel = table_open(cat->event_type, AccessShareLock);
+	es_catalog_refresh();
 	index = index_open(cat->event_type_key, AccessShareLock);
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	state = find_row(rel, index, key, slot);

@@ -17,7 +17,7 @@
  *
  * Invariant: a snapshot returned with a head sees every event at or below it.
  *
- * Locks: AccessShare on event_log first, held to the end of the transaction.
+ * Locks: AccessShare on event_log first (es_catalog_lock), by the caller.
  * Crash: nothing is kept here.
  */
 #include "postgres.h"
@@ -32,7 +32,6 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -68,7 +67,6 @@ es_head_read(const EsCatalog *cat, Snapshot *snapshot)
 	int64		head;
 
 	es_registry_require();
-	LockRelationOid(cat->event_log, AccessShareLock);
 	if (RecoveryInProgress())
 	{
 		*snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -206,7 +204,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 Datum
 es_head(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(current_head(es_catalog()));
+	PG_RETURN_INT64(current_head(es_catalog_lock(AccessShareLock)));
 }
 
 /*
@@ -215,7 +213,7 @@ es_head(PG_FUNCTION_ARGS)
 Datum
 es_wait(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	int64		up_to;
 	TimestampTz deadline;
 
@@ -240,7 +238,7 @@ es_wait(PG_FUNCTION_ARGS)
 Datum
 es_epoch(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	struct
 	{
@@ -251,7 +249,6 @@ es_epoch(PG_FUNCTION_ARGS)
 	uint64		hash[2];
 	pg_uuid_t  *epoch = palloc(sizeof(pg_uuid_t));
 
-	LockRelationOid(cat->event_log, AccessShareLock);
 	(void) es_mark_read(cat, snapshot, &source.identity);
 	UnregisterSnapshot(snapshot);
 	source.database = MyDatabaseId;
@@ -271,7 +268,7 @@ es_epoch(PG_FUNCTION_ARGS)
 Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	Snapshot	snapshot = GetActiveSnapshot();
 	EsStream	stream = {0};
 	EsStreams  *streams;
@@ -284,7 +281,7 @@ es_stream_version(PG_FUNCTION_ARGS)
 	streams = es_streams_open(cat, AccessShareLock, snapshot);
 	if (es_stream_find(streams, &stream))
 	{
-		versions = es_versions_open(cat, log, snapshot);
+		versions = es_versions_open(cat, log, AccessShareLock, snapshot);
 		version = es_version_of(versions, stream.key);
 		es_versions_close(versions);
 	}
@@ -319,7 +316,7 @@ event_after(IndexScanDesc scan, TupleTableSlot *slot, int64 position,
 Datum
 es_position_at(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	TimestampTz at;
 	Snapshot	snapshot;
 	int64		low = 0;		/* events at or below are before the moment */

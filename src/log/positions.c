@@ -280,7 +280,7 @@ es_positions_raise(EsDatabase *db, const EsCatalog *cat,
 Datum
 es_begin_history(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	Relation	rel = es_durable_open(cat->timeline_register, true);
 
 	es_durable_write(rel, (int64) current_timeline());

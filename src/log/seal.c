@@ -138,17 +138,16 @@ check_restored(int64 *next_position, int64 *next_stream_key)
  * Seal the log, unless somebody else has by the time we have the lock.
  */
 static void
-seal(Oid log)
+seal(void)
 {
-	const EsCatalog *cat;
-	int64		next_position;
-	int64		next_stream_key;
+	const EsCatalog *cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
+	Oid			log = cat->event_log;
 
-	LockRelationOid(log, ShareRowExclusiveLock);	/* (1) */
-	cat = es_catalog();			/* the wait may have been for DROP EXTENSION */
-	if (cat->event_log == log && !is_sealed(cat))
+	if (!is_sealed(cat))
 	{
 		EsDatabase *db = es_positions_attach(cat);
+		int64		next_position;
+		int64		next_stream_key;
 
 		check_restored(&next_position, &next_stream_key);
 		es_positions_raise(db, cat, next_position, next_stream_key);
@@ -158,24 +157,21 @@ seal(Oid log)
 }
 
 /*
- * Open event_log to append to it, sealed.  Almost always that is the lock that
- * an INSERT takes and one look at shared memory.  The look comes after the lock:
- * from then on nobody can break the seal (1).
+ * Lock event_log to append to it, sealed.  Almost always that is the lock that an
+ * INSERT takes and one look at shared memory.  The look comes after the lock: from
+ * then on nobody can break the seal (1).
  */
-Relation
-es_seal_open_log(void)
+const EsCatalog *
+es_seal_lock_log(void)
 {
 	for (;;)
 	{
-		Oid			oid = es_catalog()->event_log;
-		Relation	log = table_open(oid, RowExclusiveLock);
-		const EsCatalog *cat = es_catalog();
+		const EsCatalog *cat = es_catalog_lock(RowExclusiveLock);
 
-		if (cat->event_log == oid &&
-			pg_atomic_read_u32(&es_positions_attach(cat)->sealed))
-			return log;
-		table_close(log, RowExclusiveLock);
-		seal(oid);
+		if (pg_atomic_read_u32(&es_positions_attach(cat)->sealed))
+			return cat;
+		UnlockRelationOid(cat->event_log, RowExclusiveLock);
+		seal();
 	}
 }
 
@@ -186,14 +182,14 @@ es_seal_open_log(void)
 bool
 es_seal_allows_insert(void)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 
 	if (!is_sealed(cat))
 		return true;
 	if (!es_guc_restore)
 		return false;
 
-	LockRelationOid(cat->event_log, ShareRowExclusiveLock); /* (1) */
+	cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
 	if (is_sealed(cat))
 		write_seal(es_positions_attach(cat), cat, false);
 	return true;

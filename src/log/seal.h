@@ -6,10 +6,9 @@
 #define ES_SEAL_H
 
 #include "core/catalog.h"
-#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-extern Relation es_seal_open_log(void);
+extern const EsCatalog *es_seal_lock_log(void);
 extern bool es_seal_allows_insert(void);
 extern int64 es_seal_greatest_position(const EsCatalog *cat, Snapshot snapshot);
 

@@ -11,7 +11,6 @@
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
@@ -31,7 +30,7 @@ es_status(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[5] = {0};
 	bool		isnull[5] = {true, true, true, true, true};
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

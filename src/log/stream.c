@@ -82,6 +82,7 @@ es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 
 	streams->cat = cat;
 	streams->rel = table_open(cat->stream, lockmode);
+	es_catalog_refresh();
 	streams->name_index = index_open(cat->stream_name, lockmode);
 	streams->found = table_slot_create(streams->rel, NULL);
 	begin_scan(streams, snapshot);

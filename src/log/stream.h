@@ -36,7 +36,7 @@ extern int	es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsNam
 /* Looking up versions in the log. */
 typedef struct EsVersions EsVersions;
 
-extern EsVersions *es_versions_open(const EsCatalog *cat, Relation log, Snapshot snapshot);
+extern EsVersions *es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot snapshot);
 extern void es_versions_close(EsVersions *versions);
 extern int64 es_version_of(EsVersions *versions, int64 stream_key);
 

@@ -36,12 +36,12 @@ struct EsVersions
 };
 
 EsVersions *
-es_versions_open(const EsCatalog *cat, Relation log, Snapshot snapshot)
+es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot snapshot)
 {
 	EsVersions *versions = palloc(sizeof(EsVersions));
 
 	versions->log = log;
-	versions->index = index_open(cat->event_log_stream, AccessShareLock);
+	versions->index = index_open(cat->event_log_stream, lockmode);
 	versions->scan = index_beginscan(log, versions->index, snapshot, 1, 0);
 	versions->scan->xs_want_itup = true;
 	versions->slot = table_slot_create(log, NULL);

@@ -19,7 +19,6 @@
 #include "access/genam.h"
 #include "catalog/pg_collation.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -157,7 +156,7 @@ wait_argument(FunctionCallInfo fcinfo, int argno)
 Datum
 es_read_stream(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	EsStream	stream = {0};
 	EsFilter	filter = {0};
 	EsSelection selection;
@@ -182,7 +181,6 @@ es_read_stream(PG_FUNCTION_ARGS)
 	filter.types = es_arg_name_array(fcinfo, 4, "types", &filter.ntypes);
 
 	rows = es_rows_begin(fcinfo, cat);
-	LockRelationOid(cat->event_log, AccessShareLock);
 	streams = es_streams_open(cat, AccessShareLock, snapshot);
 	es_stream_find(streams, &stream);
 	es_streams_close(streams);
@@ -212,7 +210,7 @@ es_read_all(PG_FUNCTION_ARGS)
 {
 	EsRead		read = {0};
 
-	read.cat = es_catalog();
+	read.cat = es_catalog_lock(AccessShareLock);
 	es_registry_require();
 	es_arg_require(fcinfo, 4, "backwards");
 	read.backwards = PG_GETARG_BOOL(4);
@@ -265,7 +263,7 @@ es_read_category(PG_FUNCTION_ARGS)
 	EsRead		read = {0};
 	EsName		category;
 
-	read.cat = es_catalog();
+	read.cat = es_catalog_lock(AccessShareLock);
 	es_registry_require();
 	category = es_arg_name(fcinfo, 0, "category");
 	read.filter.categories = &category;
@@ -312,7 +310,7 @@ has_correlation(TupleTableSlot *event, text *wanted)
 Datum
 es_read_correlation(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog();
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	EsRange		range = {0, 0, false};
 	text	   *wanted;
 	int64		max_count;

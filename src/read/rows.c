@@ -106,6 +106,7 @@ es_rows_open(EsRows *rows, Snapshot snapshot)
 {
 	check_cache();
 	rows->streams = table_open(rows->cat->stream, AccessShareLock);
+	es_catalog_refresh();
 	rows->stream_index = index_open(rows->cat->stream_key, AccessShareLock);
 	rows->stream_scan = index_beginscan(rows->streams, rows->stream_index, snapshot, 1, 0);
 	rows->stream_slot = table_slot_create(rows->streams, NULL);

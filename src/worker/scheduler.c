@@ -29,12 +29,10 @@
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -65,24 +63,6 @@ finish(void)
 	pgstat_report_stat(false);
 }
 
-/*
- * The store, with event_log locked so that it stays; NULL if there is none.
- */
-static const EsCatalog *
-lock_store(void)
-{
-	const EsCatalog *cat = es_catalog_find();
-	Oid			log;
-
-	if (cat == NULL)
-		return NULL;
-	log = cat->event_log;
-	LockRelationOid(log, AccessShareLock);
-	AcceptInvalidationMessages();
-	cat = es_catalog_find();
-	return cat != NULL && cat->event_log == log ? cat : NULL;
-}
-
 static void
 gone(int code, Datum arg)
 {
@@ -111,7 +91,7 @@ take_office(Oid *store)
 	bool		taken = false;
 
 	begin();
-	cat = lock_store();
+	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL)
 	{
 		db = es_positions_attach(cat);
@@ -155,7 +135,7 @@ look(EsDatabase *db, Oid store, bool check_store, int64 *head)
 	}
 	begin();
 	{
-		const EsCatalog *cat = lock_store();
+		const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
 
 		there = cat != NULL && cat->position_register == store;
 		if (there)
@@ -178,7 +158,7 @@ record(int64 head)
 
 	pgstat_report_activity(STATE_RUNNING, "recording the head of the event log");
 	begin();
-	cat = lock_store();
+	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL)
 		(void) es_mark_move(cat, head);
 	finish();
