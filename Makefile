@@ -52,7 +52,7 @@ SQL_PIECES = \
 	src/grants.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
-PG_CPPFLAGS = -I$(srcdir)/src
+PG_CPPFLAGS = -I$(srcdir)/src -DES_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql
 
@@ -70,8 +70,8 @@ all install:
 	@echo "PostgreSQL's development files are missing: tests/install-deps demo" >&2; exit 1
 endif
 
-# PGXS tracks no dependencies: any header rebuilds all.
-$(OBJS): $(wildcard src/*.h src/*/*.h)
+# PGXS tracks no dependencies: any header, or another version, rebuilds all.
+$(OBJS): $(wildcard src/*.h src/*/*.h) eventstore.control
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PIECES) eventstore.control
 	cat $(SQL_PIECES) > $@

@@ -22,14 +22,21 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "core/catalog.h"
@@ -83,6 +90,43 @@ relation_owner(Oid relid)
 }
 
 /*
+ * The tables are those of the extension's version, and this library was built for
+ * one: it must be the same.
+ */
+static void
+check_version(void)
+{
+	Oid			extension = get_extension_oid("eventstore", true);
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(extension))
+		return;
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		char	   *version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
+															   RelationGetDescr(rel), &isnull));
+
+		if (strcmp(version, ES_VERSION) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the loaded library is eventstore %s, but the extension in this database is version %s",
+							ES_VERSION, version),
+					 errhint("Restart the server if the library was updated, then run ALTER EXTENSION eventstore UPDATE.")));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/*
  * The store of this database, or NULL if there is none.
  */
 static const EsCatalog *
@@ -105,6 +149,9 @@ find(void)
 		{"stream_key", &found.stream_key},
 		{"event_type", &found.event_type},
 		{"event_type_key", &found.event_type_key},
+		{"event_type_category", &found.event_type_category},
+		{"event_type_bucket", &found.event_type_bucket},
+		{"event_type_type", &found.event_type_type},
 		{"mark", &found.mark},
 		{"position_register", &found.position_register},
 		{"stream_key_register", &found.stream_key_register},
@@ -125,6 +172,7 @@ find(void)
 			return NULL;
 	}
 	found.owner = relation_owner(found.event_log);
+	check_version();
 
 	if (memcmp(&found, &catalog, sizeof(EsCatalog)) != 0)
 		generation++;

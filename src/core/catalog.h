@@ -22,6 +22,9 @@ typedef struct EsCatalog
 	Oid			stream_key;				/* unique (stream_key) */
 	Oid			event_type;
 	Oid			event_type_key;			/* (type_key) */
+	Oid			event_type_category;	/* (category) */
+	Oid			event_type_bucket;		/* (bucket) */
+	Oid			event_type_type;		/* (type) */
 	Oid			mark;
 	Oid			position_register;
 	Oid			stream_key_register;

@@ -17,6 +17,10 @@
  * both kinds (the count is looked at without a lock), so a reader of a category
  * takes both.
  *
+ * A reader asks for the keys of the categories and types that it filters by; an
+ * index on each of these columns answers, so that the size of the dictionary does
+ * not matter.
+ *
  * Invariants
  * 1. A row is never changed or removed, so what a committed row says may be
  *    cached as long as the store is the same (es_catalog_generation).
@@ -37,7 +41,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
-#include "catalog/index.h"
+#include "catalog/indexing.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -126,6 +130,12 @@ copy_type(MemoryContext context, const EsEventType *type)
 	copy.category = copy_name(context, type->category);
 	copy.type = copy_name(context, type->type);
 	return copy;
+}
+
+static Datum
+name_datum(EsName name)
+{
+	return PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len));
 }
 
 static bool
@@ -231,28 +241,22 @@ find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 }
 
 static void
-insert_row(Relation rel, Relation index, const EsEventType *type, TupleTableSlot *slot)
+insert_row(Relation rel, const EsEventType *type)
 {
-	Datum		values[1];
-	bool		isnull[1] = {false};
-	IndexInfo  *info = BuildIndexInfo(index);
+	Datum		values[ES_TYPE_COLS] = {0};
+	bool		isnull[ES_TYPE_COLS] = {false};
+	HeapTuple	row;
 
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, false, sizeof(bool) * ES_TYPE_COLS);
-	slot->tts_values[ES_TYPE_COL_KEY - 1] = Int64GetDatum(type->key);
-	slot->tts_values[ES_TYPE_COL_CATEGORY - 1] =
-		PointerGetDatum(cstring_to_text_with_len(type->category.bytes, type->category.len));
-	slot->tts_isnull[ES_TYPE_COL_CATEGORY - 1] = type->shared;
-	slot->tts_values[ES_TYPE_COL_BUCKET - 1] = Int32GetDatum(type->bucket);
-	slot->tts_isnull[ES_TYPE_COL_BUCKET - 1] = !type->shared;
-	slot->tts_values[ES_TYPE_COL_TYPE - 1] =
-		PointerGetDatum(cstring_to_text_with_len(type->type.bytes, type->type.len));
-	slot->tts_values[ES_TYPE_COL_SCHEMA_VERSION - 1] = Int32GetDatum(type->schema_version);
-	ExecStoreVirtualTuple(slot);
-
-	simple_table_tuple_insert(rel, slot);
-	values[0] = Int64GetDatum(type->key);
-	index_insert(index, values, isnull, &slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
+	values[ES_TYPE_COL_KEY - 1] = Int64GetDatum(type->key);
+	values[ES_TYPE_COL_CATEGORY - 1] = name_datum(type->category);
+	isnull[ES_TYPE_COL_CATEGORY - 1] = type->shared;
+	values[ES_TYPE_COL_BUCKET - 1] = Int32GetDatum(type->bucket);
+	isnull[ES_TYPE_COL_BUCKET - 1] = !type->shared;
+	values[ES_TYPE_COL_TYPE - 1] = name_datum(type->type);
+	values[ES_TYPE_COL_SCHEMA_VERSION - 1] = Int32GetDatum(type->schema_version);
+	row = heap_form_tuple(RelationGetDescr(rel), values, isnull);
+	CatalogTupleInsert(rel, row);	/* the row and its index entries */
+	heap_freetuple(row);
 	CommandCounterIncrement();
 }
 
@@ -295,7 +299,7 @@ find_or_insert(const EsCatalog *cat, EsEventType *type)
 		if (state == ROW_NONE || state == ROW_PENDING)
 		{
 			type->key = key;
-			insert_row(rel, index, type, slot);
+			insert_row(rel, type);
 		}
 		else
 		{
@@ -310,6 +314,32 @@ find_or_insert(const EsCatalog *cat, EsEventType *type)
 	table_close(rel, NoLock);
 }
 
+/* Learn the categories that have keys of their own. */
+static void
+learn_categories(const EsCatalog *cat)
+{
+	Relation	rel = table_open(cat->event_type, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		EsEventType row;
+		uint64		hash;
+
+		CHECK_FOR_INTERRUPTS();
+		read_slot(slot, &row);
+		hash = hash_name(row.category, 0);
+		if (!row.shared)
+			(void) hash_search(own_categories, &hash, HASH_ENTER, NULL);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+}
+
 /*
  * May this category have keys of its own?  Only asked when a type is new to this
  * backend, and read from the table only while there are few categories.
@@ -322,21 +352,7 @@ category_is_own(const EsCatalog *cat, EsName category)
 	if (hash_search(own_categories, &hash, HASH_FIND, NULL) != NULL)
 		return true;
 	if (hash_get_num_entries(own_categories) < ES_OWN_CATEGORIES)
-	{
-		int			n;
-		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-		EsEventType *all = es_dictionary_read(cat, snapshot, &n);
-
-		UnregisterSnapshot(snapshot);
-		for (int i = 0; i < n; i++)
-		{
-			uint64		known = hash_name(all[i].category, 0);
-
-			if (!all[i].shared)
-				(void) hash_search(own_categories, &known, HASH_ENTER, NULL);
-		}
-		pfree(all);
-	}
+		learn_categories(cat);
 	return hash_search(own_categories, &hash, HASH_FIND, NULL) != NULL ||
 		hash_get_num_entries(own_categories) < ES_OWN_CATEGORIES;
 }
@@ -429,35 +445,69 @@ es_dictionary_entry(const EsCatalog *cat, int64 key)
 	return entry;
 }
 
+static void
+add_slot(EsEventTypes *list, TupleTableSlot *slot)
+{
+	EsEventType row;
+
+	CHECK_FOR_INTERRUPTS();
+	if (list->n == list->capacity)
+	{
+		list->capacity = Max(2 * list->capacity, 16);
+		list->types = list->types == NULL ?
+			palloc(sizeof(EsEventType) * list->capacity) :
+			repalloc_huge(list->types, sizeof(EsEventType) * list->capacity);
+	}
+	read_slot(slot, &row);
+	/* the slot's page is left behind with the next row */
+	list->types[list->n++] = copy_type(CurrentMemoryContext, &row);
+}
+
+/* Add the rows that an index finds by one value of its only column. */
+static void
+collect(Relation rel, Oid index_oid, Snapshot snapshot, RegProcedure equal, Datum value,
+		EsEventTypes *found)
+{
+	Relation	index = index_open(index_oid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   index->rd_indcollation[0], equal, value);
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		add_slot(found, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+}
+
 /*
- * All of the dictionary, as the snapshot sees it.  A key can be there twice.
+ * The entries of a category, and those of the bucket that it may be in, as the
+ * snapshot sees them.  Two rows can say the same.
  */
-EsEventType *
-es_dictionary_read(const EsCatalog *cat, Snapshot snapshot, int *n)
+void
+es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
+						  EsName category, EsEventTypes *found)
 {
 	Relation	rel = table_open(cat->event_type, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	int			capacity = 64;
-	EsEventType *all = palloc(sizeof(EsEventType) * capacity);
 
-	*n = 0;
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		EsEventType row;
-
-		CHECK_FOR_INTERRUPTS();
-		if (*n == capacity)
-		{
-			capacity *= 2;
-			all = repalloc_huge(all, sizeof(EsEventType) * capacity);
-		}
-		read_slot(slot, &row);
-		/* the slot's page is left behind with the next row */
-		all[(*n)++] = copy_type(CurrentMemoryContext, &row);
-	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	es_catalog_refresh();
+	collect(rel, cat->event_type_category, snapshot, F_TEXTEQ, name_datum(category), found);
+	collect(rel, cat->event_type_bucket, snapshot, F_INT4EQ,
+			Int32GetDatum(es_dictionary_bucket(category)), found);
 	table_close(rel, AccessShareLock);
-	return all;
+}
+
+/* The entries of a type in all categories, likewise. */
+void
+es_dictionary_of_type(const EsCatalog *cat, Snapshot snapshot,
+					  EsName type, EsEventTypes *found)
+{
+	Relation	rel = table_open(cat->event_type, AccessShareLock);
+
+	es_catalog_refresh();
+	collect(rel, cat->event_type_type, snapshot, F_TEXTEQ, name_datum(type), found);
+	table_close(rel, AccessShareLock);
 }

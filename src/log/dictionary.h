@@ -31,7 +31,19 @@ typedef struct EsEventType
 extern int64 es_dictionary_key(const EsCatalog *cat, EsName category,
 							   EsName type, int32 schema_version);
 extern const EsEventType *es_dictionary_entry(const EsCatalog *cat, int64 key);
-extern EsEventType *es_dictionary_read(const EsCatalog *cat, Snapshot snapshot, int *n);
+
+/* A list of entries, growing. */
+typedef struct EsEventTypes
+{
+	int			n;
+	int			capacity;
+	EsEventType *types;
+} EsEventTypes;
+
+extern void es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
+									  EsName category, EsEventTypes *found);
+extern void es_dictionary_of_type(const EsCatalog *cat, Snapshot snapshot,
+								  EsName type, EsEventTypes *found);
 extern int32 es_dictionary_bucket(EsName category);
 
 #endif							/* ES_DICTIONARY_H */

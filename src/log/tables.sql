@@ -43,6 +43,9 @@ CREATE TABLE eventstore.event_type (
 );
 
 CREATE INDEX event_type_key ON eventstore.event_type (type_key);
+CREATE INDEX event_type_category ON eventstore.event_type (category);
+CREATE INDEX event_type_bucket ON eventstore.event_type (bucket);
+CREATE INDEX event_type_type ON eventstore.event_type (type);
 
 COMMENT ON TABLE eventstore.event_type IS
     'What a type key stands for; the same row may be there more than once';

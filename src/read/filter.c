@@ -38,21 +38,6 @@ is_among(EsName name, const EsName *names, int n)
 	return false;
 }
 
-static bool
-category_may_match(const EsFilter *filter, const EsEventType *type)
-{
-	if (filter->categories == NULL)
-		return true;
-	if (!type->shared)
-		return is_among(type->category, filter->categories, filter->ncategories);
-	for (int i = 0; i < filter->ncategories; i++)
-	{
-		if (es_dictionary_bucket(filter->categories[i]) == type->bucket)
-			return true;
-	}
-	return false;
-}
-
 static int
 compare_keys(const void *a, const void *b)
 {
@@ -107,8 +92,7 @@ EsSelection
 es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
 {
 	EsSelection selection = {0};
-	EsEventType *all;
-	int			n;
+	EsEventTypes all = {0};
 	bool		shared = false;
 
 	selection.by_stream = filter->grouped;
@@ -119,16 +103,19 @@ es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot
 		return selection;
 	}
 
-	all = es_dictionary_read(cat, snapshot, &n);
-	selection.type_keys = palloc(sizeof(int64) * Max(n, 1));
-	for (int i = 0; i < n; i++)
+	for (int i = 0; filter->categories != NULL && i < filter->ncategories; i++)
+		es_dictionary_of_category(cat, snapshot, filter->categories[i], &all);
+	for (int i = 0; filter->categories == NULL && i < filter->ntypes; i++)
+		es_dictionary_of_type(cat, snapshot, filter->types[i], &all);
+
+	selection.type_keys = palloc(sizeof(int64) * Max(all.n, 1));
+	for (int i = 0; i < all.n; i++)
 	{
-		if (filter->types != NULL && !is_among(all[i].type, filter->types, filter->ntypes))
+		if (filter->types != NULL && filter->categories != NULL &&
+			!is_among(all.types[i].type, filter->types, filter->ntypes))
 			continue;
-		if (!category_may_match(filter, &all[i]))
-			continue;
-		selection.type_keys[selection.ntype_keys++] = all[i].key;
-		shared |= all[i].shared && filter->categories != NULL;
+		selection.type_keys[selection.ntype_keys++] = all.types[i].key;
+		shared |= all.types[i].shared && filter->categories != NULL;
 	}
 	selection.ntype_keys = unique_keys(selection.type_keys, selection.ntype_keys);
 

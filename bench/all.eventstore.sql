@@ -1,0 +1,3 @@
+-- A page of 1,000 events from anywhere in the log, all columns, to the client.
+\set after random(:first, :last)
+SELECT * FROM es_read_all(:after, 1000);

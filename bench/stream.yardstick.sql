@@ -1,0 +1,3 @@
+-- The whole of one of the streams first .. last, all columns, to the client.
+\set n random(:first, :last)
+SELECT * FROM yardstick WHERE stream = 'Order-' || md5(:n::text)::uuid ORDER BY version;

@@ -1,0 +1,163 @@
+-- Who may do what.
+
+CREATE EXTENSION eventstore;
+
+SELECT version FROM es_append('Order-1', 'Placed', '{"customer": "ada"}', metadata => '{"correlation_id": "x"}');
+
+CREATE FUNCTION outcome(statement text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    EXECUTE statement;
+    RETURN 'ok';
+EXCEPTION
+    WHEN OTHERS THEN
+        RETURN SQLSTATE;
+END $$;
+
+-- A plain role can do nothing: call no function, read no table, and of course change
+-- none.
+CREATE TABLE attempt AS
+SELECT format('SELECT * FROM %s(%s)', p.oid::regproc,
+    (SELECT string_agg(format('NULL::%s', format_type(t, NULL)), ', ' ORDER BY o) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY u (t, o))) AS statement
+FROM pg_proc p
+JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+    AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
+WHERE p.prorettype <> 'trigger'::regtype
+UNION ALL
+SELECT format('SELECT count(*) FROM %s', c.oid::regclass)
+FROM pg_class c
+WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind IN ('r', 'v', 'S');
+INSERT INTO attempt VALUES
+    ('INSERT INTO eventstore.event_log DEFAULT VALUES'),
+    ('UPDATE eventstore.stream SET name = name'),
+    ('DELETE FROM eventstore.event_type'),
+    ('TRUNCATE eventstore.event_log'),
+    ('SELECT nextval(''eventstore.position_register'')'),
+    ('SELECT setval(''eventstore.position_register'', 1)'),
+    ('ALTER TABLE eventstore.event_log DISABLE TRIGGER ALL'),
+    ('CREATE TABLE eventstore.mine (n int)'),
+    ('DROP EXTENSION eventstore'),
+    ('DROP TABLE eventstore.event_log CASCADE'),
+    ('SET eventstore.restore = on'),
+    ('SET eventstore.max_event_size = 2000000');
+CREATE ROLE regress_plain;
+GRANT SELECT ON attempt TO regress_plain;
+SET ROLE regress_plain;
+SELECT count(*) > 30 AS tried FROM attempt;
+SELECT statement, outcome(statement) FROM attempt WHERE outcome(statement) <> '42501';
+RESET ROLE;
+
+
+-- ---- the three grants ----
+
+CREATE ROLE regress_app;
+CREATE ROLE regress_reader;
+CREATE ROLE regress_operator;
+
+-- append
+GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version TO regress_app;
+-- read
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, eventstore.log_status, eventstore.in_flight TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
+-- administer
+GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+
+-- Together they give out every function.
+SELECT p.oid::regprocedure AS "given to nobody"
+FROM pg_proc p
+JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+    AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
+WHERE p.prorettype <> 'trigger'::regtype AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
+
+CREATE TABLE matrix (n int GENERATED ALWAYS AS IDENTITY, says text, statement text);
+INSERT INTO matrix (says, statement) VALUES
+    ('es_append', $$SELECT es_append('Order-1', 'Paid')$$),
+    ('es_append_events', $$SELECT es_append_events('Order-1', '[{"type": "Paid"}]')$$),
+    ('es_append_batch', $$SELECT es_append_batch('{Order-1}', '{Paid}', '{1}')$$),
+    ('es_check_version', $$SELECT es_check_version('Order-1', NULL)$$),
+    ('es_stream_version', $$SELECT es_stream_version('Order-1')$$),
+    ('es_category', $$SELECT es_category('Order-1')$$),
+    ('es_read_stream', $$SELECT es_read_stream('Order-1')$$),
+    ('es_read_all', $$SELECT es_read_all()$$),
+    ('es_read_category', $$SELECT es_read_category('Order')$$),
+    ('es_read_correlation', $$SELECT es_read_correlation('x')$$),
+    ('es_head', $$SELECT es_head()$$),
+    ('es_epoch', $$SELECT es_epoch()$$),
+    ('es_wait', $$SELECT es_wait(0)$$),
+    ('es_position_at', $$SELECT es_position_at(now())$$),
+    ('events', $$SELECT count(*) FROM eventstore.events$$),
+    ('streams', $$SELECT * FROM eventstore.streams$$),
+    ('event_types', $$SELECT count(*) FROM eventstore.event_types$$),
+    ('status', $$SELECT count(*) FROM eventstore.status$$),
+    ('blockers', $$SELECT count(*) FROM eventstore.blockers$$),
+    ('INSERT', $$INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log$$),
+    ('UPDATE', $$UPDATE eventstore.event_log SET data = '{}'$$),
+    ('DELETE', $$DELETE FROM eventstore.event_log$$),
+    ('TRUNCATE', $$TRUNCATE eventstore.event_log$$),
+    ('trigger', $$CREATE TRIGGER t BEFORE INSERT ON eventstore.event_log FOR EACH ROW EXECUTE FUNCTION eventstore.guard()$$),
+    ('DROP', $$DROP EXTENSION eventstore$$),
+    ('max_event_size', $$SET LOCAL eventstore.max_event_size = 2000000$$),
+    ('restore', $$SET LOCAL eventstore.restore = on$$),
+    ('metadata', $$SET LOCAL eventstore.metadata = '{"user": "ada"}'$$);
+CREATE TABLE result (says text, role name, outcome text);
+GRANT SELECT ON matrix TO regress_app, regress_reader, regress_operator, pg_monitor;
+GRANT INSERT ON result TO regress_app, regress_reader, regress_operator, pg_monitor;
+SET ROLE pg_monitor;
+INSERT INTO result SELECT says, current_user, outcome(statement) FROM matrix ORDER BY n;
+SET ROLE regress_app;
+INSERT INTO result SELECT says, current_user, outcome(statement) FROM matrix ORDER BY n;
+SET ROLE regress_reader;
+INSERT INTO result SELECT says, current_user, outcome(statement) FROM matrix ORDER BY n;
+SET ROLE regress_operator;
+INSERT INTO result SELECT says, current_user, outcome(statement) FROM matrix ORDER BY n;
+RESET ROLE;
+SELECT m.says,
+    max(outcome) FILTER (WHERE role = 'pg_monitor') AS pg_monitor,
+    max(outcome) FILTER (WHERE role = 'regress_app') AS app,
+    max(outcome) FILTER (WHERE role = 'regress_reader') AS reader,
+    max(outcome) FILTER (WHERE role = 'regress_operator') AS operator
+FROM result r
+JOIN matrix m USING (says)
+GROUP BY m.n, m.says
+ORDER BY m.n;
+
+-- A function of the owner's can do more for its callers, as everywhere.
+CREATE FUNCTION place(customer text) RETURNS bigint
+    LANGUAGE sql
+    SECURITY DEFINER
+    SET search_path = public, pg_temp
+    AS $$ SELECT version FROM es_append('Order-2', 'Placed', jsonb_build_object('customer', customer)) $$;
+SET ROLE regress_plain;
+SELECT place('grace');
+RESET ROLE;
+
+
+-- ---- row-level security ----
+
+-- Policies hold for the views.  Reads that would go around them are refused, and so
+-- tell nothing; appends are not subject to them.
+ALTER TABLE eventstore.event_log ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON eventstore.event_log FOR SELECT TO regress_reader USING (data ->> 'customer' = 'ada');
+SELECT count(*) > 1 AS "the owner sees all" FROM eventstore.events;
+SELECT count(*) > 1 AS "the owner reads all" FROM es_read_all();
+SET ROLE regress_reader;
+SELECT stream, version, type, data FROM eventstore.events;
+SELECT count(*) FROM es_read_all();
+\echo :SQLSTATE
+SELECT count(*) FROM es_read_stream('Order-1');
+\echo :SQLSTATE
+SELECT count(*) FROM es_read_category('Order');
+\echo :SQLSTATE
+SELECT count(*) FROM es_read_correlation('x');
+\echo :SQLSTATE
+SET ROLE regress_app;
+SELECT version > 1 AS appended FROM es_append('Order-1', 'Shipped');
+RESET ROLE;
+ALTER TABLE eventstore.event_log DISABLE ROW LEVEL SECURITY;
+SET ROLE regress_reader;
+SELECT count(*) > 1 AS "reads again" FROM es_read_all();
+RESET ROLE;
+
+DROP OWNED BY regress_plain, regress_app, regress_reader, regress_operator;
+REVOKE ALL ON matrix, result FROM pg_monitor;
+DROP ROLE regress_plain, regress_app, regress_reader, regress_operator;

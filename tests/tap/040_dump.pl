@@ -1,0 +1,256 @@
+# Dump, restore and copy of a database.
+#
+# Whatever way a dump takes, every event arrives with its position, version, id and time;
+# readers see all of it before the first append; appends go on above; and the epoch is
+# another.  A restore that left something out is refused at the first append, and a log
+# that has seen appends takes no restore unless a superuser says so.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use EventStore;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# A scheduler a database.
+my $node = new_node('dump', conf => "autovacuum = off\nmax_worker_processes = 40");
+my $folder = $PostgreSQL::Test::Utils::tmp_check;
+my %epochs;    # epoch → database
+
+# Streams, types, ids, times, tags, texts and gaps of all kinds.
+$node->safe_psql('postgres', <<'SQL');
+SELECT es_append('Order-' || n % 7, 'Placed', jsonb_build_object('n', n, 'text', E'tab\t "quoted" \\ Zürich 東京'),
+                 metadata => '{"correlation_id": "c1"}', tags => ARRAY['a' || n, 'comma, {brace}'],
+                 schema_version => 1 + n % 2)
+FROM generate_series(1, 50) n;
+BEGIN;
+SELECT es_append('Order-1', 'Placed');
+ROLLBACK;
+SELECT es_append_batch(array_agg('Import-' || n % 5), array_agg(text 'Imported'), array_agg('{}'::jsonb),
+                       created_at => array_agg(timestamptz '2001-02-03 04:05:06.789+00' + n * interval '1 s'))
+FROM generate_series(1, 200) n;
+SELECT es_append('no category', 'Type with spaces', '[1, null, "x"]', event_id => '11111111-2222-4333-8444-555555555555');
+SELECT es_check_version('Never-1', 0);
+SQL
+my $digest = log_digest($node);
+my $greatest = one($node, 'SELECT max(position) FROM eventstore.event_log');
+$epochs{ one($node, 'SELECT es_epoch()') } = 'postgres';
+
+sub run_ok
+{
+	my ($what, @command) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return $node->command_ok(\@command, $what);
+}
+
+sub dump_database
+{
+	my ($file, @options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return run_ok("pg_dump @options", 'pg_dump', @options, '-f', "$folder/$file", 'postgres');
+}
+
+sub restore_ok
+{
+	my ($what, $dbname, @options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return run_ok($what, 'pg_restore', '--exit-on-error', '-d', $dbname, @options);
+}
+
+# pg_restore that fails, and what it says.
+sub restore_fails
+{
+	my ($what, $dbname, $like, @options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return $node->command_fails_like([ 'pg_restore', '--exit-on-error', '-d', $dbname, @options ], $like, $what);
+}
+
+sub create_database
+{
+	my ($dbname) = @_;
+	$node->safe_psql('postgres', "CREATE DATABASE $dbname TEMPLATE template0");
+	return $dbname;
+}
+
+sub epoch_is_new
+{
+	my ($dbname, $name) = @_;
+	my $epoch = one($node, 'SELECT es_epoch()', $dbname);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is($epochs{$epoch}, undef, $name);
+	$epochs{$epoch} = $dbname;
+	return;
+}
+
+sub all_readable
+{
+	my ($dbname, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(
+		one($node, 'SELECT count(*) || es_head()::text FROM es_read_all(0, NULL)', $dbname),
+		one($node, 'SELECT count(*) || max(position)::text FROM eventstore.event_log', $dbname), $name);
+}
+
+# Appends to a database that should stand where the original stood.
+sub goes_on
+{
+	my ($what, $dbname, $after) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is( one($node, <<'SQL', $dbname), 't|t', "$what: an event is known by its id");
+SELECT duplicate, position = (SELECT position FROM eventstore.events WHERE type = 'Type with spaces')
+FROM es_append('no category', 'Type with spaces', '[1, null, "x"]', event_id => '11111111-2222-4333-8444-555555555555')
+SQL
+	my $version = one($node, q{SELECT es_stream_version('Order-1')}, $dbname);
+	is(one($node, "SELECT version, position > $after FROM es_append('Order-1', 'Placed')", $dbname),
+		($version + 1) . '|t', "$what: an old stream goes on, above all there was");
+	is(one($node, "SELECT version FROM es_append('New-$dbname', 'New')", $dbname), '1',
+		"$what: a new stream begins");
+	is(broken_streams($node, $dbname), '0', "$what: versions have no gaps");
+	all_readable($dbname, "$what: all can be read after appends");
+	refused($node, 'INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log', '42501',
+		"$what: sealed now", dbname => $dbname);
+	return;
+}
+
+# A database that was restored from a dump of 'postgres'.
+sub check_restored
+{
+	my ($what, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is(log_digest($node, $dbname), $digest, "$what: every byte of every event");
+	is(one($node, 'SELECT sealed FROM eventstore.status', $dbname), 'f', "$what: not sealed yet");
+	all_readable($dbname, "$what: all can be read before the first append");
+	is(one($node, q{SELECT count(*) FROM es_read_category('Import')}, $dbname), '200', "$what: by category");
+	is(one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}, $dbname),
+		one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}), "$what: by stream");
+	epoch_is_new($dbname, "$what: another epoch");
+	goes_on($what, $dbname, $greatest);
+	return;
+}
+
+# ---- formats ----
+
+dump_database('plain.sql');
+run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('plain'), '-f', "$folder/plain.sql");
+check_restored('plain', 'plain');
+
+dump_database('inserts.sql', '--inserts');
+run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('inserts'), '-f', "$folder/inserts.sql");
+check_restored('--inserts', 'inserts');
+
+dump_database('custom', '-Fc');
+restore_ok('pg_restore', create_database('custom'), "$folder/custom");
+check_restored('custom', 'custom');
+
+restore_ok('pg_restore -1', create_database('single'), '--single-transaction', "$folder/custom");
+check_restored('in one transaction', 'single');
+
+dump_database('directory', '-Fd', '-j4');
+restore_ok('pg_restore -j4', create_database('directory'), '-j4', "$folder/directory");
+check_restored('-j4', 'directory');
+
+dump_database('data', '-Fc', '--data-only');
+create_database('data_only');
+one($node, 'CREATE EXTENSION eventstore', 'data_only');
+restore_ok('pg_restore --data-only', 'data_only', "$folder/data");
+check_restored('--data-only', 'data_only');
+
+dump_database('schema.sql', '--schema-only');
+run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('schema_only'), '-f', "$folder/schema.sql");
+is(one($node, 'SELECT es_head(), count(*) FROM es_read_all(0, NULL)', 'schema_only'), '0|0',
+	'--schema-only: an empty log');
+epoch_is_new('schema_only', '--schema-only: another epoch');
+is(one($node, q{SELECT version, position > 0 FROM es_append('Order-1', 'Placed', '{}', 0)}, 'schema_only'), '1|t',
+	'--schema-only: it takes appends');
+
+# A dump of a dump.
+run_ok('pg_dump of a restored database', 'pg_dump', '-Fc', '-f', "$folder/again", 'custom');
+restore_ok('pg_restore of that', create_database('again'), "$folder/again");
+is(log_digest($node, 'again'), log_digest($node, 'custom'), 'a dump of a restored database: every event');
+goes_on('a dump of a restored database', 'again', one($node, 'SELECT es_head()', 'custom'));
+
+# ---- while appends are running ----
+
+my $writing = create_database('writing');
+one($node, 'CREATE EXTENSION eventstore', $writing);
+my @writers = map {
+	client($node, "writer$_", "SELECT es_append('Load-' || random()::text, 'Tick'), es_append('Same', 'Tock');\n" x 20_000, $writing)
+} 1 .. 2;
+wait_until(sub { one($node, 'SELECT count(*) FROM eventstore.event_log', $writing) > 200 }, 'writers');
+run_ok('pg_dump -j2 while appends are running', 'pg_dump', '-Fd', '-j2', '-f', "$folder/busy", $writing);
+$_->{run}->kill_kill for @writers;
+restore_ok('pg_restore of that', create_database('busy'), "$folder/busy");
+cmp_ok(one($node, 'SELECT count(*) FROM es_read_all(0, NULL)', 'busy'), '>', 200, 'busy: events have arrived');
+is(broken_streams($node, 'busy'), '0', 'busy: versions have no gaps');
+all_readable('busy', 'busy: all can be read');
+my $last = one($node, 'SELECT max(position) FROM eventstore.event_log', 'busy');
+is(one($node, "SELECT position > $last FROM es_append('Same', 'Tock')", 'busy'), 't', 'busy: appends go on');
+
+# ---- incomplete ----
+
+# What a custom dump restores without one of its tables' rows.
+sub list_without
+{
+	my ($table) = @_;
+	my ($list) = run_command([ 'pg_restore', '-l', "$folder/custom" ]);
+
+	like($list, qr/TABLE DATA eventstore $table /, "the dump has rows of $table");
+	$list =~ s/^.*TABLE DATA eventstore $table .*\n//m;
+	append_to_file("$folder/without.$table", $list);
+	return "$folder/without.$table";
+}
+
+for my $table ('stream', 'event_type')
+{
+	my $what = "without $table";
+	my $dbname = create_database("without_$table");
+
+	restore_ok("restore $what", $dbname, '-L', list_without($table), "$folder/custom");
+	refused($node, q{SELECT es_append('Order-1', 'Placed')}, '55000', "$what: the first append is refused",
+		dbname => $dbname, like => qr/not restored completely.*HINT:.*event_log, stream and event_type/s);
+	refused($node, q{SELECT es_append('Order-1', 'Placed')}, '55000', "$what: the second as well", dbname => $dbname);
+	is(one($node, 'SELECT sealed FROM eventstore.status', $dbname), 'f', "$what: not sealed");
+	restore_ok("$what: what was missing can be added", $dbname, '--data-only', '-n', 'eventstore', '-t', $table,
+		"$folder/custom");
+	check_restored("first $what", $dbname);
+}
+
+# ---- into a log that has seen appends ----
+
+my $used = create_database('used');
+$node->safe_psql($used, 'CREATE EXTENSION eventstore; BEGIN; SELECT es_append($$A$$, $$B$$); ROLLBACK');
+is(one($node, 'SELECT sealed FROM eventstore.status', $used), 't', 'an append seals, also when it is rolled back');
+restore_fails('a sealed log takes no restore', $used, qr/append-only/, "$folder/data");
+refused($node, 'COPY eventstore.stream FROM STDIN;' . "\n1\tx\n\\.\n", '42501', 'nor rows of streams',
+	dbname => $used, like => qr/HINT:.*eventstore\.restore/);
+{
+	local $ENV{PGOPTIONS} = '-c eventstore.restore=on';
+	restore_ok('with eventstore.restore it does', $used, "$folder/data");
+}
+check_restored('eventstore.restore', $used);
+
+# ---- copy ----
+
+my $scheduler = wait_for_scheduler($node);
+my $handed_out = one($node, 'SELECT handed_out FROM eventstore.status');
+is($node->psql('postgres', 'CREATE DATABASE elsewhere'), 0, 'another database to work from');
+accepted($node, 'CREATE DATABASE copy TEMPLATE postgres', 'a database can be copied while its scheduler runs',
+	dbname => 'elsewhere');
+is(log_digest($node, 'copy'), $digest, 'copy: every byte of every event');
+epoch_is_new('copy', 'copy: another epoch');
+is(one($node, 'SELECT es_epoch()'), (grep { $epochs{$_} eq 'postgres' } keys %epochs)[0], 'copy: the original keeps its own');
+is(one($node, 'SELECT count(*) FROM es_read_all(0, NULL)', 'copy'),
+	one($node, 'SELECT count(*) FROM eventstore.event_log', 'copy'), 'copy: all can be read');
+goes_on('copy', 'copy', $handed_out);
+wait_for_scheduler($node, 'copy');
+wait_for_scheduler($node, 'postgres', $scheduler);
+goes_on('the original', 'postgres', $handed_out);
+
+finish($node);
