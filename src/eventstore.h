@@ -32,6 +32,12 @@ typedef struct EsName
 #define ES_NAME_FORMAT				"%.*s"
 #define ES_NAME_ARGS(n)				(n).len, (n).bytes
 
+static inline bool
+es_name_equal(EsName a, EsName b)
+{
+	return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
+}
+
 /* log/name.c */
 extern void es_name_check(EsName name, const char *what);
 extern EsName es_name_category(EsName stream);

@@ -180,8 +180,7 @@ assign_type_keys(EsAppend *call, const EsCatalog *cat)
 
 		if (before != NULL && before->stream == event->stream &&
 			before->schema_version == event->schema_version &&
-			before->type.len == event->type.len &&
-			memcmp(before->type.bytes, event->type.bytes, event->type.len) == 0)
+			es_name_equal(before->type, event->type))
 			event->type_key = before->type_key;
 		else
 			event->type_key = es_dictionary_key(cat,

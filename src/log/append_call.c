@@ -438,9 +438,7 @@ find_or_add_stream(EsAppend *call, StreamTable *table, EsName name)
 
 	for (; table->slots[at] != 0; at = (at + 1) & table->mask)
 	{
-		EsName		known = call->streams[table->slots[at] - 1].head.name;
-
-		if (known.len == name.len && memcmp(known.bytes, name.bytes, name.len) == 0)
+		if (es_name_equal(call->streams[table->slots[at] - 1].head.name, name))
 			return table->slots[at] - 1;
 	}
 	add_stream(call, name);

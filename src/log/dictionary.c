@@ -139,17 +139,11 @@ name_datum(EsName name)
 }
 
 static bool
-same_name(EsName a, EsName b)
-{
-	return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
-}
-
-static bool
 same_content(const EsEventType *a, const EsEventType *b)
 {
 	return a->shared == b->shared &&
-		(a->shared ? a->bucket == b->bucket : same_name(a->category, b->category)) &&
-		same_name(a->type, b->type) &&
+		(a->shared ? a->bucket == b->bucket : es_name_equal(a->category, b->category)) &&
+		es_name_equal(a->type, b->type) &&
 		a->schema_version == b->schema_version;
 }
 

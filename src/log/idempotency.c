@@ -61,12 +61,6 @@ look_for(IndexScanDesc scan, const EsEvent *event)
 }
 
 static bool
-same_name(EsName a, EsName b)
-{
-	return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
-}
-
-static bool
 same_data(Datum a, Datum b)
 {
 	Jsonb	   *x = DatumGetJsonbP(a);
@@ -95,7 +89,7 @@ compare_event(EsAppend *call, const EsCatalog *cat, const EsEvent *event,
 
 	version = DatumGetInt64(values[ES_LOG_COL_VERSION - 1]);
 	type = es_dictionary_entry(cat, DatumGetInt64(values[ES_LOG_COL_TYPE_KEY - 1]));
-	if (!same_name(type->type, event->type))
+	if (!es_name_equal(type->type, event->type))
 		raise_taken(event, "It was stored with another type.");
 	if (!same_data(values[ES_LOG_COL_DATA - 1], event->data))
 		raise_taken(event, "It was stored with other data.");

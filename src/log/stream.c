@@ -290,7 +290,7 @@ es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
 
 		CHECK_FOR_INTERRUPTS();
 		/* names with a byte below '-' after the category stand here too */
-		if (found.len != category.len || memcmp(found.bytes, category.bytes, found.len) != 0)
+		if (!es_name_equal(found, category))
 			continue;
 		if (n == max)
 		{

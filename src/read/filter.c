@@ -32,7 +32,7 @@ is_among(EsName name, const EsName *names, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (names[i].len == name.len && memcmp(names[i].bytes, name.bytes, name.len) == 0)
+		if (es_name_equal(names[i], name))
 			return true;
 	}
 	return false;
