@@ -105,7 +105,6 @@ FROM unnest(ARRAY[
     'DROP TABLE eventstore.event_log',
     'DROP TABLE eventstore.event_log CASCADE',
     'DROP TABLE attempt, eventstore.stream CASCADE',
-    'DROP TRIGGER eventstore_guard ON eventstore.event_log',
     'DROP FUNCTION eventstore.guard() CASCADE']) statement;
 SELECT count(*) FROM es_read_stream('Order-1');
 

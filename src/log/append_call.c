@@ -76,13 +76,13 @@ set_expected_version(EsEvent *event, int64 version)
 }
 
 static void
-set_schema_version(EsEvent *event, int64 version)
+set_schema_version(EsEvent *event, int32 version)
 {
-	if (version < 1 || version > PG_INT32_MAX)
+	if (version < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("schema_version must be from 1 to %d", PG_INT32_MAX)));
-	event->schema_version = (int32) version;
+				 errmsg("schema_version must be at least 1")));
+	event->schema_version = version;
 }
 
 /* The object that every event's metadata is merged over; NULL: none. */

@@ -68,10 +68,12 @@ string_value(const JsonbValue *value, const char *key)
 	return string;
 }
 
-static int64
+static int32
 integer_value(const JsonbValue *value, const char *key)
 {
 	Datum		number;
+	bool		out_of_range = false;
+	int32		integer;
 
 	if (value->type != jbvNumeric)
 		raise_wrong_type(key, "an integer");
@@ -79,7 +81,10 @@ integer_value(const JsonbValue *value, const char *key)
 	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
 										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
 		raise_wrong_type(key, "an integer");
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	integer = numeric_int4_opt_error(value->val.numeric, &out_of_range);
+	if (out_of_range)
+		raise_wrong_type(key, "an integer of 32 bits");
+	return integer;
 }
 
 /* The strings of an array, as text. */

@@ -18,7 +18,7 @@ typedef struct EsJsonEvent
 	Jsonb	   *metadata;		/* NULL: none */
 	Datum	   *tags;			/* text */
 	int			ntags;
-	int64		schema_version;
+	int32		schema_version;
 	bool		has_id;
 	pg_uuid_t	id;
 } EsJsonEvent;

@@ -7,8 +7,9 @@
  * DELETE and TRUNCATE to everybody, a superuser who slips included, and INSERT
  * except to restore: see seal.c.  The append itself does not fire it (writer.c).
  *
- * The drop of one of these tables, which is also how DROP EXTENSION, DROP SCHEMA
- * and DROP OWNED arrive here, is refused while the log holds events, unless
+ * The drop of one of these tables, of a column or an index that the store made,
+ * which is also how DROP EXTENSION, DROP SCHEMA and DROP OWNED arrive here, is
+ * refused while the log holds events, unless
  * eventstore.allow_drop is on.  The object access hook is called for each object
  * of a drop before it is removed (catalog/dependency.c, deleteOneObject).
  *
@@ -35,6 +36,7 @@
 #include "core/catalog.h"
 #include "core/settings.h"
 #include "log/append.h"
+#include "log/dictionary.h"
 #include "log/guard.h"
 #include "log/seal.h"
 
@@ -114,11 +116,34 @@ log_holds_events(Oid log_oid)
 	return found;
 }
 
+/*
+ * Is this one of the tables that the log consists of, or of the indexes that the
+ * store reads by; or a column that the install script made, not a user's own?
+ */
 static bool
-is_guarded(const char *table)
+is_guarded(const char *name, int column)
 {
-	return strcmp(table, "event_log") == 0 || strcmp(table, "stream") == 0 ||
-		strcmp(table, "event_type") == 0;
+	static const struct
+	{
+		const char *name;
+		int			columns;
+	}			guarded[] = {
+		{"event_log", ES_LOG_COLS},
+		{"event_log_position", 0}, {"event_log_stream", 0}, {"event_log_id", 0},
+		{"event_log_type", 0}, {"event_log_correlation", 0},
+		{"stream", ES_STREAM_COLS},
+		{"stream_key", 0}, {"stream_name", 0},
+		{"event_type", ES_TYPE_COLS},
+		{"event_type_key", 0}, {"event_type_category", 0}, {"event_type_bucket", 0},
+		{"event_type_type", 0},
+	};
+
+	for (int i = 0; i < lengthof(guarded); i++)
+	{
+		if (strcmp(name, guarded[i].name) == 0)
+			return column == 0 || column <= guarded[i].columns;
+	}
+	return false;
 }
 
 static void
@@ -139,15 +164,15 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 	 */
 	schema = get_namespace_oid("eventstore", true);
 	if (!OidIsValid(schema) || get_rel_namespace(object_id) != schema ||
-		!is_guarded(get_rel_name(object_id)))
+		!is_guarded(get_rel_name(object_id), sub_id))
 		return;
 	log = get_relname_relid("event_log", schema);
 	if (!OidIsValid(log) || get_rel_relkind(log) != RELKIND_RELATION || !log_holds_events(log))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("cannot drop the event log: it holds events"),
-			 errhint("To drop it with all its events, SET eventstore.allow_drop = on first.")));
+			 errmsg("cannot drop the event log or parts of it: it holds events"),
+			 errhint("If that is what you want, SET eventstore.allow_drop = on first.")));
 }
 
 void

@@ -16,9 +16,17 @@
 
 PG_FUNCTION_INFO_V1(es_category);
 
+/* Encodings in which the bytes 0x80 to 0x9f are control characters. */
+static bool
+is_iso_8859(int encoding)
+{
+	return (encoding >= PG_LATIN1 && encoding <= PG_LATIN10) ||
+		(encoding >= PG_ISO_8859_5 && encoding <= PG_ISO_8859_8);
+}
+
 /*
- * Is there a control character at s?  Those of ASCII, and in UTF-8 also
- * U+0080 to U+009F.
+ * Is the character of len bytes at s a control character, of ASCII or U+0080 to
+ * U+009F?
  */
 static bool
 is_control(const char *s, int len)
@@ -27,8 +35,10 @@ is_control(const char *s, int len)
 
 	if (c < 0x20 || c == 0x7f)
 		return true;
-	return c == 0xc2 && len > 1 && GetDatabaseEncoding() == PG_UTF8 &&
-		(unsigned char) s[1] >= 0x80 && (unsigned char) s[1] <= 0x9f;
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return c == 0xc2 && len > 1 &&
+			(unsigned char) s[1] >= 0x80 && (unsigned char) s[1] <= 0x9f;
+	return c >= 0x80 && c <= 0x9f && is_iso_8859(GetDatabaseEncoding());
 }
 
 /*

@@ -14,6 +14,7 @@
 /* Columns of eventstore.stream */
 #define ES_STREAM_COL_KEY		1
 #define ES_STREAM_COL_NAME		2
+#define ES_STREAM_COLS			2
 
 typedef struct EsStream
 {

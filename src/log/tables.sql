@@ -1,22 +1,42 @@
 -- The event log.
 
--- ---- registers: numbers that survive a crash and a rollback ----
+-- ---- events ----
 
-CREATE SEQUENCE eventstore.position_register;
-COMMENT ON SEQUENCE eventstore.position_register IS
-    'No position beyond this one has been handed out';
+-- Made first, for DROP EXTENSION locks in the order of creation: everybody else
+-- locks event_log before the rest.
 
-CREATE SEQUENCE eventstore.stream_key_register;
-COMMENT ON SEQUENCE eventstore.stream_key_register IS
-    'No stream key beyond this one has been handed out';
+-- The order of columns is the order of their alignment: no byte is padded.
+CREATE TABLE eventstore.event_log (
+    position bigint NOT NULL,
+    stream_key bigint NOT NULL,
+    version bigint NOT NULL,
+    created_at timestamptz NOT NULL,
+    type_key bigint NOT NULL,
+    event_id uuid NOT NULL,
+    data jsonb NOT NULL,
+    metadata jsonb,
+    tags text[] COLLATE "C"
+);
 
-CREATE SEQUENCE eventstore.seal_register;
-COMMENT ON SEQUENCE eventstore.seal_register IS
-    '2 once the log has seen an append: then it takes no direct INSERT';
+CREATE UNIQUE INDEX event_log_position ON eventstore.event_log (position);
+CREATE UNIQUE INDEX event_log_stream ON eventstore.event_log (stream_key, version);
+CREATE UNIQUE INDEX event_log_id ON eventstore.event_log (event_id);
+CREATE INDEX event_log_type ON eventstore.event_log (type_key, position);
+CREATE INDEX event_log_correlation ON eventstore.event_log (
+    pg_catalog.hashtextextended((metadata OPERATOR(pg_catalog.->>) 'correlation_id'::pg_catalog.text) COLLATE "C", 0::pg_catalog.int8),
+    position)
+    WHERE metadata OPERATOR(pg_catalog.?) 'correlation_id'::pg_catalog.text;
 
-CREATE SEQUENCE eventstore.timeline_register;
-COMMENT ON SEQUENCE eventstore.timeline_register IS
-    'Generation of the history << 32 | timeline of the server: a promotion begins a new generation';
+COMMENT ON TABLE eventstore.event_log IS 'The events; written by es_append() and its like only';
+COMMENT ON COLUMN eventstore.event_log.position IS 'Place in the log: unique, rising, gaps allowed';
+COMMENT ON COLUMN eventstore.event_log.stream_key IS 'The stream, in eventstore.stream';
+COMMENT ON COLUMN eventstore.event_log.version IS 'Place in the stream: 1, 2, 3, no gaps';
+COMMENT ON COLUMN eventstore.event_log.created_at IS 'When it was appended, or the time given with it';
+COMMENT ON COLUMN eventstore.event_log.type_key IS 'Category, type and schema version, in eventstore.event_type';
+COMMENT ON COLUMN eventstore.event_log.event_id IS 'Unique; a repeated append is known by it';
+COMMENT ON COLUMN eventstore.event_log.data IS 'What happened';
+COMMENT ON COLUMN eventstore.event_log.metadata IS 'Why and by whom: correlation_id, causation_id, and what the application adds';
+COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across streams; null: no tags';
 
 -- ---- streams ----
 
@@ -55,40 +75,23 @@ COMMENT ON COLUMN eventstore.event_type.bucket IS 'Bucket of the categories beyo
 COMMENT ON COLUMN eventstore.event_type.type IS 'Type of the events';
 COMMENT ON COLUMN eventstore.event_type.schema_version IS 'Schema version of the events';
 
--- ---- events ----
+-- ---- registers: numbers that survive a crash and a rollback ----
 
--- The order of columns is the order of their alignment: no byte is padded.
-CREATE TABLE eventstore.event_log (
-    position bigint NOT NULL,
-    stream_key bigint NOT NULL,
-    version bigint NOT NULL,
-    created_at timestamptz NOT NULL,
-    type_key bigint NOT NULL,
-    event_id uuid NOT NULL,
-    data jsonb NOT NULL,
-    metadata jsonb,
-    tags text[] COLLATE "C"
-);
+CREATE SEQUENCE eventstore.position_register;
+COMMENT ON SEQUENCE eventstore.position_register IS
+    'No position beyond this one has been handed out';
 
-CREATE UNIQUE INDEX event_log_position ON eventstore.event_log (position);
-CREATE UNIQUE INDEX event_log_stream ON eventstore.event_log (stream_key, version);
-CREATE UNIQUE INDEX event_log_id ON eventstore.event_log (event_id);
-CREATE INDEX event_log_type ON eventstore.event_log (type_key, position);
-CREATE INDEX event_log_correlation ON eventstore.event_log (
-    pg_catalog.hashtextextended((metadata OPERATOR(pg_catalog.->>) 'correlation_id'::pg_catalog.text) COLLATE "C", 0::pg_catalog.int8),
-    position)
-    WHERE metadata OPERATOR(pg_catalog.?) 'correlation_id'::pg_catalog.text;
+CREATE SEQUENCE eventstore.stream_key_register;
+COMMENT ON SEQUENCE eventstore.stream_key_register IS
+    'No stream key beyond this one has been handed out';
 
-COMMENT ON TABLE eventstore.event_log IS 'The events; written by es_append() and its like only';
-COMMENT ON COLUMN eventstore.event_log.position IS 'Place in the log: unique, rising, gaps allowed';
-COMMENT ON COLUMN eventstore.event_log.stream_key IS 'The stream, in eventstore.stream';
-COMMENT ON COLUMN eventstore.event_log.version IS 'Place in the stream: 1, 2, 3, no gaps';
-COMMENT ON COLUMN eventstore.event_log.created_at IS 'When it was appended, or the time given with it';
-COMMENT ON COLUMN eventstore.event_log.type_key IS 'Category, type and schema version, in eventstore.event_type';
-COMMENT ON COLUMN eventstore.event_log.event_id IS 'Unique; a repeated append is known by it';
-COMMENT ON COLUMN eventstore.event_log.data IS 'What happened';
-COMMENT ON COLUMN eventstore.event_log.metadata IS 'Why and by whom: correlation_id, causation_id, and what the application adds';
-COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across streams; null: no tags';
+CREATE SEQUENCE eventstore.seal_register;
+COMMENT ON SEQUENCE eventstore.seal_register IS
+    '2 once the log has seen an append: then it takes no direct INSERT';
+
+CREATE SEQUENCE eventstore.timeline_register;
+COMMENT ON SEQUENCE eventstore.timeline_register IS
+    'Generation of the history << 32 | timeline of the server: a promotion begins a new generation';
 
 -- ---- the mark ----
 

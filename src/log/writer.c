@@ -15,7 +15,9 @@
  * Invariants
  * 1. With BEFORE ROW triggers rows are stored one at a time, for a trigger may
  *    look at the table.
- * 2. The id index raises no 23505: idempotency.c decides.
+ * 2. The indexes on event id and on stream and version raise no 23505.  About an
+ *    id, idempotency.c decides.  A version can only be taken by a BEFORE trigger
+ *    that itself appended to the stream, for the stream is locked.
  *
  * Locks: RowExclusive on the indexes of event_log, in the order of their OIDs.
  * Crash: rows belong to the caller's transaction.
@@ -30,7 +32,9 @@
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -49,7 +53,8 @@ typedef struct EsWriter
 	Oid			id_index;
 	EState	   *estate;
 	ResultRelInfo *relinfo;
-	List	   *arbiters;		/* just the id index */
+	List	   *arbiters;		/* the indexes that raise no 23505 */
+	ExprState **defaults;		/* of users' own columns; NULL: there are none */
 	TransitionCaptureState *transition;
 	CommandId	cid;
 	int			nslots;			/* made so far */
@@ -138,6 +143,48 @@ has_metadata(const EsAppend *call)
 	return false;
 }
 
+/*
+ * Columns that users have added to event_log: their defaults, as INSERT would
+ * compute them.
+ */
+static ExprState **
+prepare_defaults(EState *estate, Relation log)
+{
+	TupleDesc	desc = RelationGetDescr(log);
+	ExprState **defaults;
+
+	if (desc->natts <= ES_LOG_COLS)
+		return NULL;
+	defaults = palloc0(sizeof(ExprState *) * desc->natts);
+	for (int i = ES_LOG_COLS; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+		Node	   *expression;
+
+		if (column->attisdropped || column->attgenerated)
+			continue;
+		expression = build_column_default(log, i + 1);
+		if (expression != NULL)
+			defaults[i] = ExecPrepareExpr((Expr *) expression, estate);
+	}
+	return defaults;
+}
+
+static void
+fill_defaults(EsWriter *writer, TupleTableSlot *slot)
+{
+	ExprContext *context = GetPerTupleExprContext(writer->estate);
+	MemoryContext old = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
+
+	for (int i = ES_LOG_COLS; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		if (writer->defaults[i] != NULL)
+			slot->tts_values[i] = ExecEvalExpr(writer->defaults[i], context,
+											   &slot->tts_isnull[i]);
+	}
+	MemoryContextSwitchTo(old);
+}
+
 static bool
 fires_before_row(const EsWriter *writer)
 {
@@ -173,7 +220,7 @@ open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
 	writer->relinfo = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->relinfo, log, 1, NULL, 0);
 	writer->estate->es_opened_result_relations = list_make1(writer->relinfo);
-	writer->arbiters = list_make1_oid(cat->event_log_id);
+	writer->arbiters = list_make2_oid(cat->event_log_id, cat->event_log_stream);
 
 	guard = es_guard_function(log);
 	writer->relinfo->ri_TrigDesc = without_guard(writer->relinfo->ri_TrigDesc, guard);
@@ -187,6 +234,7 @@ open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
 														RelationGetRelid(log), CMD_INSERT);
 		ExecBSInsertTriggers(writer->estate, writer->relinfo);
 	}
+	writer->defaults = prepare_defaults(writer->estate, log);
 	writer->cid = GetCurrentCommandId(true);
 	writer->estate->es_output_cid = writer->cid;
 	return writer;
@@ -228,7 +276,7 @@ set_column(TupleTableSlot *slot, int column, Datum value)
 }
 
 static void
-fill_slot(TupleTableSlot *slot, const EsAppend *call, const EsEvent *event)
+fill_slot(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call, const EsEvent *event)
 {
 	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	set_column(slot, ES_LOG_COL_POSITION, Int64GetDatum(event->position));
@@ -242,6 +290,8 @@ fill_slot(TupleTableSlot *slot, const EsAppend *call, const EsEvent *event)
 		set_column(slot, ES_LOG_COL_METADATA, event->metadata);
 	if (event->tags != 0)
 		set_column(slot, ES_LOG_COL_TAGS, event->tags);
+	if (writer->defaults != NULL)
+		fill_defaults(writer, slot);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -292,15 +342,19 @@ finish_tuple(EsWriter *writer, TupleTableSlot *slot, const EsEvent *event)
 
 	recheck = ExecInsertIndexTuples(writer->relinfo, slot, writer->estate, false,
 									true, &conflict, writer->arbiters);
-	if (recheck != NIL && list_member_oid(recheck, writer->id_index))
+	for (int i = 0; recheck != NIL && i < writer->relinfo->ri_NumIndices; i++)
 	{
-		for (int i = 0; i < writer->relinfo->ri_NumIndices; i++)
-		{
-			Relation	index = writer->relinfo->ri_IndexRelationDescs[i];
+		Relation	index = writer->relinfo->ri_IndexRelationDescs[i];
 
-			if (RelationGetRelid(index) == writer->id_index)
-				es_idempotency_resolve(writer->log, index, event, &slot->tts_tid);
-		}
+		if (!list_member_oid(recheck, RelationGetRelid(index)) ||
+			!list_member_oid(writer->arbiters, RelationGetRelid(index)))
+			continue;
+		if (RelationGetRelid(index) != writer->id_index)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a BEFORE trigger on eventstore.event_log has appended to the stream of its event"),
+					 errhint("Append to the same stream from an AFTER trigger.")));
+		es_idempotency_resolve(writer->log, index, event, &slot->tts_tid);	/* (2) */
 		recheck = list_delete_oid(recheck, writer->id_index);
 	}
 	if (writer->relinfo->ri_TrigDesc != NULL)
@@ -349,11 +403,15 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 		const EsEvent *event = &call->events[i];
 		TupleTableSlot *slot = next_slot(writer);
 
-		fill_slot(slot, call, event);
+		fill_slot(writer, slot, call, event);
 		if (one_at_a_time)
 			fire_before_row(writer, slot, call, event);
 		if (log->rd_att->constr != NULL)
+		{
+			if (log->rd_att->constr->has_generated_stored)
+				ExecComputeStoredGenerated(writer->relinfo, writer->estate, slot, CMD_INSERT);
 			ExecConstraints(writer->relinfo, slot, writer->estate);
+		}
 
 		writer->events[writer->nused++] = event;
 		writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));

@@ -52,6 +52,7 @@ typedef struct EsRead
 	int64		after;			/* forwards: events beyond */
 	int64		before;			/* backwards: events below */
 	bool		backwards;
+	bool		from_end;		/* backwards: from the head on */
 	int64		max_count;
 	TimestampTz deadline;		/* of waiting; 0: do not wait */
 } EsRead;
@@ -75,7 +76,7 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 	EsCursor   *cursor;
 	int64		count = 0;
 
-	if (read->backwards)
+	if (read->backwards && !read->from_end)
 		range.upto = Min(head, read->before - 1);
 	cursor = es_filter_open(&selection, read->cat, snapshot, range);
 	es_rows_open(read->rows, snapshot);
@@ -104,11 +105,12 @@ static void
 refuse_ahead(const EsRead *read)
 {
 	int64		handed_out = es_head_handed_out(read->cat);
+	int64		place = read->backwards ? read->before : read->after;
 
-	if (read->after > handed_out)
+	if (place > handed_out)
 		ereport(ERROR,
 				(errcode(ES_POSITION_AHEAD),
-				 errmsg("position %lld is ahead of the log", (long long) read->after),
+				 errmsg("position %lld is ahead of the log", (long long) place),
 				 errdetail("The greatest position handed out is %lld.", (long long) handed_out),
 				 errhint("The log is not the one that this position came from, or lacks its newest events: "
 						 "compare es_epoch() with the epoch stored with the position.")));
@@ -214,8 +216,9 @@ es_read_all(PG_FUNCTION_ARGS)
 	es_registry_require();
 	es_arg_require(fcinfo, 4, "backwards");
 	read.backwards = PG_GETARG_BOOL(4);
+	read.from_end = read.backwards && PG_ARGISNULL(0);
 	if (read.backwards)
-		read.before = es_arg_place(fcinfo, 0, "after_position", PG_INT64_MAX);
+		read.before = es_arg_place(fcinfo, 0, "after_position", 0);
 	else
 		read.after = es_arg_place(fcinfo, 0, "after_position", 0);
 	read.max_count = es_arg_count(fcinfo, 1, "max_count");

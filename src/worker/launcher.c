@@ -151,14 +151,24 @@ take_requests(void)
 	LWLockRelease(es_registry_lock());
 }
 
-/* Has the scheduler of a database said that it is there?  Is it kept out? */
-static void
-look_at_entry(Oid dboid, bool *running, bool *held)
+/* What the database's entry in shared memory says. */
+typedef struct EntryState
+{
+	bool		there;			/* a store was found */
+	bool		running;		/* its scheduler has said that it is there */
+	bool		held;			/* a statement keeps it out */
+} EntryState;
+
+static EntryState
+look_at_entry(Oid dboid)
 {
 	EsDatabase *db = es_registry_database(dboid, false);
+	EntryState	state = {false, false, false};
 
-	*running = db != NULL && pg_atomic_read_u32(&db->scheduler) != 0;
-	*held = db != NULL && db->holds > 0;
+	state.there = db != NULL;
+	state.running = db != NULL && pg_atomic_read_u32(&db->scheduler) != 0;
+	state.held = db != NULL && db->holds > 0;
+	return state;
 }
 
 /* A scheduler that was started has ended: did it return, or fail? */
@@ -238,27 +248,25 @@ tend_jobs(void)
 	for (int i = 0; i < njobs; i++)
 	{
 		EsJob	   *job = &jobs[i];
-		bool		running;
-		bool		held;
 		pid_t		pid;
 
 		if (job->handle != NULL &&
 			GetBackgroundWorkerPid(job->handle, &pid) == BGWH_STOPPED)
 			note_end(job);
-		look_at_entry(job->dboid, &running, &held);
-		if (job->handle != NULL && !running)
+		if (job->handle != NULL && !look_at_entry(job->dboid).running)
 			being_tried++;
 	}
 	for (int i = 0; i < njobs; i++)
 	{
 		EsJob	   *job = &jobs[i];
-		bool		running;
-		bool		held;
+		EntryState	entry;
 
 		if (!job->wanted || job->handle != NULL)
 			continue;
-		look_at_entry(job->dboid, &running, &held);
-		if (running || held)
+		entry = look_at_entry(job->dboid);
+		if (job->failures > 0 && !entry.there)
+			job->wanted = false;	/* the database has been dropped */
+		if (!job->wanted || entry.running || entry.held)
 			continue;
 		if (job->not_before > now)
 			sleep = Min(sleep, TimestampDifferenceMilliseconds(now, job->not_before));

@@ -225,6 +225,20 @@ sub kill_everything
 	return;
 }
 
+# Positions are covered in blocks, on disk before they are used.  Leaves few of the
+# present block, so that a round takes a new one.
+sub use_up_block
+{
+	$node->safe_psql('postgres', <<'SQL');
+BEGIN;
+SELECT count(*) FROM es_append_batch(
+    array_fill(text 'Block', ARRAY[8000]), array_fill(text 'Tick', ARRAY[8000]),
+    array_fill(jsonb '{}', ARRAY[8000]));
+ROLLBACK;
+SQL
+	return;
+}
+
 # What is not on disk yet stays in memory: the WAL writer does nothing.
 sub stop_wal_writer
 {
@@ -253,6 +267,7 @@ is(check_log('immediate stop'), 0, 'immediate stop: nothing is lost');
 my $lost_before = 0;
 for my $round (2, 3)
 {
+	use_up_block();
 	stop_wal_writer();
 	$load = start_load($round, 0, 3);
 	kill_everything();

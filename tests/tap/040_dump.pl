@@ -162,6 +162,10 @@ one($node, 'CREATE EXTENSION eventstore', 'data_only');
 restore_ok('pg_restore --data-only', 'data_only', "$folder/data");
 check_restored('--data-only', 'data_only');
 
+dump_database('extension', '-Fc', '-e', 'eventstore');
+restore_ok('pg_restore of the extension alone', create_database('extension'), "$folder/extension");
+check_restored('-e eventstore', 'extension');
+
 dump_database('schema.sql', '--schema-only');
 run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('schema_only'), '-f', "$folder/schema.sql");
 is(one($node, 'SELECT es_head(), count(*) FROM es_read_all(0, NULL)', 'schema_only'), '0|0',
