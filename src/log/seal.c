@@ -103,7 +103,8 @@ static void
 check_restored(int64 *next_position, int64 *next_stream_key)
 {
 	EsOwnerScope owner;
-	int64		row[2];
+	int64		last[2];
+	int64		missing;
 
 	es_owner_enter(&owner);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -111,23 +112,23 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 	PushActiveSnapshot(GetLatestSnapshot());
 
 	query_row("SELECT (SELECT max(position) FROM eventstore.event_log),"
-			  "       (SELECT max(stream_key) FROM eventstore.stream)", 2, row);
-	*next_position = row[0] + 1;
-	*next_stream_key = row[1] + 1;
+			  "       (SELECT max(stream_key) FROM eventstore.stream)", 2, last);
+	*next_position = last[0] + 1;
+	*next_stream_key = last[1] + 1;
 
-	if (row[0] > 0 &&
+	if (last[0] > 0 &&
 		query_row("SELECT l.stream_key FROM"
 				  " (SELECT DISTINCT stream_key FROM eventstore.event_log) l"
 				  " WHERE NOT EXISTS (SELECT FROM eventstore.stream s"
-				  "  WHERE s.stream_key = l.stream_key) LIMIT 1", 1, row))
-		raise_incomplete(psprintf("Stream key %lld is missing in eventstore.stream.", (long long) row[0]));
+				  "  WHERE s.stream_key = l.stream_key) LIMIT 1", 1, &missing))
+		raise_incomplete(psprintf("Stream key %lld is missing in eventstore.stream.", (long long) missing));
 
-	if (row[0] > 0 &&
+	if (last[0] > 0 &&
 		query_row("SELECT l.type_key FROM"
 				  " (SELECT DISTINCT type_key FROM eventstore.event_log) l"
 				  " WHERE NOT EXISTS (SELECT FROM eventstore.event_type t"
-				  "  WHERE t.type_key = l.type_key) LIMIT 1", 1, row))
-		raise_incomplete(psprintf("Type key %lld is missing in eventstore.event_type.", (long long) row[0]));
+				  "  WHERE t.type_key = l.type_key) LIMIT 1", 1, &missing))
+		raise_incomplete(psprintf("Type key %lld is missing in eventstore.event_type.", (long long) missing));
 
 	PopActiveSnapshot();
 	SPI_finish();
