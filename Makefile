@@ -16,6 +16,7 @@ OBJS = \
 	src/core/catalog.o \
 	src/core/durable.o \
 	src/core/settings.o \
+	src/core/target.o \
 	src/log/append.o \
 	src/log/append_call.o \
 	src/log/append_json.o \

@@ -9,13 +9,16 @@
  * transaction sees.
  *
  * Invariants
- * 1. es_catalog_lock comes first in every call: with a lock on event_log, held to
+ * 1. A store is what the extension made: relations of the right kind that are its
+ *    members, and their indexes.
+ * 2. es_catalog_lock comes first in every call: with a lock on event_log, held to
  *    the end of the transaction, the other relations stay, for whoever drops the
  *    extension must take AccessExclusiveLock on it.
- * 2. After another table has been locked, es_catalog_refresh: the OIDs of its
+ * 3. After another table has been locked, es_catalog_refresh: the OIDs of its
  *    indexes may have changed until then (REINDEX CONCURRENTLY).
- * 3. generation changes whenever the OIDs may have changed; caches that hang
- *    on the store's contents (the dictionary, the registry's entry) compare it.
+ * 4. What is kept was looked up without an invalidation in between.
+ * 5. generation changes whenever the OIDs may have changed; caches that hang
+ *    on the store's contents (the dictionary, the names of streams) compare it.
  *
  * Callbacks get the OID of the relation, or InvalidOid for "everything"
  * (utils/cache/inval.c).
@@ -25,6 +28,8 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
@@ -45,18 +50,20 @@ static EsCatalog catalog;
 static bool catalog_valid = false;
 static uint64 generation = 1;
 
+/* Counts the invalidations, to notice one that comes while we look (4). */
+static uint64 invalidations = 0;
+
 static void
 forget(void)
 {
+	invalidations++;
 	catalog_valid = false;
 }
 
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (!catalog_valid)
-		return;
-	if (relid == InvalidOid ||
+	if (!catalog_valid || relid == InvalidOid ||
 		relid == catalog.event_log || relid == catalog.stream ||
 		relid == catalog.event_type || relid == catalog.mark ||
 		relid == catalog.position_register)
@@ -94,17 +101,13 @@ relation_owner(Oid relid)
  * one: it must be the same.
  */
 static void
-check_version(void)
+check_version(Oid extension)
 {
-	Oid			extension = get_extension_oid("eventstore", true);
-	Relation	rel;
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	if (!OidIsValid(extension))
-		return;
-	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
@@ -127,52 +130,79 @@ check_version(void)
 }
 
 /*
+ * Look the store up by its relations' names.  Only what the extension made counts
+ * (1): anybody may make a schema of that name, and the scheduler runs as superuser.
+ */
+static bool
+look_up(EsCatalog *found)
+{
+	struct
+	{
+		const char *name;
+		char		kind;
+		Oid		   *oid;
+		Oid		   *table;		/* of an index */
+	}			wanted[] = {
+		{"event_log", RELKIND_RELATION, &found->event_log, NULL},
+		{"event_log_position", RELKIND_INDEX, &found->event_log_position, &found->event_log},
+		{"event_log_stream", RELKIND_INDEX, &found->event_log_stream, &found->event_log},
+		{"event_log_id", RELKIND_INDEX, &found->event_log_id, &found->event_log},
+		{"event_log_type", RELKIND_INDEX, &found->event_log_type, &found->event_log},
+		{"event_log_correlation", RELKIND_INDEX, &found->event_log_correlation, &found->event_log},
+		{"stream", RELKIND_RELATION, &found->stream, NULL},
+		{"stream_name", RELKIND_INDEX, &found->stream_name, &found->stream},
+		{"stream_key", RELKIND_INDEX, &found->stream_key, &found->stream},
+		{"event_type", RELKIND_RELATION, &found->event_type, NULL},
+		{"event_type_key", RELKIND_INDEX, &found->event_type_key, &found->event_type},
+		{"event_type_category", RELKIND_INDEX, &found->event_type_category, &found->event_type},
+		{"event_type_bucket", RELKIND_INDEX, &found->event_type_bucket, &found->event_type},
+		{"event_type_type", RELKIND_INDEX, &found->event_type_type, &found->event_type},
+		{"mark", RELKIND_RELATION, &found->mark, NULL},
+		{"position_register", RELKIND_SEQUENCE, &found->position_register, NULL},
+		{"stream_key_register", RELKIND_SEQUENCE, &found->stream_key_register, NULL},
+		{"seal_register", RELKIND_SEQUENCE, &found->seal_register, NULL},
+		{"timeline_register", RELKIND_SEQUENCE, &found->timeline_register, NULL},
+	};
+	Oid			extension = get_extension_oid("eventstore", true);
+
+	found->schema = get_namespace_oid("eventstore", true);
+	if (!OidIsValid(extension) || !OidIsValid(found->schema))
+		return false;
+	for (int i = 0; i < lengthof(wanted); i++)
+	{
+		Oid			oid = get_relname_relid(wanted[i].name, found->schema);
+
+		if (!OidIsValid(oid) || get_rel_relkind(oid) != wanted[i].kind)
+			return false;
+		if (wanted[i].table != NULL ?
+			IndexGetRelation(oid, true) != *wanted[i].table :
+			getExtensionOfObject(RelationRelationId, oid) != extension)
+			return false;
+		*wanted[i].oid = oid;
+	}
+	found->owner = relation_owner(found->event_log);
+	check_version(extension);
+	return true;
+}
+
+/*
  * The store of this database, or NULL if there is none.
  */
 static const EsCatalog *
 find(void)
 {
 	EsCatalog	found;
-	struct
-	{
-		const char *name;
-		Oid		   *oid;
-	}			wanted[] = {
-		{"event_log", &found.event_log},
-		{"event_log_position", &found.event_log_position},
-		{"event_log_stream", &found.event_log_stream},
-		{"event_log_id", &found.event_log_id},
-		{"event_log_type", &found.event_log_type},
-		{"event_log_correlation", &found.event_log_correlation},
-		{"stream", &found.stream},
-		{"stream_name", &found.stream_name},
-		{"stream_key", &found.stream_key},
-		{"event_type", &found.event_type},
-		{"event_type_key", &found.event_type_key},
-		{"event_type_category", &found.event_type_category},
-		{"event_type_bucket", &found.event_type_bucket},
-		{"event_type_type", &found.event_type_type},
-		{"mark", &found.mark},
-		{"position_register", &found.position_register},
-		{"stream_key_register", &found.stream_key_register},
-		{"seal_register", &found.seal_register},
-		{"timeline_register", &found.timeline_register},
-	};
+	uint64		before;
 
 	if (catalog_valid)
 		return &catalog;
-
-	found.schema = get_namespace_oid("eventstore", true);
-	if (!OidIsValid(found.schema))
-		return NULL;
-	for (int i = 0; i < lengthof(wanted); i++)
+	do
 	{
-		*wanted[i].oid = get_relname_relid(wanted[i].name, found.schema);
-		if (!OidIsValid(*wanted[i].oid))
+		before = invalidations;
+		memset(&found, 0, sizeof(found));
+		if (!look_up(&found))
 			return NULL;
-	}
-	found.owner = relation_owner(found.event_log);
-	check_version();
+	} while (before != invalidations);	/* (4) */
 
 	if (memcmp(&found, &catalog, sizeof(EsCatalog)) != 0)
 		generation++;
@@ -220,7 +250,7 @@ es_catalog_lock(LOCKMODE mode)
 	return found;
 }
 
-/* Take in what has changed while a lock was waited for (2). */
+/* Take in what has changed while a lock was waited for (3). */
 void
 es_catalog_refresh(void)
 {

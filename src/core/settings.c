@@ -3,8 +3,9 @@
  *		The settings eventstore.*, in alphabetical order.
  *
  * A setting that guards something is for superusers; eventstore.metadata is
- * for everybody and travels with the request (SET LOCAL).  Values are checked
- * when they are set, so that an append can rely on them.
+ * for everybody and travels with the request (SET LOCAL).  Its syntax is checked
+ * when it is set; what only jsonb can judge (a number out of its range, \u0000) is an
+ * error of the append.
  */
 #include "postgres.h"
 
@@ -23,7 +24,8 @@ bool		es_guc_restore = false;
 /*
  * A JSON object or nothing.  The parser of common/jsonapi reports an error
  * instead of raising it, which a check hook needs: it also runs where no
- * transaction is open.
+ * transaction is open, and in the postmaster, whose encoding is not that of a
+ * database.  So escapes are not converted here.
  */
 static bool
 check_metadata(char **newval, void **extra, GucSource source)
@@ -45,7 +47,7 @@ check_metadata(char **newval, void **extra, GucSource source)
 	}
 
 	lex = makeJsonLexContextCstringLen(*newval, strlen(*newval),
-									   GetDatabaseEncoding(), true);
+									   GetDatabaseEncoding(), false);
 	result = pg_parse_json(lex, &nullSemAction);
 	if (result != JSON_SUCCESS)
 	{

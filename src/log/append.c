@@ -145,7 +145,7 @@ compare_names(const void *a, const void *b)
 static NameOrder *
 streams_by_name(const EsAppend *call)
 {
-	NameOrder  *order = palloc(sizeof(NameOrder) * call->nstreams);
+	NameOrder  *order = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(NameOrder) * call->nstreams);
 
 	for (int i = 0; i < call->nstreams; i++)
 	{
@@ -178,6 +178,7 @@ assign_type_keys(EsAppend *call, const EsCatalog *cat)
 		EsEvent    *event = &call->events[i];
 		EsEvent    *before = i > 0 ? event - 1 : NULL;
 
+		CHECK_FOR_INTERRUPTS();
 		if (before != NULL && before->stream == event->stream &&
 			before->schema_version == event->schema_version &&
 			es_name_equal(before->type, event->type))
@@ -196,7 +197,7 @@ assign_ids(EsAppend *call, TimestampTz now)
 
 	if (call->has_ids)
 		return;
-	ids = palloc(sizeof(pg_uuid_t) * call->nevents);
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * call->nevents);
 	es_uuid7_generate(ids, call->nevents, now);
 	for (int i = 0; i < call->nevents; i++)
 		call->events[i].id = ids[i];

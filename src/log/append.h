@@ -8,6 +8,7 @@
 #include "eventstore.h"
 #include "core/catalog.h"
 #include "log/stream.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -61,6 +62,7 @@ typedef struct EsAppend
 	EsAppendStream *streams;	/* in the order they first appear */
 	int			nevents;
 	EsEvent    *events;			/* in the caller's order */
+	Jsonb	   *metadata;		/* the setting's, under the events' own */
 	bool		has_ids;		/* the caller gave event ids */
 	bool		expects;		/* no events, but an expected version */
 	int64		expected_version;

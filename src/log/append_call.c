@@ -38,7 +38,7 @@ PG_FUNCTION_INFO_V1(es_check_version);
 
 /* ---- parts of an event ---- */
 
-/* Which event an error is about; NULL name: the only one. */
+/* Which event an error is about. */
 typedef struct EventContext
 {
 	const char *function;
@@ -85,13 +85,18 @@ set_schema_version(EsEvent *event, int32 version)
 	event->schema_version = version;
 }
 
-/* The object that every event's metadata is merged over; NULL: none. */
+/*
+ * The object that the metadata of the call's events is merged over; NULL: none.
+ * Parsed once a value.  The copy is the call's own: a trigger may change the setting
+ * while the call is under way.
+ */
 static Jsonb *
 metadata_setting(void)
 {
 	static char *parsed_from = NULL;
 	static Jsonb *parsed = NULL;
 	const char *setting = es_guc_metadata;
+	Jsonb	   *copy;
 
 	while (setting != NULL && isspace((unsigned char) *setting))
 		setting++;
@@ -100,17 +105,21 @@ metadata_setting(void)
 	if (parsed_from == NULL || strcmp(parsed_from, setting) != 0)
 	{
 		Jsonb	   *value = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(setting)));
+		char	   *from = MemoryContextStrdup(TopMemoryContext, setting);
+		Jsonb	   *kept = MemoryContextAlloc(TopMemoryContext, VARSIZE(value));
 
+		memcpy(kept, value, VARSIZE(value));
 		if (parsed_from != NULL)
+		{
 			pfree(parsed_from);
-		parsed_from = NULL;
-		if (parsed != NULL)
 			pfree(parsed);
-		parsed = MemoryContextAlloc(TopMemoryContext, VARSIZE(value));
-		memcpy(parsed, value, VARSIZE(value));
-		parsed_from = MemoryContextStrdup(TopMemoryContext, setting);
+		}
+		parsed_from = from;
+		parsed = kept;
 	}
-	return parsed;
+	copy = palloc(VARSIZE(parsed));
+	memcpy(copy, parsed, VARSIZE(parsed));
+	return copy;
 }
 
 /*
@@ -118,10 +127,8 @@ metadata_setting(void)
  * are none.
  */
 static void
-set_metadata(EsEvent *event, Jsonb *own)
+set_metadata(const EsAppend *call, EsEvent *event, Jsonb *own)
 {
-	Jsonb	   *setting = metadata_setting();
-
 	if (own != NULL && JB_ROOT_IS_SCALAR(own))
 	{
 		JsonbValue	scalar;
@@ -135,14 +142,14 @@ set_metadata(EsEvent *event, Jsonb *own)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("metadata must be a JSON object")));
 
-	if (own == NULL && setting == NULL)
+	if (own == NULL && call->metadata == NULL)
 		return;
 	if (own == NULL)
-		event->metadata = JsonbPGetDatum(setting);
-	else if (setting == NULL)
+		event->metadata = JsonbPGetDatum(call->metadata);
+	else if (call->metadata == NULL)
 		event->metadata = JsonbPGetDatum(own);
 	else
-		event->metadata = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(setting),
+		event->metadata = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(call->metadata),
 											  JsonbPGetDatum(own));
 }
 
@@ -185,6 +192,7 @@ static EsEvent *
 new_events(EsAppend *call, int n)
 {
 	call->nevents = n;
+	call->metadata = n > 0 ? metadata_setting() : NULL;
 	call->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * Max(n, 1));
 	memset(call->events, 0, sizeof(EsEvent) * n);
 	for (int i = 0; i < n; i++)
@@ -284,7 +292,7 @@ es_append(PG_FUNCTION_ARGS)
 	event->data = JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 	if (!PG_ARGISNULL(3))
 		set_expected_version(event, PG_GETARG_INT64(3));
-	set_metadata(event, PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
+	set_metadata(&call, event, PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	call.has_ids = !PG_ARGISNULL(5);
 	if (call.has_ids)
 		event->id = *PG_GETARG_UUID_P(5);
@@ -318,7 +326,7 @@ set_event_from_json(EsAppend *call, EsEvent *event, const EsJsonEvent *json)
 				 errmsg("an event needs a \"type\"")));
 	event->type = json->type;
 	event->data = JsonbPGetDatum(json->data);
-	set_metadata(event, json->metadata);
+	set_metadata(call, event, json->metadata);
 	set_tags(event, json->tags, NULL, json->ntags);
 	set_schema_version(event, json->schema_version);
 	event->id = json->id;
@@ -447,7 +455,7 @@ find_or_add_stream(EsAppend *call, StreamTable *table, EsName name)
 }
 
 static void
-set_batch_event(EsEvent *event, int i, const BatchColumn *types, const BatchColumn *data,
+set_batch_event(const EsAppend *call, EsEvent *event, int i, const BatchColumn *types, const BatchColumn *data,
 				const BatchColumn *expected, const BatchColumn *metadata,
 				const BatchColumn *created_at, const BatchColumn *tags,
 				const BatchColumn *schema_versions)
@@ -456,7 +464,7 @@ set_batch_event(EsEvent *event, int i, const BatchColumn *types, const BatchColu
 	event->data = JsonbPGetDatum(DatumGetJsonbP(required_value(data, i, "data")));
 	if (has_value(expected, i))
 		set_expected_version(event, DatumGetInt64(expected->values[i]));
-	set_metadata(event, has_value(metadata, i) ? DatumGetJsonbP(metadata->values[i]) : NULL);
+	set_metadata(call, event, has_value(metadata, i) ? DatumGetJsonbP(metadata->values[i]) : NULL);
 	if (has_value(created_at, i))
 	{
 		event->created_at = DatumGetTimestampTz(created_at->values[i]);
@@ -533,7 +541,7 @@ es_append_batch(PG_FUNCTION_ARGS)
 		EsEvent    *event = &call.events[i];
 
 		CHECK_FOR_INTERRUPTS();
-		set_batch_event(event, i, &types, &data, &expected, &metadata, &created_at,
+		set_batch_event(&call, event, i, &types, &data, &expected, &metadata, &created_at,
 						&tags, &schema_versions);
 		if (has_value(&ids, i))
 		{

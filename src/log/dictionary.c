@@ -41,7 +41,6 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
-#include "catalog/indexing.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -51,6 +50,7 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "core/target.h"
 #include "log/dictionary.h"
 
 #define ES_OWN_CATEGORIES	1000
@@ -100,6 +100,7 @@ check_caches(void)
 											  ALLOCSET_DEFAULT_SIZES);
 	else
 		MemoryContextReset(cache_context);
+	cache_generation = 0;		/* until all of them are there */
 	by_content = make_table("eventstore types by content", sizeof(uint64), sizeof(ContentEntry));
 	by_key = make_table("eventstore types by key", sizeof(int64), sizeof(EsEventType));
 	own_categories = make_table("eventstore categories", sizeof(uint64), sizeof(uint64));
@@ -197,7 +198,9 @@ typedef enum RowState
 /*
  * Look at the rows with a key, also at those not committed yet: the firmest one
  * is left in *slot, and its state is returned.  All rows of a key have the same
- * content, for nobody adds one whose content differs from one seen here.
+ * content, for nobody adds one whose content differs from one seen here; only two
+ * transactions that at the same moment add two contents whose 64-bit hashes
+ * collide could break that.
  */
 static RowState
 find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
@@ -234,34 +237,47 @@ find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 	return found;
 }
 
+/* A column that somebody has added to the table stays NULL. */
 static void
 insert_row(Relation rel, const EsEventType *type)
 {
-	Datum		values[ES_TYPE_COLS] = {0};
-	bool		isnull[ES_TYPE_COLS] = {false};
-	HeapTuple	row;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), table_slot_callbacks(rel));
+	EsTarget	target = es_target_open(rel);
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
 
+	memset(isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	values[ES_TYPE_COL_KEY - 1] = Int64GetDatum(type->key);
 	values[ES_TYPE_COL_CATEGORY - 1] = name_datum(type->category);
-	isnull[ES_TYPE_COL_CATEGORY - 1] = type->shared;
 	values[ES_TYPE_COL_BUCKET - 1] = Int32GetDatum(type->bucket);
-	isnull[ES_TYPE_COL_BUCKET - 1] = !type->shared;
 	values[ES_TYPE_COL_TYPE - 1] = name_datum(type->type);
 	values[ES_TYPE_COL_SCHEMA_VERSION - 1] = Int32GetDatum(type->schema_version);
-	row = heap_form_tuple(RelationGetDescr(rel), values, isnull);
-	CatalogTupleInsert(rel, row);	/* the row and its index entries */
-	heap_freetuple(row);
+	memset(isnull, false, sizeof(bool) * ES_TYPE_COLS);
+	isnull[ES_TYPE_COL_CATEGORY - 1] = type->shared;
+	isnull[ES_TYPE_COL_BUCKET - 1] = !type->shared;
+	ExecStoreVirtualTuple(slot);
+
+	ExecOpenIndices(target.relinfo, false);
+	simple_table_tuple_insert(rel, slot);
+	list_free(ExecInsertIndexTuples(target.relinfo, slot, target.estate, false, false, NULL, NIL));
+	ExecCloseIndices(target.relinfo);
+	es_target_close(&target);
+	ExecDropSingleTupleTableSlot(slot);
 	CommandCounterIncrement();
 }
 
 static void
 cache_content(uint64 hash, const EsEventType *type)
 {
-	bool		found;
-	ContentEntry *entry = hash_search(by_content, &hash, HASH_ENTER, &found);
+	EsEventType copy;
+	ContentEntry *entry;
 
-	if (!found)
-		entry->type = copy_type(cache_context, type);
+	if (hash_search(by_content, &hash, HASH_FIND, NULL) != NULL)
+		return;
+	/* copied first: running out of memory must not leave half an entry */
+	copy = copy_type(cache_context, type);
+	entry = hash_search(by_content, &hash, HASH_ENTER, NULL);
+	entry->type = copy;
 }
 
 /*

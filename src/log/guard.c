@@ -159,7 +159,7 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 		return;
 
 	/*
-	 * By name, not through es_catalog_find: in the middle of DROP EXTENSION some
+	 * By name, not through the catalog's cache: in the middle of DROP EXTENSION some
 	 * of the store's relations are gone already.
 	 */
 	schema = get_namespace_oid("eventstore", true);

@@ -85,7 +85,7 @@ es_head_read(const EsCatalog *cat, Snapshot *snapshot)
 		 */
 		pg_read_barrier();
 		if (!pg_atomic_read_u32(&db->sealed))
-			return head;
+			return Max(head, (int64) pg_atomic_read_u64(&db->head));	/* was sealed once */
 		UnregisterSnapshot(*snapshot);
 	}
 

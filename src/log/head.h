@@ -16,7 +16,7 @@ extern void es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadlin
 extern void es_head_refuse_own(int64 up_to);
 
 /* mark.c */
-extern int64 es_mark_read(const EsCatalog *cat, Snapshot snapshot, pg_uuid_t *epoch);
+extern int64 es_mark_read(const EsCatalog *cat, Snapshot snapshot, pg_uuid_t *identity);
 extern bool es_mark_move(const EsCatalog *cat, int64 head);
 
 #endif							/* ES_HEAD_H */

@@ -66,7 +66,12 @@ same_data(Datum a, Datum b)
 	Jsonb	   *x = DatumGetJsonbP(a);
 	Jsonb	   *y = DatumGetJsonbP(b);
 
-	return compareJsonbContainers(&x->root, &y->root) == 0;
+	bool		same = compareJsonbContainers(&x->root, &y->root) == 0;
+
+	/* of the stored event, which may have been compressed */
+	if ((Pointer) x != DatumGetPointer(a))
+		pfree(x);
+	return same;
 }
 
 /*

@@ -31,7 +31,6 @@
 #define COL_HEAD		1
 #define COL_IDENTITY	2
 #define COL_MOVED_AT	3
-#define COLS			3
 
 static bool
 fetch_row(Relation rel, Snapshot snapshot, TupleTableSlot *slot)
@@ -86,12 +85,12 @@ es_mark_move(const EsCatalog *cat, int64 head)
 		DatumGetInt64(slot->tts_values[COL_HEAD - 1]) < head;
 	if (moves)
 	{
-		bool		replace[COLS] = {true, false, true};
-		Datum		values[COLS] = {Int64GetDatum(head), 0, TimestampTzGetDatum(GetCurrentTimestamp())};
-		bool		isnull[COLS] = {false};
+		int			columns[2] = {COL_HEAD, COL_MOVED_AT};
+		Datum		values[2] = {Int64GetDatum(head), TimestampTzGetDatum(GetCurrentTimestamp())};
+		bool		isnull[2] = {false, false};
 		bool		should_free;
 		HeapTuple	old = ExecFetchSlotHeapTuple(slot, true, &should_free);
-		HeapTuple	row = heap_modify_tuple(old, RelationGetDescr(rel), values, isnull, replace);
+		HeapTuple	row = heap_modify_tuple_by_cols(old, RelationGetDescr(rel), 2, columns, values, isnull);
 
 		simple_heap_update(rel, &slot->tts_tid, row);
 		heap_freetuple(row);

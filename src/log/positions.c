@@ -23,7 +23,8 @@
  * Invariants
  * 1. next of a counter is above every number ever handed out by this store, and
  *    limit is at most the register + 1.
- * 2. The register of positions is written before that of the timeline: a crash
+ * 2. A register never goes back.
+ * 3. The register of positions is written before that of the timeline: a crash
  *    in between skips another 2^32 positions, and loses nothing.
  *
  * Locks: event_log (held by the caller), the registers' relations, then the
@@ -132,7 +133,10 @@ es_positions_attach(const EsCatalog *cat)
 	es_registry_require();
 	if (attached != NULL && attached->dboid == MyDatabaseId &&
 		attached->store == cat->position_register)
+	{
+		pg_read_barrier();
 		return attached;
+	}
 
 	Assert(!RecoveryInProgress());
 	db = es_registry_database(MyDatabaseId, true);
@@ -185,8 +189,10 @@ cover(EsDatabase *db, EsCounter *counter, Oid register_oid, uint64 end, uint64 b
 	LWLockAcquire(db->lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u64(&counter->limit) < end)
 	{
-		es_durable_write(rel, (int64) (end + block - 1));
-		pg_atomic_write_u64(&counter->limit, end + block);
+		uint64		limit = Max(end + block, first_uncovered(rel));	/* (2) */
+
+		es_durable_write(rel, (int64) limit - 1);
+		pg_atomic_write_u64(&counter->limit, limit);
 	}
 	LWLockRelease(db->lock);
 	relation_close(rel, NoLock);
@@ -194,7 +200,7 @@ cover(EsDatabase *db, EsCounter *counter, Oid register_oid, uint64 end, uint64 b
 
 /*
  * Write down the timeline that this server is on, after the positions have
- * jumped (2).  Done with the first block of positions that is drawn, and by the
+ * jumped (3).  Done with the first block of positions that is drawn, and by the
  * scheduler when it starts; until then each start computes the same jump.
  */
 void
@@ -255,16 +261,27 @@ raise_counter(EsCounter *counter, uint64 next)
 		;
 }
 
+static int64
+register_value(Oid oid)
+{
+	Relation	rel = es_durable_open(oid, false);
+	uint64		value = first_uncovered(rel);
+
+	relation_close(rel, NoLock);
+	return (int64) value;
+}
+
 /*
- * Go on at the given numbers or above, on disk too.  The caller's lock on
+ * Go on at the given numbers or above, and above what the registers say now: a
+ * restore may have set them since the counters were set up.  The caller's lock on
  * event_log keeps all appenders out.
  */
 void
 es_positions_raise(EsDatabase *db, const EsCatalog *cat,
 				   int64 next_position, int64 next_stream_key)
 {
-	raise_counter(&db->positions, next_position);
-	raise_counter(&db->stream_keys, next_stream_key);
+	raise_counter(&db->positions, Max(next_position, register_value(cat->position_register)));
+	raise_counter(&db->stream_keys, Max(next_stream_key, register_value(cat->stream_key_register)));
 	cover(db, &db->positions, cat->position_register,
 		  pg_atomic_read_u64(&db->positions.next), 0);
 	cover(db, &db->stream_keys, cat->stream_key_register,

@@ -31,9 +31,11 @@
  *    by other reservations before its step 4.  Nobody can draw below a head that
  *    was already computed (1), so the published maximum stands.
  *
- * Locks: none on the way of an append or a read; the slots, counters and the
- * head are atomics.  The registry's LWLock guards the list of databases and the
- * launcher's fields; an entry's own LWLock its setting up (positions.c).
+ * Locks: none here on the way of an append or a read; the slots, counters and the
+ * head are atomics.  The registry's LWLock guards the list of databases and, for
+ * writers that decide upon them, the launcher's fields: hints like
+ * scheduler_wanted are set, and pids shown, without it.  An entry's own LWLock
+ * guards its setting up and extending (positions.c).
  * Order: relation locks, then the registry's lock or an entry's lock, never both.
  *
  * End of transaction: only atomics and a SetLatch, for an error after the commit
@@ -252,7 +254,8 @@ es_registry_forget(Oid dboid)
 	for (int i = 0; i < registry->max_databases; i++)
 	{
 		if (registry->databases[i].dboid == dboid)
-			registry->databases[i].dboid = InvalidOid;
+			registry->databases[i].dboid = InvalidOid;	/* holds of others end in
+														 * evict.c, by dboid */
 	}
 	LWLockRelease(registry->lock);
 }
@@ -288,14 +291,12 @@ es_registry_reserve(EsDatabase *db, int64 n)
 }
 
 /*
- * The head of a log whose counter is set up.  Take the snapshot after this.
+ * The head as it can be seen now, without publishing it.
  */
 int64
-es_registry_head(EsDatabase *db)
+es_registry_glance(EsDatabase *db)
 {
 	uint64		least = pg_atomic_read_u64(&db->positions.next);
-	uint64		head;
-	uint64		published;
 
 	pg_memory_barrier();		/* (1) */
 	for (int i = 0; i < registry->nslots; i++)
@@ -306,9 +307,19 @@ es_registry_head(EsDatabase *db)
 		if (bound != 0 && bound < least && slot->dboid == db->dboid)
 			least = bound;
 	}
-	head = least - 1;
+	return (int64) least - 1;
+}
 
-	published = pg_atomic_read_u64(&db->head);
+/*
+ * The head of a log whose counter is set up.  Take the snapshot after this.
+ * Assumes a lock on event_log, so that the entry stays that of this store.
+ */
+int64
+es_registry_head(EsDatabase *db)
+{
+	uint64		head = (uint64) es_registry_glance(db);
+	uint64		published = pg_atomic_read_u64(&db->head);
+
 	while (published < head &&
 		   !pg_atomic_compare_exchange_u64(&db->head, &published, head))
 		;

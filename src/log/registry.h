@@ -71,6 +71,7 @@ extern EsDatabase *es_registry_databases(int *n);
 extern void es_registry_forget(Oid dboid);
 
 extern int64 es_registry_reserve(EsDatabase *db, int64 n);
+extern int64 es_registry_glance(EsDatabase *db);
 extern int64 es_registry_head(EsDatabase *db);
 extern int64 es_registry_own_first(void);
 extern bool es_registry_in_flight(void);

@@ -16,8 +16,8 @@
  * Invariants
  * 1. While the log is sealed there is no direct insertion in progress: sealing
  *    takes ShareRowExclusiveLock on event_log, which waits for every inserter's
- *    RowExclusiveLock, and breaking the seal takes it too, which waits for every
- *    appender.
+ *    RowExclusiveLock (on event_log also when it inserts into another table), and
+ *    breaking the seal takes it too, which waits for every appender.
  * 2. Sealing gives that lock back as soon as the seal is written: the counters and
  *    the seal do not depend on this transaction's commit.
  *
@@ -183,7 +183,7 @@ es_seal_lock_log(void)
 bool
 es_seal_allows_insert(void)
 {
-	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	const EsCatalog *cat = es_catalog_lock(RowExclusiveLock);	/* (1) */
 
 	if (!is_sealed(cat))
 		return true;

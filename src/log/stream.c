@@ -40,6 +40,7 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "core/target.h"
 #include "log/registry.h"
 #include "log/stream.h"
 
@@ -54,8 +55,7 @@ struct EsStreams
 
 	/* to create streams, made when needed */
 	TupleTableSlot *made;
-	EState	   *estate;
-	ResultRelInfo *relinfo;
+	EsTarget	target;
 };
 
 static void
@@ -93,12 +93,11 @@ void
 es_streams_close(EsStreams *streams)
 {
 	end_scan(streams);
-	if (streams->relinfo != NULL)
+	if (streams->target.relinfo != NULL)
 	{
 		ExecDropSingleTupleTableSlot(streams->made);
-		ExecCloseIndices(streams->relinfo);
-		ExecResetTupleTable(streams->estate->es_tupleTable, false);
-		FreeExecutorState(streams->estate);
+		ExecCloseIndices(streams->target.relinfo);
+		es_target_close(&streams->target);
 	}
 	ExecDropSingleTupleTableSlot(streams->found);
 	index_close(streams->name_index, NoLock);
@@ -131,20 +130,10 @@ es_stream_find(EsStreams *streams, EsStream *stream)
 static void
 prepare_to_create(EsStreams *streams)
 {
-	RangeTblEntry *rte;
-
-	if (streams->relinfo != NULL)
+	if (streams->target.relinfo != NULL)
 		return;
-	rte = makeNode(RangeTblEntry);
-	rte->rtekind = RTE_RELATION;
-	rte->relid = streams->cat->stream;
-	rte->relkind = RELKIND_RELATION;
-	rte->rellockmode = RowExclusiveLock;
-	streams->estate = CreateExecutorState();
-	ExecInitRangeTable(streams->estate, list_make1(rte));
-	streams->relinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(streams->relinfo, streams->rel, 1, NULL, 0);
-	ExecOpenIndices(streams->relinfo, true);
+	streams->target = es_target_open(streams->rel);
+	ExecOpenIndices(streams->target.relinfo, true);
 	streams->made = MakeSingleTupleTableSlot(RelationGetDescr(streams->rel),
 											 table_slot_callbacks(streams->rel));
 }
@@ -164,7 +153,8 @@ make_row(EsStreams *streams, const EsStream *stream)
 }
 
 /*
- * Create the stream's row.  False if somebody else did.
+ * Create the stream's row.  False if somebody else did.  A column that somebody
+ * has added to the table stays NULL.
  */
 static bool
 create_stream(EsStreams *streams, EsStream *stream)
@@ -184,13 +174,14 @@ create_stream(EsStreams *streams, EsStream *stream)
 
 		CHECK_FOR_INTERRUPTS();
 		/* waits for whoever is making a row of this name */
-		if (!ExecCheckIndexConstraints(streams->relinfo, row, streams->estate, &tid, name_only))
+		if (!ExecCheckIndexConstraints(streams->target.relinfo, row, streams->target.estate,
+									   &tid, name_only))
 			break;
 
 		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
 		table_tuple_insert_speculative(streams->rel, row, GetCurrentCommandId(true),
 									   0, NULL, token);
-		list_free(ExecInsertIndexTuples(streams->relinfo, row, streams->estate,
+		list_free(ExecInsertIndexTuples(streams->target.relinfo, row, streams->target.estate,
 										false, true, &conflict, name_only));
 		table_tuple_complete_speculative(streams->rel, row, token, !conflict);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());

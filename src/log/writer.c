@@ -41,6 +41,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "core/target.h"
 #include "log/append.h"
 
 /* Most tuples, and about so many bytes, in one multi-insert. */
@@ -51,7 +52,8 @@ typedef struct EsWriter
 {
 	Relation	log;
 	Oid			id_index;
-	EState	   *estate;
+	EsTarget	target;
+	EState	   *estate;			/* of the target */
 	ResultRelInfo *relinfo;
 	List	   *arbiters;		/* the indexes that raise no 23505 */
 	ExprState **defaults;		/* of users' own columns; NULL: there are none */
@@ -197,7 +199,6 @@ static EsWriter *
 open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
 {
 	EsWriter   *writer = palloc(sizeof(EsWriter));
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	Oid			guard;
 
 	writer->log = log;
@@ -209,17 +210,9 @@ open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
 	writer->bytes = 0;
 	writer->transition = NULL;
 
-	rte->rtekind = RTE_RELATION;
-	rte->relid = RelationGetRelid(log);
-	rte->relkind = log->rd_rel->relkind;
-	rte->rellockmode = RowExclusiveLock;
-	rte->requiredPerms = ACL_INSERT;
-
-	writer->estate = CreateExecutorState();
-	ExecInitRangeTable(writer->estate, list_make1(rte));
-	writer->relinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(writer->relinfo, log, 1, NULL, 0);
-	writer->estate->es_opened_result_relations = list_make1(writer->relinfo);
+	writer->target = es_target_open(log);
+	writer->estate = writer->target.estate;
+	writer->relinfo = writer->target.relinfo;
 	writer->arbiters = list_make2_oid(cat->event_log_id, cat->event_log_stream);
 
 	guard = es_guard_function(log);
@@ -251,8 +244,7 @@ close_writer(EsWriter *writer)
 	for (int i = 0; i < writer->nslots; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	close_indexes(writer->relinfo);
-	ExecResetTupleTable(writer->estate->es_tupleTable, false);
-	FreeExecutorState(writer->estate);
+	es_target_close(&writer->target);
 	pfree(writer->slots);
 	pfree(writer->events);
 	pfree(writer);
@@ -314,19 +306,20 @@ fire_before_row(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call,
 {
 	bool		kept = ExecBRInsertTriggers(writer->estate, writer->relinfo, slot);
 	bool		isnull;
+	Datum		id;
 
 	if (!kept)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a trigger on eventstore.event_log has dropped an event"),
 				 errhint("A trigger can refuse an event by raising an error.")));
+	id = slot_getattr(slot, ES_LOG_COL_EVENT_ID, &isnull);
 	if (!column_is(slot, ES_LOG_COL_POSITION, event->position) ||
 		!column_is(slot, ES_LOG_COL_STREAM_KEY, call->streams[event->stream].head.key) ||
 		!column_is(slot, ES_LOG_COL_VERSION, event->version) ||
 		!column_is(slot, ES_LOG_COL_TYPE_KEY, event->type_key) ||
 		!column_is(slot, ES_LOG_COL_CREATED_AT, event->created_at) ||
-		memcmp(DatumGetUUIDP(slot_getattr(slot, ES_LOG_COL_EVENT_ID, &isnull)),
-			   &event->id, sizeof(pg_uuid_t)) != 0)
+		isnull || memcmp(DatumGetUUIDP(id), &event->id, sizeof(pg_uuid_t)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a trigger on eventstore.event_log has changed a key column"),
@@ -415,6 +408,8 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 
 		writer->events[writer->nused++] = event;
 		writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));
+		if (event->metadata != 0)
+			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->metadata));
 		if (one_at_a_time || writer->nused == MAX_TUPLES || writer->bytes >= MAX_BYTES)
 			store_waiting(writer);
 	}

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "log/dictionary.h"
@@ -111,6 +112,7 @@ es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot
 	selection.type_keys = palloc(sizeof(int64) * Max(all.n, 1));
 	for (int i = 0; i < all.n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (filter->types != NULL && filter->categories != NULL &&
 			!is_among(all.types[i].type, filter->types, filter->ntypes))
 			continue;

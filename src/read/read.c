@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -123,9 +124,12 @@ static void
 read_positions(EsRead *read)
 {
 	bool		first = true;
+	MemoryContext look = AllocSetContextCreate(CurrentMemoryContext, "eventstore look",
+											   ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
 	{
+		MemoryContext old = MemoryContextSwitchTo(look);
 		Snapshot	snapshot;
 		int64		head = es_head_read(read->cat, &snapshot);
 		int64		count;
@@ -135,6 +139,8 @@ read_positions(EsRead *read)
 		first = false;
 		count = read_up_to(read, head, snapshot);
 		UnregisterSnapshot(snapshot);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(look);
 
 		if (count > 0 || read->max_count == 0 || read->deadline == 0 ||
 			GetCurrentTimestamp() >= read->deadline)
@@ -144,6 +150,7 @@ read_positions(EsRead *read)
 		read->after = Max(read->after, head);
 		es_head_wait(read->cat, head, read->deadline);
 	}
+	MemoryContextDelete(look);
 }
 
 static TimestampTz
@@ -287,23 +294,26 @@ has_correlation(TupleTableSlot *event, text *wanted)
 {
 	LOCAL_FCINFO(call, 2);
 	bool		isnull;
+	Datum		metadata;
 	Datum		found;
 	bool		same;
 
 	InitFunctionCallInfoData(*call, NULL, 2, InvalidOid, NULL, NULL);
-	call->args[0].value = slot_getattr(event, ES_LOG_COL_METADATA, &isnull);
-	call->args[0].isnull = false;
+	metadata = slot_getattr(event, ES_LOG_COL_METADATA, &isnull);
 	if (isnull)
 		return false;
+	call->args[0].value = JsonbPGetDatum(DatumGetJsonbP(metadata));
+	call->args[0].isnull = false;
 	call->args[1].value = PointerGetDatum(cstring_to_text("correlation_id"));
 	call->args[1].isnull = false;
 	found = jsonb_object_field_text(call);
-	if (call->isnull)
-		return false;
-	same = DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
+	same = !call->isnull && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
 												found, PointerGetDatum(wanted)));
 	pfree(DatumGetPointer(call->args[1].value));
-	pfree(DatumGetPointer(found));
+	if (!call->isnull)
+		pfree(DatumGetPointer(found));
+	if (call->args[0].value != metadata)
+		pfree(DatumGetPointer(call->args[0].value));
 	return same;
 }
 

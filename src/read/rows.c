@@ -5,7 +5,8 @@
  * The stream's name is looked up by its key and kept in a cache of the backend:
  * a page of the log names the same streams again and again.  Names never change,
  * so what a committed row says holds as long as the store is the same.  Only reads
- * below the head use the cache, and those see committed streams only.
+ * below the head use the cache, and those see committed streams only; of a log that
+ * is being restored nothing is kept.
  *
  * The cache is a plain array indexed by the key: keys are handed out in order, so
  * streams that are young together do not displace each other.
@@ -19,6 +20,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -31,6 +33,7 @@
 #include "core/args.h"
 #include "log/append.h"
 #include "log/dictionary.h"
+#include "log/registry.h"
 #include "read/rows.h"
 
 #define CACHE_SIZE	8192
@@ -105,6 +108,11 @@ void
 es_rows_open(EsRows *rows, Snapshot snapshot)
 {
 	check_cache();
+	rows->type_datum = 0;		/* lived as long as the last look's memory */
+	/* of an unsealed log a stream may be this transaction's own: keep nothing */
+	if (!RecoveryInProgress() &&
+		pg_atomic_read_u32(&es_positions_attach(rows->cat)->sealed) == 0)
+		cache_generation = 0;
 	rows->streams = table_open(rows->cat->stream, AccessShareLock);
 	es_catalog_refresh();
 	rows->stream_index = index_open(rows->cat->stream_key, AccessShareLock);

@@ -16,6 +16,7 @@
 
 #include <signal.h>
 
+#include "access/htup_details.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -27,6 +28,7 @@
 #include "storage/lwlock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -40,6 +42,18 @@
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
+static bool
+is_template(Oid dboid)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
+	bool		result = HeapTupleIsValid(tuple) &&
+		((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
 static char *
 template_of(CreatedbStmt *statement)
 {
@@ -52,7 +66,16 @@ template_of(CreatedbStmt *statement)
 		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 			return defGetString(option);
 	}
-	return NULL;
+	return "template1";
+}
+
+/* May the user run the statement?  The rules of commands/dbcommands.c. */
+static bool
+may_run(Node *statement, Oid dboid)
+{
+	if (pg_database_ownercheck(dboid, GetUserId()))
+		return true;
+	return IsA(statement, CreatedbStmt) && is_template(dboid) && have_createdb_privilege();
 }
 
 static bool
@@ -91,14 +114,24 @@ needed_database(Node *statement)
 	}
 }
 
+typedef struct Hold
+{
+	EsDatabase *db;
+	Oid			dboid;
+} Hold;
+
 static void
 release(int code, Datum arg)
 {
-	EsDatabase *db = (EsDatabase *) DatumGetPointer(arg);
+	Hold	   *hold = (Hold *) DatumGetPointer(arg);
 
 	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
-	db->holds--;
-	db->scheduler_wanted = true;
+	/* the entry may have become that of another database meanwhile */
+	if (hold->db->dboid == hold->dboid && hold->db->holds > 0)
+	{
+		hold->db->holds--;
+		hold->db->scheduler_wanted = true;
+	}
 	LWLockRelease(es_registry_lock());
 	es_registry_wake_launcher();
 }
@@ -142,9 +175,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	char	   *name = needed_database(statement);
 	Oid			dboid = name != NULL ? get_database_oid(name, true) : InvalidOid;
 	EsDatabase *db = NULL;
+	Hold		hold;
 
-	if (OidIsValid(dboid) && dboid != MyDatabaseId &&
-		pg_database_ownercheck(dboid, GetUserId()))
+	if (OidIsValid(dboid) && dboid != MyDatabaseId && may_run(statement, dboid))
 		db = es_registry_database(dboid, false);
 	if (db == NULL)
 	{
@@ -155,17 +188,19 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
 	db->holds++;
 	LWLockRelease(es_registry_lock());
-	PG_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(db));
+	hold.db = db;
+	hold.dboid = dboid;
+	PG_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));
 	{
 		end_scheduler(db);
 		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(db));
+	PG_END_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));
 
 	if (IsA(statement, DropdbStmt))
 		es_registry_forget(dboid);
 	else
-		release(0, PointerGetDatum(db));
+		release(0, PointerGetDatum(&hold));
 }
 
 void

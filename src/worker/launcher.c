@@ -55,6 +55,7 @@
 #define WELL_AFTER_MS		60000
 /* So many that have not yet said that there is a store may start at once. */
 #define TRIED_AT_ONCE		2
+#define TRIED_FOR_MS		10000
 
 /* A database, as the launcher knows it. */
 typedef struct EsJob
@@ -145,7 +146,7 @@ take_requests(void)
 	{
 		if (!OidIsValid(databases[i].dboid) || !databases[i].scheduler_wanted)
 			continue;
-		databases[i].scheduler_wanted = false;
+		/* the scheduler clears the flag when it takes office */
 		find_job(databases[i].dboid, true)->wanted = true;
 	}
 	LWLockRelease(es_registry_lock());
@@ -253,7 +254,9 @@ tend_jobs(void)
 		if (job->handle != NULL &&
 			GetBackgroundWorkerPid(job->handle, &pid) == BGWH_STOPPED)
 			note_end(job);
-		if (job->handle != NULL && !look_at_entry(job->dboid).running)
+		/* one that has been waiting for long (for a lock) does not keep others out */
+		if (job->handle != NULL && !look_at_entry(job->dboid).running &&
+			!TimestampDifferenceExceeds(job->started, now, TRIED_FOR_MS))
 			being_tried++;
 	}
 	for (int i = 0; i < njobs; i++)

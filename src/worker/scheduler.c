@@ -12,8 +12,10 @@
  * 1. wake_wanted is set, with a full barrier, before the head is computed that
  *    decides to sleep: a transaction that ends later finds it set.
  * 2. The head that is recorded was computed before the recording transaction
- *    began (mark.c).
+ *    began (mark.c), for the store that it is recorded in.
  * 3. It sleeps outside of transactions, and holds no snapshot while it does.
+ * 4. A look without a lock on event_log publishes nothing: meanwhile the entry may
+ *    have been set up anew for another store.
  *
  * Locks: AccessShare on event_log, RowExclusive on mark, for moments.
  * Crash: nothing depends on it but speed: waiting readers look once a second, and
@@ -102,6 +104,7 @@ take_office(Oid *store)
 		{
 			db->scheduler_pid = MyProcPid;
 			db->scheduler_returned = false;
+			db->scheduler_wanted = false;
 			pg_atomic_write_u32(&db->scheduler, MyProc->pgprocno + 1);
 			*store = db->store;
 		}
@@ -114,6 +117,7 @@ take_office(Oid *store)
 		/* Dropped since it was asked for: nothing to come back for. */
 		LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
 		db->scheduler_returned = db->scheduler_pid == 0;
+		db->scheduler_wanted = false;
 		LWLockRelease(es_registry_lock());
 	}
 	finish();
@@ -130,7 +134,7 @@ look(EsDatabase *db, Oid store, bool check_store, int64 *head)
 
 	if (there && pg_atomic_read_u32(&db->sealed) && !check_store)
 	{
-		*head = es_registry_head(db);
+		*head = es_registry_glance(db);	/* (4) */
 		return true;
 	}
 	begin();
@@ -150,20 +154,25 @@ look(EsDatabase *db, Oid store, bool check_store, int64 *head)
 	return there;
 }
 
-/* Record the head; false: the store has gone. */
+/* Record the head; false: the store has gone, or is another one. */
 static bool
-record(int64 head)
+record(Oid store, int64 head)
 {
 	const EsCatalog *cat;
+	bool		recorded = false;
 
 	pgstat_report_activity(STATE_RUNNING, "recording the head of the event log");
 	begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
-	if (cat != NULL)
+	/* (2): the wait may have been for DROP and CREATE EXTENSION */
+	if (cat != NULL && cat->position_register == store)
+	{
 		(void) es_mark_move(cat, head);
+		recorded = true;
+	}
 	finish();
 	pgstat_report_activity(STATE_IDLE, NULL);
-	return cat != NULL;
+	return recorded;
 }
 
 /* What ALTER DATABASE or the configuration say does not apply here. */
@@ -240,7 +249,7 @@ es_scheduler_main(Datum arg)
 			mark_due = now >= next_mark;
 			if (mark_due)
 			{
-				if (!record(head))
+				if (!record(store, head))
 					return;
 				recorded = head;
 				next_mark = TimestampTzPlusMilliseconds(now, MARK_INTERVAL_MS);

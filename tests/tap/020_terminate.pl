@@ -41,7 +41,7 @@ sub append
 
 sub blockers
 {
-	return one($node, 'SELECT coalesce(string_agg(pid::text, $$ $$), $$$$) FROM eventstore.blockers');
+	return one($node, 'SELECT string_agg(pid::text, $$ $$) FROM eventstore.blockers');
 }
 
 sub wait_for_end
@@ -60,9 +60,9 @@ sub check_gone
 	my $last = append('Other');
 
 	nothing_in_flight($node, "$what: nobody holds the head back");
-	is(one($node, 'SELECT es_head()'), $last, "$what: the head moves on");
-	is(one($node, "SELECT es_stream_version('$stream')"), '0', "$what: nothing is left");
-	is(one($node, "SELECT position > $last FROM es_append('$stream', 'Tick', '{}', 0)"),
+	gives($node, 'SELECT es_head()', $last, "$what: the head moves on");
+	gives($node, "SELECT es_stream_version('$stream')", '0', "$what: nothing is left");
+	gives($node, "SELECT position > $last FROM es_append('$stream', 'Tick', '{}', 0)",
 		't', "$what: others can append to the stream");
 	return;
 }
@@ -77,7 +77,7 @@ my $head = one($node, 'SELECT es_head()');
 cmp_ok($head, '<', $last, 'an open appender holds the head back');
 is(one($node, 'SELECT count(*) FROM es_read_all(' . ($last - 1) . ')'), '0',
 	'nobody reads beyond the head');
-is( one($node, <<"SQL"), "$session->{backend}|idle in transaction|t|t|t", 'blockers names it');
+gives($node, <<"SQL", "$session->{backend}|idle in transaction|t|t|t", 'blockers names it');
 SELECT pid, state, holds_head_below > $head, since <= now(), query LIKE '%es_append%'
 FROM eventstore.blockers
 SQL
@@ -88,7 +88,7 @@ $bystander->query_safe('BEGIN; CREATE TABLE unrelated (); SELECT count(*) FROM e
 is(blockers(), $session->{backend}, 'blockers does not name who has not appended');
 $bystander->quit;
 $session->query_safe('COMMIT');
-is(one($node, 'SELECT es_head()'), $last, 'the head moves on when it commits');
+gives($node, 'SELECT es_head()', $last, 'the head moves on when it commits');
 nothing_in_flight($node, 'nobody holds the head back then');
 $session->quit;
 
@@ -98,7 +98,7 @@ my $holder = open_appender('Held');
 $session = open_appender('Cancelled');
 session_start($session, q{SELECT * FROM es_append('Held', 'Tick')});
 wait_for_wait($node, $session, "wait_event_type = 'Lock'");
-is(one($node, 'SELECT count(*) FROM eventstore.blockers'), '2', 'two appenders are open');
+gives($node, 'SELECT count(*) FROM eventstore.blockers', '2', 'two appenders are open');
 one($node, "SELECT pg_cancel_backend($session->{backend})");
 is(session_error($session, ''), '57014', 'the waiting appender is cancelled');
 is(blockers(), $holder->{backend}, 'cancelled: its failed transaction holds nobody back');
@@ -126,8 +126,8 @@ is(blockers(), $session->{backend}, 'savepoint: by that transaction');
 $session->query_safe(q{SELECT * FROM es_append('Savepoint', 'Tick')});
 $session->query_safe('COMMIT');
 nothing_in_flight($node, 'savepoint: nobody holds the head back after COMMIT');
-is(one($node, q{SELECT string_agg(version::text, ' ') FROM es_read_stream('Savepoint')}), '1 2',
-	'savepoint: both events are there');
+gives($node, q{SELECT string_agg(version::text, ' ') FROM es_read_stream('Savepoint')},
+	'1 2', 'savepoint: both events are there');
 $session->quit;
 $holder->quit;
 
@@ -179,14 +179,14 @@ $session = open_appender('Stopped');
 kill 'STOP', $session->{backend};
 $last = append('Other');
 append("Writer $_") for 1 .. 3;
-is(one($node, 'SELECT max(version) FROM es_read_stream($$Writer 3$$)'), '1',
-	'stopped appender: writers of other streams go on');
+gives($node, 'SELECT max(version) FROM es_read_stream($$Writer 3$$)',
+	'1', 'stopped appender: writers of other streams go on');
 cmp_ok(one($node, 'SELECT es_head()'), '<', $last, 'stopped appender: the head stands still');
 is(blockers(), $session->{backend}, 'stopped appender: blockers says why');
 kill 'CONT', $session->{backend};
 $session->query_safe('COMMIT');
 nothing_in_flight($node, 'stopped appender: the head moves on afterwards');
-is(one($node, q{SELECT es_stream_version('Stopped')}), '1', 'stopped appender: its event is there');
+gives($node, q{SELECT es_stream_version('Stopped')}, '1', 'stopped appender: its event is there');
 $session->quit;
 
 # ---- waiting readers ----
@@ -224,7 +224,7 @@ SKIP:
 	my $quiet = awake();
 	my $reader = start_waiting();
 	my $busy = awake();
-	cmp_ok($busy, '>', 3 * $quiet, "a waiting reader keeps the scheduler busy ($busy, else $quiet)");
+	cmp_ok($busy, '>', 3 * $quiet, "a waiting reader keeps the scheduler busy: $busy, not $quiet");
 
 	one($node, "SELECT pg_cancel_backend($reader->{backend})");
 	is(session_error($reader, ''), '57014', 'a waiting reader can be cancelled');
@@ -245,7 +245,8 @@ SKIP:
 	# One that got what it waited for.
 	$reader = open_session($node);
 	$head = one($node, 'SELECT es_head()');
-	session_start($reader, "SELECT type FROM es_read_all($head, types => '{Bell}', wait => '60 s')");
+	session_start($reader,
+		"SELECT type FROM es_read_all($head, types => '{Bell}', wait => '60 s')");
 	wait_for_wait($node, $reader);
 	one($node, q{SELECT * FROM es_append('Load', 'Bell')});
 	is($reader->query(''), 'Bell', 'a waiting reader gets what it waited for');

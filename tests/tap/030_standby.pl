@@ -70,15 +70,19 @@ my $epoch = one($primary, 'SELECT es_epoch()');
 
 # ---- the standby's log is a prefix of the primary's ----
 
-# Writers with rollbacks, and with transactions that stay open while others commit.
-my @writers = map {
-	my $n = $_;
-	client($primary, "writer$n", <<"SQL" x 150)
-SELECT * FROM es_append('Load-$n', 'Tick', '{}', metadata => '{"correlation_id": "c$n"}');
-BEGIN; SELECT * FROM es_append('Load-$n', 'Never'); ROLLBACK;
-BEGIN; SELECT * FROM es_append('Slow-$n', 'Tock'); SELECT pg_sleep(0.002); COMMIT;
+# Writers with rollbacks; two of them keep transactions open, in turns, while others
+# commit: whatever is recorded meanwhile stands next to positions that are in flight.
+my @writers = map { client($primary, "fast$_", <<"SQL" x 200) } 1 .. 2;
+SELECT * FROM es_append('Load-$_', 'Tick', '{}', metadata => '{"correlation_id": "c$_"}');
+BEGIN; SELECT * FROM es_append('Load-$_', 'Never'); ROLLBACK;
+SELECT pg_sleep(0.005);
 SQL
-} 1 .. 3;
+push @writers, map { client($primary, "slow$_", <<"SQL" x 15) } 1 .. 2;
+BEGIN;
+SELECT * FROM es_append('Slow-$_', 'Tock'), pg_sleep(0.06);
+SELECT * FROM es_append('Slow-$_', 'Tock'), pg_sleep(0.06);
+COMMIT;
+SQL
 my $reader = client($standby, 'reader', reader_script(0, 20_000, 'event_id'));
 finish_client($_) for @writers;
 my $head = wait_for_head($primary, $standby);
@@ -94,7 +98,7 @@ for my $line (split /\n/, slurp_file($reader->{out}))
 	$falls++ if defined $head_before && $1 < $head_before;
 	$head_before = $1;
 }
-is(join(' ', @read), events($primary), 'a reader on the standby has read the primary\'s log, in order');
+is(join(' ', @read), events($primary), 'a reader on the standby has read all, in order');
 is($falls, 0, 'the head on the standby never falls');
 
 # ---- every function there ----
@@ -108,31 +112,34 @@ for my $query (
 	'es_read_all(0, NULL)', 'es_read_all(backwards => true)',
 	q{es_read_all(types => '{Tock}')}, q{es_read_all(100, 50, categories => '{Load,Slow}')},
 	q{es_read_category('Slow', 20)}, q{es_read_category('Load', 0, 1000, 1, 2)},
-	q{es_read_correlation('c2')}, 'eventstore.events', 'eventstore.streams', 'eventstore.event_types')
+	q{es_read_correlation('c2')},
+	'eventstore.events', 'eventstore.streams', 'eventstore.event_types')
 {
 	my $sql = "SELECT count(*), md5(string_agg(r::text, ' ' ORDER BY r::text)) FROM $query r";
 	is(one($standby, $sql), one($primary, $sql), "the same on the standby: $query");
 }
-is(one($standby, 'SELECT preloaded, standby, head = recorded_head, handed_out, sealed, scheduler_pid FROM eventstore.status'),
-	't|t|t|||', 'status on the standby');
-is(one($standby, 'SELECT count(*) FROM eventstore.blockers'), '0', 'blockers on the standby');
-is(one($standby, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'eventstore%'}), '0',
-	'no background worker on the standby');
+gives($standby, <<'SQL', 't|t|t|||', 'status on the standby');
+SELECT preloaded, standby, head = recorded_head, handed_out, sealed, scheduler_pid
+FROM eventstore.status
+SQL
+gives($standby, 'SELECT count(*) FROM eventstore.blockers', '0', 'blockers on the standby');
+gives($standby, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'eventstore%'},
+	'0', 'no background worker on the standby');
 
 refused($standby, $_, '25006', "refused on the standby: $_") for (
 	q{SELECT * FROM es_append('No', 'Tick')},
 	q{SELECT * FROM es_append_events('No', '[{"type": "Tick"}]')},
 	q{SELECT * FROM es_append_batch('{No}', '{Tick}', '{"{}"}')},
 	q{SELECT es_check_version('Load-1', -4)});
-is(one($standby, 'SELECT count(*) FROM es_read_all(1000000000000)'), '0',
-	'a position beyond the log is no error on a standby');
+gives($standby, 'SELECT count(*) FROM es_read_all(1000000000000)',
+	'0', 'a position beyond the log is no error on a standby');
 refused($primary, 'SELECT * FROM es_read_all(1000000000000)', 'SE006',
 	'a position beyond the log is an error on the primary');
 
 # ---- waiting there ----
 
-is(one($standby, "SELECT es_wait($head, '0 s')"), 't', 'es_wait for what is there');
-is(one($standby, "SELECT es_wait($head + 1, '200 ms')"), 'f', 'es_wait: time is up');
+gives($standby, "SELECT es_wait($head, '0 s')", 't', 'es_wait for what is there');
+gives($standby, "SELECT es_wait($head + 1, '200 ms')", 'f', 'es_wait: time is up');
 for my $wait ("es_wait(HEAD + 1, '60 s')", "es_read_all(HEAD, wait => '60 s')")
 {
 	my $session = open_session($standby);
@@ -151,20 +158,20 @@ $appender->query_safe('BEGIN');
 my $own = $appender->query_safe(q{SELECT position FROM es_append('Open', 'Tick')});
 my $later = append($primary, 'Later') + 0;
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
-is(one($standby, "SELECT count(*) FROM eventstore.events WHERE position = $later"), '1',
-	'a later event has come to the standby');
-is(one($standby, "SELECT es_wait($own, '500 ms'), count(*) FROM es_read_all($head)"), 'f|0',
-	'an open appender on the primary holds readers on the standby back');
+gives($standby, "SELECT count(*) FROM eventstore.events WHERE position = $later",
+	'1', 'a later event has come to the standby');
+gives($standby, "SELECT es_wait($own, '500 ms'), count(*) FROM es_read_all($head)",
+	'f|0', 'an open appender on the primary holds readers on the standby back');
 $appender->query_safe('COMMIT');
 $appender->quit;
-is(one($standby, "SELECT es_wait($later, '60 s')"), 't', 'they go on when it commits');
-is(one($standby, "SELECT string_agg(position::text, ' ') FROM es_read_all($head)"), "$own $later",
-	'and get both events in order');
+gives($standby, "SELECT es_wait($later, '60 s')", 't', 'they go on when it commits');
+gives($standby, "SELECT string_agg(position::text, ' ') FROM es_read_all($head)",
+	"$own $later", 'and get both events in order');
 
 $head = wait_for_head($primary, $standby);
 $standby->restart;
-is(one($standby, 'SELECT es_head()'), $head, 'the head on a standby outlives its restart');
-is(one($standby, 'SELECT es_epoch()'), $epoch, 'the epoch as well');
+gives($standby, 'SELECT es_head()', $head, 'the head on a standby outlives its restart');
+gives($standby, 'SELECT es_epoch()', $epoch, 'the epoch as well');
 
 # ---- promotion of a standby that lacks the newest events ----
 
@@ -188,18 +195,18 @@ is($first, $stride, 'promotion: at the next one');
 ok(wait_for_scheduler($standby), 'promotion: the scheduler has started');
 $standby->poll_query_until('postgres', "SELECT recorded_head >= $first FROM eventstore.status")
   or die 'the mark does not move';
-is(one($standby, "SELECT standby, sealed, head = $first, handed_out FROM eventstore.status"), "f|t|t|$first",
-	'promotion: status');
-is(one($standby, q{SELECT string_agg(stream, ' ') FROM es_read_all(backwards => true, max_count => 1)}),
+gives($standby, "SELECT standby, sealed, head = $first, handed_out FROM eventstore.status",
+	"f|t|t|$first", 'promotion: status');
+gives($standby, 'SELECT stream FROM es_read_all(backwards => true, max_count => 1)',
 	'After', 'promotion: the new event can be read');
-is(one($standby, 'SELECT es_epoch()'), $new_epoch, 'promotion: the append does not change the epoch');
+gives($standby, 'SELECT es_epoch()', $new_epoch, 'promotion: the append does not change the epoch');
 $standby->restart;
-is(one($standby, 'SELECT es_epoch()'), $new_epoch, 'promotion: a restart does not change the epoch');
+gives($standby, 'SELECT es_epoch()', $new_epoch, 'promotion: a restart does not change the epoch');
 my $second = append($standby, 'After');
 cmp_ok($second, '>', $first, 'promotion: positions rise after a restart');
 cmp_ok($second, '<', 2 * $stride, 'promotion: a restart does not jump');
 
-is(one($primary, 'SELECT es_epoch()'), $epoch, 'the old primary keeps its epoch');
+gives($primary, 'SELECT es_epoch()', $epoch, 'the old primary keeps its epoch');
 cmp_ok(append($primary, 'Old'), '<', $stride, 'and its positions');
 is(conflicts($primary, $standby), '', 'no position stands for two events');
 refused($primary, "SELECT * FROM es_read_all($second)", 'SE006',
@@ -215,7 +222,7 @@ $third->init_from_backup($standby, 'base', has_streaming => 1);
 $third->start;
 append($standby, 'After');
 wait_for_head($standby, $third);
-is(one($third, 'SELECT es_epoch()'), $new_epoch, 'a standby of the promoted server has its epoch');
+gives($third, 'SELECT es_epoch()', $new_epoch, 'a standby of the promoted server has its epoch');
 is(events($third), events($standby), 'and its events');
 $third->promote;
 $third->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
@@ -246,7 +253,9 @@ isnt(one($restored, 'SELECT es_epoch()'), $epoch, 'recovery to a point: the epoc
 is(append($restored, 'After') % $stride, 0, 'recovery to a point: positions at a multiple of 2^32');
 is(conflicts($primary, $restored), '', 'recovery to a point: no position stands for two events');
 is(one($restored, 'SELECT count(*) FROM es_read_all(0, NULL)'),
-	one($restored, 'SELECT count(*) FROM eventstore.event_log'), 'recovery to a point: all can be read');
+	one($restored, 'SELECT count(*) FROM eventstore.event_log'),
+	'recovery to a point: all can be read');
 
-is(broken_streams($_), '0', $_->name . ': versions have no gaps') for $primary, $standby, $third, $restored;
+is(broken_streams($_), '0', $_->name . ': versions have no gaps')
+  for $primary, $standby, $third, $restored;
 finish($restored, $third, $standby, $primary);

@@ -23,17 +23,21 @@ my %epochs;    # epoch → database
 
 # Streams, types, ids, times, tags, texts and gaps of all kinds.
 $node->safe_psql('postgres', <<'SQL');
-SELECT es_append('Order-' || n % 7, 'Placed', jsonb_build_object('n', n, 'text', E'tab\t "quoted" \\ Zürich 東京'),
+SELECT es_append('Order-' || n % 7, 'Placed',
+                 jsonb_build_object('n', n, 'text', E'tab\t "quoted" \\ Zürich 東京'),
                  metadata => '{"correlation_id": "c1"}', tags => ARRAY['a' || n, 'comma, {brace}'],
                  schema_version => 1 + n % 2)
 FROM generate_series(1, 50) n;
 BEGIN;
 SELECT es_append('Order-1', 'Placed');
 ROLLBACK;
-SELECT es_append_batch(array_agg('Import-' || n % 5), array_agg(text 'Imported'), array_agg('{}'::jsonb),
-                       created_at => array_agg(timestamptz '2001-02-03 04:05:06.789+00' + n * interval '1 s'))
+SELECT es_append_batch(array_agg('Import-' || n % 5), array_agg(text 'Imported'),
+                       array_agg('{}'::jsonb),
+                       created_at => array_agg('2001-02-03 04:05:06.789+00'::timestamptz
+                                               + n * '1 s'::interval))
 FROM generate_series(1, 200) n;
-SELECT es_append('no category', 'Type with spaces', '[1, null, "x"]', event_id => '11111111-2222-4333-8444-555555555555');
+SELECT es_append('no category', 'Type with spaces', '[1, null, "x"]',
+                 event_id => '11111111-2222-4333-8444-555555555555');
 SELECT es_check_version('Never-1', 0);
 SQL
 my $digest = log_digest($node);
@@ -61,12 +65,21 @@ sub restore_ok
 	return run_ok($what, 'pg_restore', '--exit-on-error', '-d', $dbname, @options);
 }
 
+sub run_script
+{
+	my ($file, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return run_ok("psql -f $file",
+		'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $dbname, '-f', "$folder/$file");
+}
+
 # pg_restore that fails, and what it says.
 sub restore_fails
 {
 	my ($what, $dbname, $like, @options) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return $node->command_fails_like([ 'pg_restore', '--exit-on-error', '-d', $dbname, @options ], $like, $what);
+	return $node->command_fails_like([ 'pg_restore', '--exit-on-error', '-d', $dbname, @options ],
+		$like, $what);
 }
 
 sub create_database
@@ -93,7 +106,8 @@ sub all_readable
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return is(
 		one($node, 'SELECT count(*) || es_head()::text FROM es_read_all(0, NULL)', $dbname),
-		one($node, 'SELECT count(*) || max(position)::text FROM eventstore.event_log', $dbname), $name);
+		one($node, 'SELECT count(*) || max(position)::text FROM eventstore.event_log', $dbname),
+		$name);
 }
 
 # Appends to a database that should stand where the original stood.
@@ -102,15 +116,17 @@ sub goes_on
 	my ($what, $dbname, $after) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	is( one($node, <<'SQL', $dbname), 't|t', "$what: an event is known by its id");
-SELECT duplicate, position = (SELECT position FROM eventstore.events WHERE type = 'Type with spaces')
-FROM es_append('no category', 'Type with spaces', '[1, null, "x"]', event_id => '11111111-2222-4333-8444-555555555555')
+	gives($node, <<'SQL', 't|t', "$what: an event is known by its id", $dbname);
+SELECT duplicate,
+       position = (SELECT position FROM eventstore.events WHERE type = 'Type with spaces')
+FROM es_append('no category', 'Type with spaces', '[1, null, "x"]',
+               event_id => '11111111-2222-4333-8444-555555555555')
 SQL
 	my $version = one($node, q{SELECT es_stream_version('Order-1')}, $dbname);
-	is(one($node, "SELECT version, position > $after FROM es_append('Order-1', 'Placed')", $dbname),
-		($version + 1) . '|t', "$what: an old stream goes on, above all there was");
-	is(one($node, "SELECT version FROM es_append('New-$dbname', 'New')", $dbname), '1',
-		"$what: a new stream begins");
+	gives($node, "SELECT version, position > $after FROM es_append('Order-1', 'Placed')",
+		($version + 1) . '|t', "$what: an old stream goes on, above all there was", $dbname);
+	gives($node, "SELECT version FROM es_append('New-$dbname', 'New')",
+		'1', "$what: a new stream begins", $dbname);
 	is(broken_streams($node, $dbname), '0', "$what: versions have no gaps");
 	all_readable($dbname, "$what: all can be read after appends");
 	refused($node, 'INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log', '42501',
@@ -125,9 +141,10 @@ sub check_restored
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	is(log_digest($node, $dbname), $digest, "$what: every byte of every event");
-	is(one($node, 'SELECT sealed FROM eventstore.status', $dbname), 'f', "$what: not sealed yet");
+	gives($node, 'SELECT sealed FROM eventstore.status', 'f', "$what: not sealed yet", $dbname);
 	all_readable($dbname, "$what: all can be read before the first append");
-	is(one($node, q{SELECT count(*) FROM es_read_category('Import')}, $dbname), '200', "$what: by category");
+	gives($node, q{SELECT count(*) FROM es_read_category('Import')},
+		'200', "$what: by category", $dbname);
 	is(one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}, $dbname),
 		one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}), "$what: by stream");
 	epoch_is_new($dbname, "$what: another epoch");
@@ -138,11 +155,11 @@ sub check_restored
 # ---- formats ----
 
 dump_database('plain.sql');
-run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('plain'), '-f', "$folder/plain.sql");
+run_script('plain.sql', create_database('plain'));
 check_restored('plain', 'plain');
 
 dump_database('inserts.sql', '--inserts');
-run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('inserts'), '-f', "$folder/inserts.sql");
+run_script('inserts.sql', create_database('inserts'));
 check_restored('--inserts', 'inserts');
 
 dump_database('custom', '-Fc');
@@ -167,35 +184,40 @@ restore_ok('pg_restore of the extension alone', create_database('extension'), "$
 check_restored('-e eventstore', 'extension');
 
 dump_database('schema.sql', '--schema-only');
-run_ok('psql', 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', create_database('schema_only'), '-f', "$folder/schema.sql");
-is(one($node, 'SELECT es_head(), count(*) FROM es_read_all(0, NULL)', 'schema_only'), '0|0',
-	'--schema-only: an empty log');
+run_script('schema.sql', create_database('schema_only'));
+gives($node, 'SELECT es_head(), count(*) FROM es_read_all(0, NULL)',
+	'0|0', '--schema-only: an empty log', 'schema_only');
 epoch_is_new('schema_only', '--schema-only: another epoch');
-is(one($node, q{SELECT version, position > 0 FROM es_append('Order-1', 'Placed', '{}', 0)}, 'schema_only'), '1|t',
-	'--schema-only: it takes appends');
+gives($node, q{SELECT version, position > 0 FROM es_append('Order-1', 'Placed', '{}', 0)},
+	'1|t', '--schema-only: it takes appends', 'schema_only');
 
 # A dump of a dump.
 run_ok('pg_dump of a restored database', 'pg_dump', '-Fc', '-f', "$folder/again", 'custom');
 restore_ok('pg_restore of that', create_database('again'), "$folder/again");
-is(log_digest($node, 'again'), log_digest($node, 'custom'), 'a dump of a restored database: every event');
+is(log_digest($node, 'again'), log_digest($node, 'custom'),
+	'a dump of a restored database: every event');
 goes_on('a dump of a restored database', 'again', one($node, 'SELECT es_head()', 'custom'));
 
 # ---- while appends are running ----
 
 my $writing = create_database('writing');
 one($node, 'CREATE EXTENSION eventstore', $writing);
-my @writers = map {
-	client($node, "writer$_", "SELECT es_append('Load-' || random()::text, 'Tick'), es_append('Same', 'Tock');\n" x 20_000, $writing)
-} 1 .. 2;
-wait_until(sub { one($node, 'SELECT count(*) FROM eventstore.event_log', $writing) > 200 }, 'writers');
-run_ok('pg_dump -j2 while appends are running', 'pg_dump', '-Fd', '-j2', '-f', "$folder/busy", $writing);
+my @writers = map { client($node, "writer$_", <<'SQL' x 20_000, $writing) } 1 .. 2;
+SELECT es_append('Load-' || random()::text, 'Tick'), es_append('Same', 'Tock');
+SQL
+$node->poll_query_until($writing, 'SELECT count(*) > 200 FROM eventstore.event_log')
+  or die 'the writers do not write';
+run_ok('pg_dump -j2 while appends are running',
+	'pg_dump', '-Fd', '-j2', '-f', "$folder/busy", $writing);
 $_->{run}->kill_kill for @writers;
 restore_ok('pg_restore of that', create_database('busy'), "$folder/busy");
-cmp_ok(one($node, 'SELECT count(*) FROM es_read_all(0, NULL)', 'busy'), '>', 200, 'busy: events have arrived');
+cmp_ok(one($node, 'SELECT count(*) FROM es_read_all(0, NULL)', 'busy'), '>', 200,
+	'busy: events have arrived');
 is(broken_streams($node, 'busy'), '0', 'busy: versions have no gaps');
 all_readable('busy', 'busy: all can be read');
 my $last = one($node, 'SELECT max(position) FROM eventstore.event_log', 'busy');
-is(one($node, "SELECT position > $last FROM es_append('Same', 'Tock')", 'busy'), 't', 'busy: appends go on');
+gives($node, "SELECT position > $last FROM es_append('Same', 'Tock')",
+	't', 'busy: appends go on', 'busy');
 
 # ---- incomplete ----
 
@@ -217,22 +239,27 @@ for my $table ('stream', 'event_type')
 	my $dbname = create_database("without_$table");
 
 	restore_ok("restore $what", $dbname, '-L', list_without($table), "$folder/custom");
-	refused($node, q{SELECT es_append('Order-1', 'Placed')}, '55000', "$what: the first append is refused",
-		dbname => $dbname, like => qr/not restored completely.*HINT:.*event_log, stream and event_type/s);
-	refused($node, q{SELECT es_append('Order-1', 'Placed')}, '55000', "$what: the second as well", dbname => $dbname);
-	is(one($node, 'SELECT sealed FROM eventstore.status', $dbname), 'f', "$what: not sealed");
-	restore_ok("$what: what was missing can be added", $dbname, '--data-only', '-n', 'eventstore', '-t', $table,
-		"$folder/custom");
+	refused($node, q{SELECT es_append('Order-1', 'Placed')},
+		'55000', "$what: the first append is refused",
+		dbname => $dbname,
+		like => qr/not restored completely.*HINT:.*event_log, stream and event_type/s);
+	refused($node, q{SELECT es_append('Order-1', 'Placed')},
+		'55000', "$what: the second as well", dbname => $dbname);
+	gives($node, 'SELECT sealed FROM eventstore.status', 'f', "$what: not sealed", $dbname);
+	restore_ok("$what: what was missing can be added", $dbname,
+		'--data-only', '-n', 'eventstore', '-t', $table, "$folder/custom");
 	check_restored("first $what", $dbname);
 }
 
 # ---- into a log that has seen appends ----
 
 my $used = create_database('used');
-$node->safe_psql($used, 'CREATE EXTENSION eventstore; BEGIN; SELECT es_append($$A$$, $$B$$); ROLLBACK');
-is(one($node, 'SELECT sealed FROM eventstore.status', $used), 't', 'an append seals, also when it is rolled back');
+one($node, q{CREATE EXTENSION eventstore; BEGIN; SELECT es_append('A', 'B'); ROLLBACK}, $used);
+gives($node, 'SELECT sealed FROM eventstore.status',
+	't', 'an append seals, also when it is rolled back', $used);
 restore_fails('a sealed log takes no restore', $used, qr/append-only/, "$folder/data");
-refused($node, 'COPY eventstore.stream FROM STDIN;' . "\n1\tx\n\\.\n", '42501', 'nor rows of streams',
+refused($node, "COPY eventstore.stream FROM STDIN;\n1\tx\n\\.\n",
+	'42501', 'nor rows of streams',
 	dbname => $used, like => qr/HINT:.*eventstore\.restore/);
 {
 	local $ENV{PGOPTIONS} = '-c eventstore.restore=on';
@@ -245,11 +272,12 @@ check_restored('eventstore.restore', $used);
 my $scheduler = wait_for_scheduler($node);
 my $handed_out = one($node, 'SELECT handed_out FROM eventstore.status');
 is($node->psql('postgres', 'CREATE DATABASE elsewhere'), 0, 'another database to work from');
-accepted($node, 'CREATE DATABASE copy TEMPLATE postgres', 'a database can be copied while its scheduler runs',
-	dbname => 'elsewhere');
+accepted($node, 'CREATE DATABASE copy TEMPLATE postgres',
+	'a database can be copied while its scheduler runs', dbname => 'elsewhere');
 is(log_digest($node, 'copy'), $digest, 'copy: every byte of every event');
 epoch_is_new('copy', 'copy: another epoch');
-is(one($node, 'SELECT es_epoch()'), (grep { $epochs{$_} eq 'postgres' } keys %epochs)[0], 'copy: the original keeps its own');
+gives($node, 'SELECT es_epoch()',
+	(grep { $epochs{$_} eq 'postgres' } keys %epochs)[0], 'copy: the original keeps its own');
 is(one($node, 'SELECT count(*) FROM es_read_all(0, NULL)', 'copy'),
 	one($node, 'SELECT count(*) FROM eventstore.event_log', 'copy'), 'copy: all can be read');
 goes_on('copy', 'copy', $handed_out);

@@ -20,7 +20,7 @@ use Test::More;
 my $node = new_node('extension', extension => 0, conf => <<'CONF');
 autovacuum = off
 restart_after_crash = on
-eventstore.max_databases = 8
+eventstore.max_databases = 12
 CONF
 
 sub create_database
@@ -38,9 +38,10 @@ one($node, 'CREATE DATABASE log');
 my $other = open_session($node, 'log');    # a session that lives through all of it
 
 one($node, q{BEGIN; CREATE EXTENSION eventstore; SELECT es_append('A', 'T'); ROLLBACK}, 'log');
-is(one($node, q{SELECT to_regnamespace('eventstore') IS NULL}, 'log'), 't',
-	'CREATE EXTENSION with an append, rolled back: nothing is left');
-is(session_error($other, 'SELECT count(*) FROM eventstore.status'), '42P01', 'nothing for other sessions');
+gives($node, q{SELECT to_regnamespace('eventstore') IS NULL},
+	't', 'CREATE EXTENSION with an append, rolled back: nothing is left', 'log');
+is(session_error($other, 'SELECT count(*) FROM eventstore.status'), '42P01',
+	'nothing for other sessions');
 
 one($node, q{BEGIN; CREATE EXTENSION eventstore; SELECT es_append('A', 'T'); COMMIT}, 'log');
 is($other->query_safe(q{SELECT version FROM es_append('A', 'T')}), '2',
@@ -58,7 +59,8 @@ SELECT es_append('A', 'T');
 DROP EXTENSION eventstore;
 ROLLBACK;
 SQL
-is(log_digest($node, 'log'), $before, 'DROP EXTENSION after an append, rolled back: all events are there');
+is(log_digest($node, 'log'), $before,
+	'DROP EXTENSION after an append, rolled back: all events are there');
 
 my $dropper = open_session($node, 'log');
 $dropper->query_safe($_) for
@@ -66,13 +68,18 @@ $dropper->query_safe($_) for
 	'DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore';
 is($dropper->query_safe('SELECT version FROM es_append($$A$$, $$T$$, $${}$$, 0)'), '1',
 	'DROP and CREATE EXTENSION in one transaction: a new log');
-is($dropper->query_safe('SELECT count(*) FROM es_read_stream($$A$$)'), '1', 'with the new event only');
+is($dropper->query_safe('SELECT count(*) FROM es_read_stream($$A$$)'),
+	'1', 'with the new event only');
 $dropper->query_safe('ROLLBACK');
-is($dropper->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'), '4', 'rolled back: the old log again');
-is($other->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'), '5', 'for other sessions too');
-is(one($node, 'SELECT es_epoch()', 'log'), $epoch, 'with the old epoch');
-is(one($node, "SELECT es_head() > $head, bool_and(position > 0) FROM es_read_all()", 'log'), 't|t', 'and a head that has not fallen');
-is(one($node, 'SELECT count(*) = count(DISTINCT position) FROM eventstore.events', 'log'), 't', 'no position twice');
+is($dropper->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'),
+	'4', 'rolled back: the old log again');
+is($other->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'),
+	'5', 'for other sessions too');
+gives($node, 'SELECT es_epoch()', $epoch, 'with the old epoch', 'log');
+gives($node, "SELECT es_head() > $head, bool_and(position > 0) FROM es_read_all()",
+	't|t', 'and a head that has not fallen', 'log');
+gives($node, 'SELECT count(*) = count(DISTINCT position) FROM eventstore.events',
+	't', 'no position twice', 'log');
 nothing_in_flight($node, 'nobody holds the head back', 'log');
 
 one($node, <<'SQL', 'log');
@@ -83,9 +90,12 @@ CREATE EXTENSION eventstore;
 SELECT es_append('A', 'T');
 COMMIT;
 SQL
-is($other->query_safe('SELECT version, (SELECT count(*) FROM es_read_all()) FROM es_append($$A$$, $$T$$)'), '2|1',
-	'DROP and CREATE EXTENSION, committed: other sessions see the new log');
-is($dropper->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'), '3', 'the session that did it as well');
+is($other->query_safe('SELECT es_head() > 0, count(*) FROM es_read_all()'),
+	't|1', 'DROP and CREATE EXTENSION, committed: other sessions see the new log');
+is($other->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'),
+	'2', 'and append to it');
+is($dropper->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'),
+	'3', 'the session that did it as well');
 isnt(one($node, 'SELECT es_epoch()', 'log'), $epoch, 'the epoch has changed');
 nothing_in_flight($node, 'nobody holds the head back in the new log', 'log');
 is(broken_streams($node, 'log'), '0', 'versions have no gaps');
@@ -100,47 +110,61 @@ ok(1, 'a scheduler serves the new log');
 
 one($node, 'CREATE DATABASE elsewhere');
 one($node, 'CREATE SCHEMA tools; CREATE EXTENSION eventstore SCHEMA tools', 'elsewhere');
-is(one($node, q{SELECT version FROM tools.es_append('A-1', 'T')}, 'elsewhere'), '1', 'SCHEMA: append');
-is(one($node, q{SELECT stream FROM tools.es_read_all()}, 'elsewhere'), 'A-1', 'SCHEMA: read');
-is(one($node, q{SELECT category FROM eventstore.streams}, 'elsewhere'), 'A', 'SCHEMA: views');
-is(one($node, q{SELECT to_regproc('public.es_append') IS NULL}, 'elsewhere'), 't', 'SCHEMA: nothing in public');
+gives($node, q{SELECT version FROM tools.es_append('A-1', 'T')},
+	'1', 'SCHEMA: append', 'elsewhere');
+gives($node, q{SELECT stream FROM tools.es_read_all()}, 'A-1', 'SCHEMA: read', 'elsewhere');
+gives($node, q{SELECT category FROM eventstore.streams}, 'A', 'SCHEMA: views', 'elsewhere');
+gives($node, q{SELECT to_regproc('public.es_append') IS NULL},
+	't', 'SCHEMA: nothing in public', 'elsewhere');
 wait_for_scheduler($node, 'elsewhere');
 
 one($node, 'CREATE DATABASE planted');
 one($node, 'CREATE SCHEMA eventstore', 'planted');
-refused($node, 'CREATE EXTENSION eventstore', '42P06', 'a schema eventstore that is there is not taken over',
+refused($node, 'CREATE EXTENSION eventstore', '42P06',
+	'a schema eventstore that is there is not taken over',
 	dbname => 'planted');
-refused($node, 'CREATE EXTENSION eventstore CASCADE', '42P06', 'nor with CASCADE', dbname => 'planted');
+refused($node, 'CREATE EXTENSION eventstore CASCADE',
+	'42P06', 'nor with CASCADE', dbname => 'planted');
 one($node, 'DROP SCHEMA eventstore', 'planted');
 for my $plant (
-	[ 'FUNCTION es_append(text, text, jsonb, bigint, jsonb, uuid, text[], int, jsonb, OUT version bigint, OUT "position" bigint, OUT duplicate boolean) AS $$ SELECT 1::bigint, 1::bigint, true $$ LANGUAGE sql', '42723' ],
-	[ 'FUNCTION es_head() RETURNS bigint AS $$ SELECT 0::bigint $$ LANGUAGE sql', '42723' ],
-	[ 'TYPE es_event AS (planted int)', '42710' ])
+	[ 'FUNCTION es_append', <<'SQL', '42723' ],
+(text, text, jsonb, bigint, jsonb, uuid, text[], int, jsonb,
+ OUT version bigint, OUT "position" bigint, OUT duplicate boolean)
+AS $$ SELECT 1::bigint, 1::bigint, true $$ LANGUAGE sql
+SQL
+	[ 'FUNCTION es_head', '() RETURNS bigint AS $$ SELECT 0::bigint $$ LANGUAGE sql', '42723' ],
+	[ 'TYPE es_event', 'AS (planted int)', '42710' ])
 {
-	my ($what, $state) = @$plant;
-	my ($kind, $name) = $what =~ /^(\w+ \w+)/;
+	my ($what, $definition, $state) = @$plant;
 
-	one($node, "CREATE $what", 'planted');
-	refused($node, 'CREATE EXTENSION eventstore', $state, "a planted $kind is not taken over", dbname => 'planted');
-	one($node, 'DROP ' . ($what =~ /^FUNCTION/ ? "$kind" : $kind), 'planted');
+	one($node, "CREATE $what $definition", 'planted');
+	refused($node, 'CREATE EXTENSION eventstore',
+		$state, "a planted $what is not taken over", dbname => 'planted');
+	one($node, "DROP $what", 'planted');
 }
-accepted($node, 'CREATE EXTENSION eventstore', 'without all that it can be created', dbname => 'planted');
+accepted($node, 'CREATE EXTENSION eventstore',
+	'without all that it can be created', dbname => 'planted');
 
 # ---- no log is dropped by mistake ----
 
 my $refusal = qr/holds events.*HINT:.*eventstore\.allow_drop/s;
-refused($node, 'DROP EXTENSION eventstore', '55006', 'DROP EXTENSION', dbname => 'log', like => $refusal);
-refused($node, 'DROP EXTENSION eventstore CASCADE', '55006', 'DROP EXTENSION CASCADE', dbname => 'log', like => $refusal);
+refused($node, 'DROP EXTENSION eventstore',
+	'55006', 'DROP EXTENSION', dbname => 'log', like => $refusal);
+refused($node, 'DROP EXTENSION eventstore CASCADE',
+	'55006', 'DROP EXTENSION CASCADE', dbname => 'log', like => $refusal);
 refused($node, 'DROP SCHEMA eventstore CASCADE', '2BP01', 'DROP SCHEMA', dbname => 'log');
 refused($node, 'DROP TABLE eventstore.event_log CASCADE', '2BP01', 'DROP TABLE', dbname => 'log');
 one($node, 'CREATE ROLE boss SUPERUSER LOGIN; CREATE DATABASE owned OWNER boss');
 is( $node->psql('owned', q{CREATE EXTENSION eventstore; SELECT es_append('A', 'T')},
 		extra_params => [ '-U', 'boss' ]),
 	0, 'a log that belongs to a role');
-refused($node, 'DROP OWNED BY boss CASCADE', '55006', 'DROP OWNED', dbname => 'owned', like => $refusal);
-is(one($node, 'SELECT count(*) FROM es_read_all()', 'owned'), '1', 'its events are there');
-accepted($node, 'SET eventstore.allow_drop = on; DROP OWNED BY boss CASCADE', 'DROP OWNED when it is allowed', dbname => 'owned');
-is(one($node, q{SELECT to_regnamespace('eventstore') IS NULL}, 'owned'), 't', 'then the log has gone');
+refused($node, 'DROP OWNED BY boss CASCADE',
+	'55006', 'DROP OWNED', dbname => 'owned', like => $refusal);
+gives($node, 'SELECT count(*) FROM es_read_all()', '1', 'its events are there', 'owned');
+accepted($node, 'SET eventstore.allow_drop = on; DROP OWNED BY boss CASCADE',
+	'DROP OWNED when it is allowed', dbname => 'owned');
+gives($node, q{SELECT to_regnamespace('eventstore') IS NULL},
+	't', 'then the log has gone', 'owned');
 one($node, 'CREATE EXTENSION eventstore', 'owned');
 accepted($node, 'DROP EXTENSION eventstore', 'DROP EXTENSION of an empty log', dbname => 'owned');
 
@@ -167,14 +191,16 @@ $_->quit for $other, $dropper;
 my $digest = log_digest($node, 'log');
 my $scheduler = wait_for_scheduler($node, 'log');
 
-accepted($node, 'ALTER DATABASE log RENAME TO renamed', 'ALTER DATABASE RENAME while the scheduler runs');
+accepted($node, 'ALTER DATABASE log RENAME TO renamed',
+	'ALTER DATABASE RENAME while the scheduler runs');
 is(log_digest($node, 'renamed'), $digest, 'RENAME: all events are there');
 $scheduler = wait_for_scheduler($node, 'renamed', $scheduler);
 ok($scheduler, 'RENAME: the scheduler is back');
 
 my $tablespace = PostgreSQL::Test::Utils::tempdir();
 one($node, "CREATE TABLESPACE space LOCATION '$tablespace'");
-accepted($node, 'ALTER DATABASE renamed SET TABLESPACE space', 'ALTER DATABASE SET TABLESPACE while it runs');
+accepted($node, 'ALTER DATABASE renamed SET TABLESPACE space',
+	'ALTER DATABASE SET TABLESPACE while it runs');
 is(log_digest($node, 'renamed'), $digest, 'SET TABLESPACE: all events are there');
 $scheduler = wait_for_scheduler($node, 'renamed', $scheduler);
 ok($scheduler, 'SET TABLESPACE: the scheduler is back');
@@ -191,15 +217,17 @@ $guest->quit;
 
 # To be asked to leave is no failure, after which it would stay away longer each time.
 my $asked = time;
-accepted($node, 'CREATE DATABASE copied TEMPLATE renamed', 'CREATE DATABASE TEMPLATE while it runs');
+accepted($node, 'CREATE DATABASE copied TEMPLATE renamed',
+	'CREATE DATABASE TEMPLATE while it runs');
 is(log_digest($node, 'copied'), $digest, 'TEMPLATE: all events are there');
 $scheduler = wait_for_scheduler($node, 'renamed', $scheduler);
 cmp_ok(time - $asked, '<', 6, 'TEMPLATE: the scheduler is back soon');
 one($node, q{SELECT es_append('A', 'T')}, 'renamed');
-is(one($node, 'SELECT es_head() = max(position) FROM es_read_all()', 'renamed'), 't', 'appends go on');
+gives($node, 'SELECT es_head() = max(position) FROM es_read_all()',
+	't', 'appends go on', 'renamed');
 
 accepted($node, 'DROP DATABASE renamed', 'DROP DATABASE while the scheduler runs');
-for my $round (1 .. 8)
+for my $round (1 .. 12)
 {
 	create_database('shortlived');
 	wait_for_scheduler($node, 'shortlived') if $round <= 2;
@@ -208,7 +236,9 @@ for my $round (1 .. 8)
 ok(1, 'databases that are dropped leave no entry behind');
 
 $node->poll_query_until('postgres', <<'SQL') or die 'the scheduler does not leave';
-SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scheduler' AND datname = 'owned'
+SELECT count(*) = 0
+FROM pg_stat_activity
+WHERE backend_type = 'eventstore scheduler' AND datname = 'owned'
 SQL
 ok(1, 'a scheduler leaves when the extension is dropped');
 unlike(slurp_file($node->logfile), qr/database \d+ does not exist/,
@@ -219,35 +249,47 @@ unlike(slurp_file($node->logfile), qr/database \d+ does not exist/,
 one($node, $_) for 'CREATE DATABASE model', 'CREATE DATABASE closed';
 one($node, 'CREATE EXTENSION eventstore', $_) for 'model', 'closed', 'template1';
 one($node, q{SELECT es_append('A', 'T')}, $_) for 'model', 'closed';
-one($node, $_) for 'ALTER DATABASE model IS_TEMPLATE true', 'ALTER DATABASE closed ALLOW_CONNECTIONS false';
+one($node, $_) for 'ALTER DATABASE model IS_TEMPLATE true',
+	'ALTER DATABASE closed ALLOW_CONNECTIONS false';
+one($node, "CREATE DATABASE many$_ TEMPLATE planted") for 1 .. 3;
 my $log_before = -s $node->logfile;
 $node->restart;
-wait_for_scheduler($node, 'copied');
-wait_for_scheduler($node, 'elsewhere');
-is( one($node, q{SELECT count(*) FROM pg_stat_activity
-                 WHERE backend_type LIKE 'eventstore%' AND datname IN ('model', 'closed', 'template0', 'template1')}),
-	'0', 'no scheduler in a template or a closed database');
-unlike(slurp_file($node->logfile, $log_before), qr/not currently accepting connections/, 'nobody has tried');
-accepted($node, 'CREATE DATABASE from_model TEMPLATE model', 'a database with the extension can be a template');
-isnt(one($node, 'SELECT es_epoch()', 'from_model'), one($node, 'SELECT es_epoch()', 'model'), 'its copy has its own epoch');
-is(one($node, q{SELECT version FROM es_append('A', 'T')}, 'from_model'), '2', 'and takes appends');
+my $restarted = time;
+wait_for_scheduler($node, $_) for 'copied', 'elsewhere', 'planted', map { "many$_" } 1 .. 3;
+cmp_ok(time - $restarted, '<', 9, 'after a start every log has a scheduler soon');
+gives($node, <<'SQL', '0', 'no scheduler in a template or a closed database');
+SELECT count(*)
+FROM pg_stat_activity JOIN pg_database USING (datname)
+WHERE backend_type LIKE 'eventstore%' AND (datistemplate OR NOT datallowconn)
+SQL
+unlike(slurp_file($node->logfile, $log_before), qr/not currently accepting connections/,
+	'nobody has tried');
+accepted($node, 'CREATE DATABASE from_model TEMPLATE model',
+	'a database with the extension can be a template');
+isnt(one($node, 'SELECT es_epoch()', 'from_model'), one($node, 'SELECT es_epoch()', 'model'),
+	'its copy has its own epoch');
+gives($node, q{SELECT version FROM es_append('A', 'T')}, '2', 'and takes appends', 'from_model');
 ok(wait_for_scheduler($node, 'from_model'), 'and gets a scheduler');
 one($node, 'DROP DATABASE from_model');
 accepted($node, 'CREATE DATABASE from_template1', 'template1 with the extension');
-is(one($node, q{SELECT version, position FROM es_append('A', 'T')}, 'from_template1'), '1|1', 'its copy begins at 1');
+gives($node, q{SELECT version, position FROM es_append('A', 'T')},
+	'1|1', 'its copy begins at 1', 'from_template1');
 
 # ---- workers that are ended ----
 
 sub launcher
 {
-	return one($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore launcher'});
+	return one($node,
+		q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore launcher'});
 }
 
 sub wait_for_launcher
 {
 	my ($other_than) = @_;
 	$node->poll_query_until('postgres', <<"SQL") or die 'no launcher';
-SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore launcher' AND pid <> $other_than
+SELECT count(*) = 1
+FROM pg_stat_activity
+WHERE backend_type = 'eventstore launcher' AND pid <> $other_than
 SQL
 	return;
 }
@@ -315,28 +357,31 @@ sub waiting_works
 }
 
 one($small, q{SELECT es_append('A', 'T')});
-$small->wait_for_log(qr/WARNING: .*could not start a scheduler.*\n.*DETAIL.*\n.*HINT: .*max_worker_processes/);
+$small->wait_for_log(
+	qr/WARNING: .*could not start a scheduler.*\n.*DETAIL.*\n.*HINT: .*max_worker_processes/);
 ok(1, 'no worker slot is free: the log says so');
-is(one($small, 'SELECT scheduler_pid FROM eventstore.status'), '', 'status shows no scheduler');
-is(one($small, q{SELECT version FROM es_append('A', 'T')}), '2', 'no scheduler: appends go on');
-is(one($small, 'SELECT count(*) FROM es_read_all()'), '2', 'no scheduler: reads go on');
+gives($small, 'SELECT scheduler_pid FROM eventstore.status', '', 'status shows no scheduler');
+gives($small, q{SELECT version FROM es_append('A', 'T')}, '2', 'no scheduler: appends go on');
+gives($small, 'SELECT count(*) FROM es_read_all()', '2', 'no scheduler: reads go on');
 waiting_works('no scheduler: waiting readers look by themselves');
 
 # More databases than there is room for.
 one($small, "CREATE DATABASE $_") for 'second', 'third';
 one($small, 'CREATE EXTENSION eventstore', $_) for 'second', 'third';
 one($small, q{SELECT es_append('A', 'T')}, 'second');
-refused($small, $_, '53400', "too many databases: $_", dbname => 'third', like => qr/HINT:.*eventstore\.max_databases/)
+refused($small, $_, '53400', "too many databases: $_",
+	dbname => 'third', like => qr/HINT:.*eventstore\.max_databases/)
   for q{SELECT es_append('A', 'T')}, 'SELECT es_head()', 'SELECT * FROM es_read_all()';
-is(one($small, q{SELECT version FROM es_append('A', 'T')}, 'second'), '2', 'the others go on');
+gives($small, q{SELECT version FROM es_append('A', 'T')}, '2', 'the others go on', 'second');
 one($small, 'DROP DATABASE second');
-is(one($small, q{SELECT version FROM es_append('A', 'T')}, 'third'), '1', 'a database less: there is room');
+gives($small, q{SELECT version FROM es_append('A', 'T')},
+	'1', 'a database less: there is room', 'third');
 
 $small->adjust_conf('postgresql.conf', 'max_worker_processes', '1');
 $small->restart;
-is(one($small, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'eventstore%'}), '0',
-	'no room even for the launcher');
-is(one($small, q{SELECT count(*) FROM es_append('A', 'T')}), '1', 'no launcher: appends go on');
+gives($small, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'eventstore%'},
+	'0', 'no room even for the launcher');
+gives($small, q{SELECT count(*) FROM es_append('A', 'T')}, '1', 'no launcher: appends go on');
 waiting_works('no launcher: waiting readers look by themselves');
 
 finish($node, $small);

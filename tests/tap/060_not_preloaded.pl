@@ -33,14 +33,14 @@ sub works_without
 	my ($version, $what) = @_;
 
 	refused($node, $_, '55000', "$what: $_", like => $hint) for @appends, @reads;
-	is(one($node, q{SELECT es_category('A-1')}), 'A', "$what: es_category");
-	is(one($node, q{SELECT es_stream_version('A-1')}), $version, "$what: es_stream_version");
-	is(one($node, q{SELECT count(*) FROM es_read_stream('A-1')}), $version, "$what: es_read_stream");
-	is(one($node, 'SELECT count(*) FROM eventstore.events'), $version, "$what: the view of events");
+	gives($node, q{SELECT es_category('A-1')}, 'A', "$what: es_category");
+	gives($node, q{SELECT es_stream_version('A-1')}, $version, "$what: es_stream_version");
+	gives($node, q{SELECT count(*) FROM es_read_stream('A-1')}, $version, "$what: es_read_stream");
+	gives($node, 'SELECT count(*) FROM eventstore.events', $version, "$what: the view of events");
 	like(one($node, 'SELECT es_epoch()'), qr/^[0-9a-f-]{36}$/, "$what: es_epoch");
-	is(one($node, 'SELECT preloaded, standby, head IS NULL, sealed IS NULL FROM eventstore.status'), 'f|f|t|t',
-		"$what: status says why");
-	is(one($node, 'SELECT count(*) FROM eventstore.blockers'), '0', "$what: blockers");
+	gives($node, 'SELECT preloaded, standby, head IS NULL, sealed IS NULL FROM eventstore.status',
+		'f|f|t|t', "$what: status says why");
+	gives($node, 'SELECT count(*) FROM eventstore.blockers', '0', "$what: blockers");
 	return;
 }
 
@@ -55,10 +55,10 @@ my $epoch = one($node, 'SELECT es_epoch()');
 # The hint's two steps.
 one($node, q{ALTER SYSTEM SET shared_preload_libraries = 'eventstore'});
 $node->restart;
-is(one($node, 'SELECT preloaded FROM eventstore.status'), 't', 'preloaded: status says so');
-is(one($node, q{SELECT version, position FROM es_append('A-1', 'T')}), '1|1', 'preloaded: append');
-is(one($node, 'SELECT stream, position, es_head() FROM es_read_all()'), 'A-1|1|1', 'preloaded: read');
-is(one($node, 'SELECT es_epoch()'), $epoch, 'preloaded: the epoch is the same');
+gives($node, 'SELECT preloaded FROM eventstore.status', 't', 'preloaded: status says so');
+gives($node, q{SELECT version, position FROM es_append('A-1', 'T')}, '1|1', 'preloaded: append');
+gives($node, 'SELECT stream, position, es_head() FROM es_read_all()', 'A-1|1|1', 'preloaded: read');
+gives($node, 'SELECT es_epoch()', $epoch, 'preloaded: the epoch is the same');
 ok(wait_for_scheduler($node), 'preloaded: the scheduler comes');
 
 # Not any more.
@@ -69,12 +69,15 @@ refused($node, 'BEGIN; DROP EXTENSION eventstore; ROLLBACK', '55006',
 	'not preloaded any more: a log with events is not dropped by mistake');
 refused($node, 'UPDATE eventstore.event_log SET data = $${"x": 1}$$', '42501',
 	'not preloaded any more: the log is append-only');
-refused($node, 'DELETE FROM eventstore.stream', '42501', 'not preloaded any more: streams cannot be deleted');
+refused($node, 'DELETE FROM eventstore.stream',
+	'42501', 'not preloaded any more: streams cannot be deleted');
 
 one($node, q{ALTER SYSTEM SET shared_preload_libraries = 'eventstore'});
 $node->restart;
-is(one($node, q{SELECT version, position > 1 FROM es_append('A-1', 'T', '{}', 1)}), '2|t', 'preloaded again: append');
-is(one($node, 'SELECT count(*), max(position) = es_head() FROM es_read_all()'), '2|t', 'preloaded again: read');
-is(one($node, 'SELECT es_epoch()'), $epoch, 'preloaded again: the epoch is the same');
+gives($node, q{SELECT version, position > 1 FROM es_append('A-1', 'T', '{}', 1)},
+	'2|t', 'preloaded again: append');
+gives($node, 'SELECT count(*), max(position) = es_head() FROM es_read_all()',
+	'2|t', 'preloaded again: read');
+gives($node, 'SELECT es_epoch()', $epoch, 'preloaded again: the epoch is the same');
 
 finish($node);

@@ -31,7 +31,8 @@ sub check
 	my ($seconds, @options) = @_;
 	my $output;
 
-	IPC::Run::run([ 'python3', $checker, '--dsn', $node->connstr('postgres'), '--seconds', $seconds, '--seed', 1, @options ],
+	IPC::Run::run([ 'python3', $checker, '--dsn', $node->connstr('postgres'), '--seconds', $seconds,
+		'--seed', 1, @options ],
 		'>&', \$output);
 	note($output);
 	return ($? >> 8, $output);
@@ -46,7 +47,8 @@ for my $control ('bigserial', 'xmin')
 {
 	($status, $output) = check(4, '--control', $control);
 	is($status, 1, "a store that loses events is found out: $control") or diag($output);
-	like($output, qr/^rule 5\b.*: FAILED: .* [1-9]\S* lost/m, "because readers lost events: $control");
+	like($output, qr/^rule 5\b.*: FAILED: .* [1-9]\S* lost/m,
+		"because readers lost events: $control");
 }
 ($status, $output) = check(6, '--control', 'serial');
 is($status, 0, 'a store that is right, if slow, passes') or diag($output);

@@ -18,7 +18,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  new_node one error_of refused accepted wait_until wait_for_scheduler
+  new_node one gives error_of refused accepted wait_until wait_for_scheduler
   open_session session_error session_start wait_for_wait vanish
   client finish_client reader_script
   log_digest broken_streams nothing_in_flight
@@ -51,6 +51,14 @@ sub one
 {
 	my ($node, $sql, $dbname) = @_;
 	return $node->safe_psql($dbname // 'postgres', $sql);
+}
+
+# gives(NODE, SQL, EXPECTED ANSWER, TEST NAME, DATABASE)
+sub gives
+{
+	my ($node, $sql, $expected, $name, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(one($node, $sql, $dbname), $expected, $name);
 }
 
 sub wait_until
