@@ -17,6 +17,7 @@
 #include <signal.h>
 
 #include "access/htup_details.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -54,6 +55,19 @@ is_template(Oid dboid)
 	return result;
 }
 
+/* The server's own have_createdb_privilege is not exported by all minors. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	bool		result = superuser() ||
+		(HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb);
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
 static char *
 template_of(CreatedbStmt *statement)
 {
@@ -75,7 +89,7 @@ may_run(Node *statement, Oid dboid)
 {
 	if (pg_database_ownercheck(dboid, GetUserId()))
 		return true;
-	return IsA(statement, CreatedbStmt) && is_template(dboid) && have_createdb_privilege();
+	return IsA(statement, CreatedbStmt) && is_template(dboid) && may_create_databases();
 }
 
 static bool
