@@ -261,27 +261,32 @@ raise_counter(EsCounter *counter, uint64 next)
 		;
 }
 
-static int64
-register_value(Oid oid)
+/*
+ * Go on at a number or above, and above what the register says if somebody else
+ * has set it since we last wrote it: a restore does.
+ */
+static void
+raise_above_register(EsCounter *counter, Oid register_oid, int64 next)
 {
-	Relation	rel = es_durable_open(oid, false);
-	uint64		value = first_uncovered(rel);
+	Relation	rel = es_durable_open(register_oid, false);
+	uint64		covered = first_uncovered(rel);
 
 	relation_close(rel, NoLock);
-	return (int64) value;
+	raise_counter(counter, next);
+	if (covered > pg_atomic_read_u64(&counter->limit))
+		raise_counter(counter, covered);
 }
 
 /*
- * Go on at the given numbers or above, and above what the registers say now: a
- * restore may have set them since the counters were set up.  The caller's lock on
+ * Go on at the given numbers or above, on disk too.  The caller's lock on
  * event_log keeps all appenders out.
  */
 void
 es_positions_raise(EsDatabase *db, const EsCatalog *cat,
 				   int64 next_position, int64 next_stream_key)
 {
-	raise_counter(&db->positions, Max(next_position, register_value(cat->position_register)));
-	raise_counter(&db->stream_keys, Max(next_stream_key, register_value(cat->stream_key_register)));
+	raise_above_register(&db->positions, cat->position_register, next_position);
+	raise_above_register(&db->stream_keys, cat->stream_key_register, next_stream_key);
 	cover(db, &db->positions, cat->position_register,
 		  pg_atomic_read_u64(&db->positions.next), 0);
 	cover(db, &db->stream_keys, cat->stream_key_register,

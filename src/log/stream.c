@@ -17,7 +17,10 @@
  * 1. Whoever adds events to a stream holds its row, locked or inserted by the same
  *    transaction, until commit (or until ROLLBACK TO takes both back).
  * 2. A row's key and name never change, so which snapshot finds it does not
- *    matter.  What is decided under the lock needs a snapshot taken after it.
+ *    matter, if it is new enough: a reader looks with SnapshotSelf, for in
+ *    REPEATABLE READ its own event may stand in a stream that somebody else has
+ *    made since its snapshot.  What is decided under the lock needs a snapshot
+ *    taken after it.
  * 3. Streams of one call are locked in the byte order of their names.
  *
  * Locks: RowExclusive on stream, after event_log; then rows.
@@ -61,7 +64,8 @@ struct EsStreams
 static void
 begin_scan(EsStreams *streams, Snapshot snapshot)
 {
-	streams->snapshot = RegisterSnapshot(snapshot);
+	/* SnapshotSelf is no moment that vacuum would have to spare rows for */
+	streams->snapshot = IsMVCCSnapshot(snapshot) ? RegisterSnapshot(snapshot) : snapshot;
 	streams->scan = index_beginscan(streams->rel, streams->name_index,
 									streams->snapshot, 1, 0);
 }
@@ -71,7 +75,8 @@ end_scan(EsStreams *streams)
 {
 	ExecClearTuple(streams->found);
 	index_endscan(streams->scan);
-	UnregisterSnapshot(streams->snapshot);
+	if (IsMVCCSnapshot(streams->snapshot))
+		UnregisterSnapshot(streams->snapshot);
 }
 
 /* Open the table; streams are looked up with the snapshot. */
