@@ -23,7 +23,7 @@ SELECT format('SELECT * FROM %s(%s)', p.oid::regproc,
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype <> 'trigger'::regtype
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
 UNION ALL
 SELECT format('SELECT count(*) FROM %s', c.oid::regclass)
 FROM pg_class c
@@ -67,7 +67,7 @@ SELECT p.oid::regprocedure AS "given to nobody"
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype <> 'trigger'::regtype AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
 
 CREATE TABLE matrix (n int GENERATED ALWAYS AS IDENTITY, says text, statement text);
 INSERT INTO matrix (says, statement) VALUES

@@ -5,7 +5,7 @@ REVOKE EXECUTE ON FUNCTION
     es_append, es_append_events, es_append_batch, es_check_version,
     es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at,
     es_read_stream, es_read_all, es_read_category, es_read_correlation,
-    eventstore.guard, eventstore.log_status, eventstore.in_flight
+    eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;
 
 GRANT SELECT ON eventstore.status, eventstore.blockers TO pg_monitor;

@@ -13,6 +13,9 @@
  * eventstore.allow_drop is on.  The object access hook is called for each object
  * of a drop before it is removed (catalog/dependency.c, deleteOneObject).
  *
+ * A server that does not preload the library has no hook until something loads it:
+ * an event trigger does, before any statement that could drop.
+ *
  * A superuser who disables the triggers or alters the tables is beyond us.
  */
 #include "postgres.h"
@@ -24,6 +27,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -41,6 +45,7 @@
 #include "log/seal.h"
 
 PG_FUNCTION_INFO_V1(es_guard);
+PG_FUNCTION_INFO_V1(es_guard_loaded);
 
 static object_access_hook_type prev_object_access_hook = NULL;
 
@@ -173,6 +178,21 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot drop the event log or parts of it: it holds events"),
 			 errhint("If that is what you want, SET eventstore.allow_drop = on first.")));
+}
+
+/*
+ * eventstore.load_guard() → event_trigger
+ *
+ * Nothing to do: calling it has loaded the library, and so installed the hook.
+ */
+Datum
+es_guard_loaded(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("eventstore.load_guard can only be called as an event trigger")));
+	PG_RETURN_NULL();
 }
 
 void

@@ -140,6 +140,20 @@ ALTER TABLE eventstore.stream ENABLE ALWAYS TRIGGER eventstore_guard_all;
 ALTER TABLE eventstore.event_type ENABLE ALWAYS TRIGGER eventstore_guard;
 ALTER TABLE eventstore.event_type ENABLE ALWAYS TRIGGER eventstore_guard_all;
 
+-- A drop that would lose events is refused by the library: it must be loaded.
+CREATE FUNCTION eventstore.load_guard() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'es_guard_loaded'
+    LANGUAGE C;
+COMMENT ON FUNCTION eventstore.load_guard() IS
+    'Loads the library before a statement that could drop the log';
+
+CREATE EVENT TRIGGER eventstore_load_guard ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP TABLE', 'DROP INDEX', 'DROP OWNED', 'ALTER TABLE')
+    EXECUTE FUNCTION eventstore.load_guard();
+ALTER EVENT TRIGGER eventstore_load_guard ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER eventstore_load_guard IS
+    'Loads the library before a statement that could drop the log';
+
 -- ---- dump: what a new database cannot make itself ----
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.position_register', '');

@@ -74,7 +74,8 @@ gone(int code, Datum arg)
 	if (db->scheduler_pid == MyProcPid)
 	{
 		db->scheduler_pid = 0;
-		db->scheduler_returned = code == 0;
+		/* ended to make room for a statement is no failure */
+		db->scheduler_returned = code == 0 || db->holds > 0;
 		pg_atomic_write_u32(&db->scheduler, 0);
 		pg_atomic_write_u32(&db->wake_wanted, 0);
 	}
@@ -121,6 +122,8 @@ take_office(Oid *store)
 		LWLockRelease(es_registry_lock());
 	}
 	finish();
+	if (taken)
+		es_registry_wake_launcher();	/* the next one may be tried */
 	return taken ? db : NULL;
 }
 
