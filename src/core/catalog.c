@@ -16,7 +16,8 @@
  *    extension must take AccessExclusiveLock on it.
  * 3. After another table has been locked, es_catalog_refresh: the OIDs of its
  *    indexes may have changed until then (REINDEX CONCURRENTLY).
- * 4. What is kept was looked up without an invalidation in between.
+ * 4. What is kept, or found missing, was looked up without an invalidation in
+ *    between.
  * 5. generation changes whenever the OIDs may have changed; caches that hang
  *    on the store's contents (the dictionary, the names of streams) compare it.
  *
@@ -192,6 +193,7 @@ static const EsCatalog *
 find(void)
 {
 	EsCatalog	found;
+	bool		there;
 	uint64		before;
 
 	if (catalog_valid)
@@ -200,9 +202,10 @@ find(void)
 	{
 		before = invalidations;
 		memset(&found, 0, sizeof(found));
-		if (!look_up(&found))
-			return NULL;
+		there = look_up(&found);
 	} while (before != invalidations);	/* (4) */
+	if (!there)
+		return NULL;
 
 	if (memcmp(&found, &catalog, sizeof(EsCatalog)) != 0)
 		generation++;
