@@ -4,20 +4,24 @@
  *
  *	1 event_log is locked RowExclusive, as by an INSERT;
  *	2 the streams are locked in the byte order of their names (stream.c);
- *	3 with a snapshot taken after that: is the call a duplicate (idempotency.c)?
- *	  If not, expected versions are compared with the streams' versions;
+ *	3 as things stand now: is the call a duplicate (idempotency.c)?  If not,
+ *	  expected versions are compared with the streams' versions;
  *	4 positions are drawn, one range for the call (positions.c);
  *	5 the events are stored (writer.c).
  *
  * Invariants
  * 1. All streams are locked before a position is drawn, so positions rise with
  *    the versions of a stream, and a call that fails its checks draws none.
- * 2. What an expected version is compared with is the committed truth: the
- *    snapshot of step 3 is newer than the locks, so it sees all that earlier
- *    writers of these streams have committed, and there can be no others.  The
- *    same holds for an earlier attempt of the same call, which held these locks.
+ * 2. What an expected version is compared with is the committed truth: step 3
+ *    comes after the locks and looks with SnapshotSelf, so it sees all that
+ *    earlier writers of these streams have committed, and there can be no others.
+ *    The same holds for an earlier attempt of the same call, which held these
+ *    locks.
  * 3. The command counter moves on after the streams and after the events, so that
  *    triggers, and a second call in the same statement, see them.
+ * 4. In SERIALIZABLE a stream that is written needs no predicate lock, for
+ *    whoever writes it with an older snapshot is refused.  One that is only
+ *    verified does: its next writer has nothing else to conflict with.
  *
  * Lock order: event_log, stream, rows of stream by name, event_type, registers.
  * Two calls in one transaction may take streams in any order; a deadlock then
@@ -84,12 +88,14 @@ number_events(EsAppend *call, EsAppendStream *stream)
 /*
  * In REPEATABLE READ and above, what somebody else has appended since the
  * transaction's snapshot is a serialization failure, unless an expected version
- * has already said so.
+ * has already said so.  So is a stream's row that the snapshot does not see: the
+ * transaction could not read its own events.
  */
 static void
-refuse_newer(EsVersions *seen, const EsAppendStream *stream, int64 version)
+refuse_newer(EsVersions *versions, const EsAppendStream *stream)
 {
-	if (version != (stream->head.created ? 0 : es_version_of(seen, stream->head.key)))
+	if (stream->head.unseen ||
+		!es_version_is_seen(versions, GetTransactionSnapshot()))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent append to stream \"" ES_NAME_FORMAT "\"",
@@ -97,31 +103,36 @@ refuse_newer(EsVersions *seen, const EsAppendStream *stream, int64 version)
 				 errhint("The transaction might succeed if retried.")));
 }
 
+/* Read the version as a serializable transaction does, to be held to it (4). */
+static void
+note_read(const EsCatalog *cat, Relation log, const EsAppendStream *stream)
+{
+	EsVersions *versions = es_versions_open(cat, log, RowExclusiveLock, GetTransactionSnapshot());
+
+	(void) es_version_of(versions, stream->head.key);
+	es_versions_close(versions);
+}
+
 /*
- * Compare and number all events, with a snapshot newer than the streams' locks.
+ * Compare and number all events.  The streams are locked.
  */
 static void
-number_all(EsAppend *call, const EsCatalog *cat, Relation log, Snapshot snapshot)
+number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 {
-	EsVersions *versions = es_versions_open(cat, log, RowExclusiveLock, snapshot);
-	EsVersions *seen = NULL;
+	EsVersions *versions = es_versions_open(cat, log, RowExclusiveLock, SnapshotSelf);
 
-	if (IsolationUsesXactSnapshot())
-		seen = es_versions_open(cat, log, RowExclusiveLock, GetTransactionSnapshot());
 	for (int i = 0; i < call->nstreams; i++)
 	{
 		EsAppendStream *stream = &call->streams[i];
-		int64		version;
 
 		CHECK_FOR_INTERRUPTS();
-		version = stream->head.created ? 0 : es_version_of(versions, stream->head.key);
-		stream->version = version;
+		stream->version = stream->head.created ? 0 : es_version_of(versions, stream->head.key);
 		number_events(call, stream);
-		if (seen != NULL)
-			refuse_newer(seen, stream, version);
+		if (IsolationUsesXactSnapshot() && !stream->head.created)
+			refuse_newer(versions, stream);
+		if (IsolationIsSerializable() && stream->first < 0)
+			note_read(cat, log, stream);
 	}
-	if (seen != NULL)
-		es_versions_close(seen);
 	es_versions_close(versions);
 }
 
@@ -159,7 +170,7 @@ streams_by_name(const EsAppend *call)
 static void
 lock_streams(EsAppend *call, const EsCatalog *cat)
 {
-	EsStreams  *streams = es_streams_open(cat, RowExclusiveLock, GetLatestSnapshot());
+	EsStreams  *streams = es_streams_open(cat, RowExclusiveLock, SnapshotSelf);
 	NameOrder  *order = streams_by_name(call);
 
 	for (int i = 0; i < call->nstreams; i++)
@@ -236,7 +247,6 @@ es_append_execute(EsAppend *call)
 {
 	const EsCatalog *cat;
 	Relation	log;
-	Snapshot	snapshot;
 
 	es_registry_require();
 	PreventCommandDuringRecovery(call->function);
@@ -247,12 +257,10 @@ es_append_execute(EsAppend *call)
 	log = table_open(cat->event_log, NoLock);
 	lock_streams(call, cat);
 
-	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* (2) */
-	call->duplicate = call->has_ids &&
-		es_idempotency_is_duplicate(call, cat, log, snapshot);
+	/* (2) */
+	call->duplicate = call->has_ids && es_idempotency_is_duplicate(call, cat, log);
 	if (!call->duplicate)
-		number_all(call, cat, log, snapshot);
-	UnregisterSnapshot(snapshot);
+		number_all(call, cat, log);
 
 	if (!call->duplicate && call->nevents > 0)
 	{

@@ -74,8 +74,7 @@ typedef struct EsAppend
 extern void es_append_execute(EsAppend *call);
 
 /* idempotency.c */
-extern bool es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat,
-										Relation log, Snapshot snapshot);
+extern bool es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log);
 extern void es_idempotency_resolve(Relation log, Relation id_index,
 								   const EsEvent *event, ItemPointer own_tid);
 

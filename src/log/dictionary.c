@@ -24,10 +24,14 @@
  * Invariants
  * 1. A row is never changed or removed, so what a committed row says may be
  *    cached as long as the store is the same (es_catalog_generation).
- * 2. Only rows seen committed are cached.  A row of one's own transaction is
+ * 2. In REPEATABLE READ the row of a type may be younger than the transaction's
+ *    snapshot, in which nobody could read the event then.  The transaction adds a
+ *    row of its own, as it does beside one that is not committed.  What is cached
+ *    was committed before any snapshot that was taken since.
+ * 3. Only rows seen committed are cached.  A row of one's own transaction is
  *    looked up each time: after ROLLBACK TO it must be added again, or the events
  *    appended then would point at nothing.
- * 3. The row of a type commits no later than the first event that uses it.
+ * 4. The row of a type commits no later than the first event that uses it.
  *
  * Locks: RowExclusive or AccessShare on event_type, after event_log.
  * Crash: rows belong to their transaction.
@@ -52,6 +56,7 @@
 #include "core/args.h"
 #include "core/target.h"
 #include "log/dictionary.h"
+#include "log/seal.h"
 
 #define ES_OWN_CATEGORIES	1000
 #define ES_BUCKETS			256
@@ -187,10 +192,18 @@ read_slot(TupleTableSlot *slot, EsEventType *type)
 	type->schema_version = DatumGetInt32(slot->tts_values[ES_TYPE_COL_SCHEMA_VERSION - 1]);
 }
 
+/* The snapshot that the transaction keeps; NULL: each statement has its own. */
+static Snapshot
+lasting_snapshot(void)
+{
+	return IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : NULL;
+}
+
 typedef enum RowState
 {
 	ROW_NONE,					/* no row with that key */
-	ROW_PENDING,				/* of another transaction in progress */
+	ROW_PENDING,				/* of another transaction in progress, or
+								 * younger than the snapshot (2) */
 	ROW_OWN,					/* of this transaction */
 	ROW_COMMITTED
 } RowState;
@@ -210,6 +223,7 @@ find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 	IndexScanDesc scan;
 	TupleTableSlot *candidate = table_slot_create(rel, NULL);
 	RowState	found = ROW_NONE;
+	Snapshot	lasting = lasting_snapshot();
 
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
@@ -224,6 +238,8 @@ find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 			state = ROW_PENDING;
 		else if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(slot_getsysattr(candidate, MinTransactionIdAttributeNumber, &isnull))))
 			state = ROW_OWN;
+		else if (lasting != NULL && !table_tuple_satisfies_snapshot(rel, candidate, lasting))
+			state = ROW_PENDING;
 		else
 			state = ROW_COMMITTED;
 		if (state > found)
@@ -330,8 +346,8 @@ learn_categories(const EsCatalog *cat)
 {
 	Relation	rel = table_open(cat->event_type, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	/* leaves no predicate lock: see stream.c (2) */
+	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -345,7 +361,6 @@ learn_categories(const EsCatalog *cat)
 			(void) hash_search(own_categories, &hash, HASH_ENTER, NULL);
 	}
 	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 }
@@ -432,10 +447,13 @@ es_dictionary_entry(const EsCatalog *cat, int64 key)
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	state = find_row(rel, index, key, slot);
 	if (state == ROW_NONE)
+	{
+		es_seal_refuse_unrestored(cat);
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the log refers to an event type that is missing: %lld", (long long) key),
 				 errhint("A row of eventstore.event_type has been removed, or was not restored.")));
+	}
 	read_slot(slot, &uncached);
 	if (state == ROW_COMMITTED)
 	{

@@ -278,7 +278,7 @@ es_stream_version(PG_FUNCTION_ARGS)
 
 	stream.name = es_arg_name(fcinfo, 0, "stream");
 	log = table_open(cat->event_log, AccessShareLock);
-	streams = es_streams_open(cat, AccessShareLock, SnapshotSelf);
+	streams = es_streams_open(cat, AccessShareLock, snapshot);
 	if (es_stream_find(streams, &stream))
 	{
 		versions = es_versions_open(cat, log, AccessShareLock, snapshot);

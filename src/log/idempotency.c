@@ -106,15 +106,14 @@ compare_event(EsAppend *call, const EsCatalog *cat, const EsEvent *event,
 }
 
 /*
- * Has this call been carried out before, as far as the snapshot sees?  Raises
- * SE003 if its ids were used otherwise.
+ * Has this call been carried out and committed before?  Raises SE003 if its ids
+ * were used otherwise.
  */
 bool
-es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log,
-							Snapshot snapshot)
+es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log)
 {
 	Relation	id_index = index_open(cat->event_log_id, AccessShareLock);
-	IndexScanDesc scan = begin_id_scan(log, id_index, snapshot);
+	IndexScanDesc scan = begin_id_scan(log, id_index, SnapshotSelf);
 	TupleTableSlot *stored = table_slot_create(log, NULL);
 	int64	   *previous = palloc0(sizeof(int64) * Max(call->nstreams, 1));
 	const EsEvent *found = NULL;

@@ -29,6 +29,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -194,6 +195,31 @@ es_seal_allows_insert(void)
 	if (is_sealed(cat))
 		write_seal(es_positions_attach(cat), cat, false);
 	return true;
+}
+
+/*
+ * May the log still be restored?  Not known on a standby: no.
+ */
+bool
+es_seal_is_open(const EsCatalog *cat)
+{
+	return !RecoveryInProgress() && es_registry_loaded() &&
+		pg_atomic_read_u32(&es_positions_attach(cat)->sealed) == 0;
+}
+
+/*
+ * A row is missing that an event refers to: an error of its own if the log is
+ * being restored, table by table, for then it may come yet.
+ */
+void
+es_seal_refuse_unrestored(const EsCatalog *cat)
+{
+	if (es_seal_is_open(cat))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the event log has not been restored completely"),
+				 errdetail("There are events whose stream or type is missing."),
+				 errhint("Read again when the restore has ended.")));
 }
 
 /*

@@ -16,11 +16,10 @@
  * Invariants
  * 1. Whoever adds events to a stream holds its row, locked or inserted by the same
  *    transaction, until commit (or until ROLLBACK TO takes both back).
- * 2. A row's key and name never change, so which snapshot finds it does not
- *    matter, if it is new enough: a reader looks with SnapshotSelf, for in
- *    REPEATABLE READ its own event may stand in a stream that somebody else has
- *    made since its snapshot.  What is decided under the lock needs a snapshot
- *    taken after it.
+ * 2. An append looks with SnapshotSelf, which judges each row as of this moment:
+ *    what has been committed, and the transaction's own.  It leaves no predicate
+ *    locks either, which would make serializable appends to different streams
+ *    fail by the pages that these share: an append conflicts by its row lock.
  * 3. Streams of one call are locked in the byte order of their names.
  *
  * Locks: RowExclusive on stream, after event_log; then rows.
@@ -52,7 +51,7 @@ struct EsStreams
 	const EsCatalog *cat;
 	Relation	rel;
 	Relation	name_index;
-	Snapshot	snapshot;		/* of the scan */
+	Snapshot	snapshot;
 	IndexScanDesc scan;
 	TupleTableSlot *found;		/* the row that find came to */
 
@@ -61,25 +60,10 @@ struct EsStreams
 	EsTarget	target;
 };
 
-static void
-begin_scan(EsStreams *streams, Snapshot snapshot)
-{
-	/* SnapshotSelf is no moment that vacuum would have to spare rows for */
-	streams->snapshot = IsMVCCSnapshot(snapshot) ? RegisterSnapshot(snapshot) : snapshot;
-	streams->scan = index_beginscan(streams->rel, streams->name_index,
-									streams->snapshot, 1, 0);
-}
-
-static void
-end_scan(EsStreams *streams)
-{
-	ExecClearTuple(streams->found);
-	index_endscan(streams->scan);
-	if (IsMVCCSnapshot(streams->snapshot))
-		UnregisterSnapshot(streams->snapshot);
-}
-
-/* Open the table; streams are looked up with the snapshot. */
+/*
+ * Open the table; streams are looked up with the snapshot, which the caller has
+ * registered for as long as they are.
+ */
 EsStreams *
 es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 {
@@ -90,14 +74,15 @@ es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 	es_catalog_refresh();
 	streams->name_index = index_open(cat->stream_name, lockmode);
 	streams->found = table_slot_create(streams->rel, NULL);
-	begin_scan(streams, snapshot);
+	streams->snapshot = snapshot;
+	streams->scan = index_beginscan(streams->rel, streams->name_index, snapshot, 1, 0);
 	return streams;
 }
 
 void
 es_streams_close(EsStreams *streams)
 {
-	end_scan(streams);
+	index_endscan(streams->scan);
 	if (streams->target.relinfo != NULL)
 	{
 		ExecDropSingleTupleTableSlot(streams->made);
@@ -197,6 +182,16 @@ create_stream(EsStreams *streams, EsStream *stream)
 }
 
 /*
+ * Can the snapshot of a REPEATABLE READ transaction see the row in "found"?
+ */
+static bool
+row_is_seen(EsStreams *streams)
+{
+	return !IsolationUsesXactSnapshot() ||
+		table_tuple_satisfies_snapshot(streams->rel, streams->found, GetTransactionSnapshot());
+}
+
+/*
  * Lock the row that find came to.  False if it has been deleted: that is the work
  * of somebody who went around the guard, or of DROP EXTENSION.
  */
@@ -235,17 +230,18 @@ es_stream_lock(EsStreams *streams, EsStream *stream)
 		if (es_stream_find(streams, stream))
 		{
 			if (lock_row(streams))
+			{
+				stream->unseen = !row_is_seen(streams);
 				return;
+			}
 		}
 		else if (create_stream(streams, stream))
 		{
 			stream->created = true;
+			stream->unseen = false;
 			return;
 		}
-
-		/* Somebody was faster: what they made is in a newer snapshot. */
-		end_scan(streams);
-		begin_scan(streams, GetLatestSnapshot());
+		/* Somebody was faster: look again. */
 	}
 }
 

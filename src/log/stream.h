@@ -21,6 +21,8 @@ typedef struct EsStream
 	EsName		name;
 	int64		key;			/* 0: there is no such stream */
 	bool		created;		/* by this call */
+	bool		unseen;			/* locked, but made by somebody else since the
+								 * transaction's snapshot */
 } EsStream;
 
 /* The open table, for one call. */
@@ -40,5 +42,6 @@ typedef struct EsVersions EsVersions;
 extern EsVersions *es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot snapshot);
 extern void es_versions_close(EsVersions *versions);
 extern int64 es_version_of(EsVersions *versions, int64 stream_key);
+extern bool es_version_is_seen(EsVersions *versions, Snapshot snapshot);
 
 #endif							/* ES_STREAM_H */

@@ -8,9 +8,11 @@
  * index-only scan (executor/nodeIndexonlyscan.c): the last event of an old stream
  * need not be read to append to it.
  *
- * Invariant: with the stream's row locked and a snapshot taken after that, the
- * answer is the truth until the transaction ends; all other entries of the range
- * are committed, or dead.
+ * Invariants
+ * 1. With the stream's row locked and SnapshotSelf, the answer is the truth until
+ *    the transaction ends; all other entries of the range are committed, or dead.
+ * 2. SnapshotSelf leaves no predicate locks (SerializationNeededForRead in
+ *    storage/lmgr/predicate.c), any snapshot of a serializable reader does.
  */
 #include "postgres.h"
 
@@ -33,6 +35,7 @@ struct EsVersions
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	Buffer		visibility;		/* page of the visibility map, pinned */
+	bool		fetched;		/* the last entry's row is in slot */
 };
 
 EsVersions *
@@ -46,6 +49,7 @@ es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot
 	versions->scan->xs_want_itup = true;
 	versions->slot = table_slot_create(log, NULL);
 	versions->visibility = InvalidBuffer;
+	versions->fetched = false;
 	return versions;
 }
 
@@ -63,8 +67,7 @@ es_versions_close(EsVersions *versions)
 static bool
 is_visible(EsVersions *versions, ItemPointer tid)
 {
-	bool		visible;
-
+	versions->fetched = false;
 	if (VM_ALL_VISIBLE(versions->log, ItemPointerGetBlockNumber(tid), &versions->visibility))
 	{
 		/* nothing tells the scan's transaction of the row otherwise */
@@ -72,9 +75,7 @@ is_visible(EsVersions *versions, ItemPointer tid)
 						  versions->scan->xs_snapshot);
 		return true;
 	}
-	visible = index_fetch_heap(versions->scan, versions->slot);
-	ExecClearTuple(versions->slot);
-	return visible;
+	return versions->fetched = index_fetch_heap(versions->scan, versions->slot);
 }
 
 /*
@@ -87,6 +88,7 @@ es_version_of(EsVersions *versions, int64 stream_key)
 	ItemPointer tid;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	ExecClearTuple(versions->slot);
 	index_rescan(versions->scan, &key, 1, NULL, 0);
 	while ((tid = index_getnext_tid(versions->scan, BackwardScanDirection)) != NULL)
 	{
@@ -96,5 +98,17 @@ es_version_of(EsVersions *versions, int64 stream_key)
 			return DatumGetInt64(index_getattr(versions->scan->xs_itup, 2,
 											   versions->scan->xs_itupdesc, &isnull));
 	}
+	versions->fetched = false;
 	return 0;
+}
+
+/*
+ * Does another snapshot see the event whose version was found last, too?  What the
+ * visibility map vouches for is seen by all.
+ */
+bool
+es_version_is_seen(EsVersions *versions, Snapshot snapshot)
+{
+	return !versions->fetched ||
+		table_tuple_satisfies_snapshot(versions->log, versions->slot, snapshot);
 }

@@ -190,14 +190,13 @@ es_read_stream(PG_FUNCTION_ARGS)
 	filter.types = es_arg_name_array(fcinfo, 4, "types", &filter.ntypes);
 
 	rows = es_rows_begin(fcinfo, cat);
-	streams = es_streams_open(cat, AccessShareLock, SnapshotSelf);
+	streams = es_streams_open(cat, AccessShareLock, snapshot);
 	es_stream_find(streams, &stream);
 	es_streams_close(streams);
 	if (stream.key == 0)
 		PG_RETURN_NULL();
 
-	/* its types may be younger than the snapshot, see stream.c (2) */
-	selection = es_filter_select(&filter, cat, SnapshotSelf);
+	selection = es_filter_select(&filter, cat, snapshot);
 	cursor = es_cursor_open(cat, snapshot, versions, 1);
 	es_cursor_add_versions(cursor, stream.key);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)

@@ -20,7 +20,6 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -33,7 +32,7 @@
 #include "core/args.h"
 #include "log/append.h"
 #include "log/dictionary.h"
-#include "log/registry.h"
+#include "log/seal.h"
 #include "read/rows.h"
 
 #define CACHE_SIZE	8192
@@ -110,8 +109,7 @@ es_rows_open(EsRows *rows, Snapshot snapshot)
 	check_cache();
 	rows->type_datum = 0;		/* lived as long as the last look's memory */
 	/* of an unsealed log a stream may be this transaction's own: keep nothing */
-	if (!RecoveryInProgress() &&
-		pg_atomic_read_u32(&es_positions_attach(rows->cat)->sealed) == 0)
+	if (es_seal_is_open(rows->cat))
 		cache_generation = 0;
 	rows->streams = table_open(rows->cat->stream, AccessShareLock);
 	es_catalog_refresh();
@@ -139,10 +137,13 @@ fill_cache(EsRows *rows, CachedName *entry, int64 stream_key)
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
 	index_rescan(rows->stream_scan, &key, 1, NULL, 0);
 	if (!index_getnext_slot(rows->stream_scan, ForwardScanDirection, rows->stream_slot))
+	{
+		es_seal_refuse_unrestored(rows->cat);
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the log refers to a stream that is missing: %lld", (long long) stream_key),
 				 errhint("A row of eventstore.stream has been removed, or was not restored.")));
+	}
 	name = DatumGetTextPP(slot_getattr(rows->stream_slot, ES_STREAM_COL_NAME, &isnull));
 
 	entry->key = 0;

@@ -235,15 +235,11 @@ start_scheduler(EsJob *job)
 	told_no_room = true;
 }
 
-/*
- * Go through the jobs: note who has ended, start who is wanted.  Returns how
- * long to sleep at most, in milliseconds.
- */
-static long
-tend_jobs(void)
+/* Note who has ended; how many have not yet said that there is a store. */
+static int
+look_after_started(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long		sleep = NAP_MS;
 	int			being_tried = 0;
 
 	for (int i = 0; i < njobs; i++)
@@ -259,6 +255,18 @@ tend_jobs(void)
 			!TimestampDifferenceExceeds(job->started, now, TRIED_FOR_MS))
 			being_tried++;
 	}
+	return being_tried;
+}
+
+/*
+ * Start who is wanted.  Returns how long to sleep at most, in milliseconds.
+ */
+static long
+start_wanted(int being_tried)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		sleep = NAP_MS;
+
 	for (int i = 0; i < njobs; i++)
 	{
 		EsJob	   *job = &jobs[i];
@@ -305,7 +313,7 @@ es_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		long		sleep;
+		int			being_tried;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -313,10 +321,11 @@ es_launcher_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		/* in this order: a request may be for the successor of one that ended */
+		being_tried = look_after_started();
 		take_requests();
-		sleep = tend_jobs();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 sleep, PG_WAIT_EXTENSION);
+						 start_wanted(being_tried), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }

@@ -14,7 +14,9 @@
  * 2. The head that is recorded was computed before the recording transaction
  *    began (mark.c), for the store that it is recorded in.
  * 3. It sleeps outside of transactions, and holds no snapshot while it does.
- * 4. A look without a lock on event_log publishes nothing: meanwhile the entry may
+ * 4. Who leaves because the store is another one asks for a successor if that one
+ *    has been appended to (gone): the append found us in office and did not.
+ * 5. A look without a lock on event_log publishes nothing: meanwhile the entry may
  *    have been set up anew for another store.
  *
  * Locks: AccessShare on event_log, RowExclusive on mark, for moments.
@@ -65,10 +67,19 @@ finish(void)
 	pgstat_report_stat(false);
 }
 
+/* What this process tends. */
+typedef struct EsOffice
+{
+	EsDatabase *db;
+	Oid			store;
+} EsOffice;
+
 static void
 gone(int code, Datum arg)
 {
-	EsDatabase *db = (EsDatabase *) DatumGetPointer(arg);
+	const EsOffice *office = (EsOffice *) DatumGetPointer(arg);
+	EsDatabase *db = office->db;
+	bool		replaced;
 
 	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
 	if (db->scheduler_pid == MyProcPid)
@@ -79,15 +90,21 @@ gone(int code, Datum arg)
 		pg_atomic_write_u32(&db->scheduler, 0);
 		pg_atomic_write_u32(&db->wake_wanted, 0);
 	}
+	pg_memory_barrier();		/* (4): the twin is in registry.c, end_of_transaction */
+	replaced = db->store != office->store;
+	if (replaced)
+		db->scheduler_wanted = true;
 	LWLockRelease(es_registry_lock());
+	if (replaced)
+		es_registry_wake_launcher();
 }
 
 /*
- * Become the scheduler of this database.  NULL: there is no store, or another
+ * Become the scheduler of this database.  False: there is no store, or another
  * scheduler, or a statement holds the database.
  */
-static EsDatabase *
-take_office(Oid *store)
+static bool
+take_office(EsOffice *office)
 {
 	EsDatabase *db = NULL;
 	const EsCatalog *cat;
@@ -107,11 +124,12 @@ take_office(Oid *store)
 			db->scheduler_returned = false;
 			db->scheduler_wanted = false;
 			pg_atomic_write_u32(&db->scheduler, MyProc->pgprocno + 1);
-			*store = db->store;
+			office->db = db;
+			office->store = db->store;
 		}
 		LWLockRelease(es_registry_lock());
 		if (taken)
-			before_shmem_exit(gone, PointerGetDatum(db));
+			before_shmem_exit(gone, PointerGetDatum(office));
 	}
 	else if ((db = es_registry_database(MyDatabaseId, false)) != NULL)
 	{
@@ -124,27 +142,28 @@ take_office(Oid *store)
 	finish();
 	if (taken)
 		es_registry_wake_launcher();	/* the next one may be tried */
-	return taken ? db : NULL;
+	return taken;
 }
 
 /*
  * The head.  False: the store has gone, or is another one.
  */
 static bool
-look(EsDatabase *db, Oid store, bool check_store, int64 *head)
+look(const EsOffice *office, bool check_store, int64 *head)
 {
-	bool		there = db->store == store;
+	EsDatabase *db = office->db;
+	bool		there = db->store == office->store;
 
 	if (there && pg_atomic_read_u32(&db->sealed) && !check_store)
 	{
-		*head = es_registry_glance(db);	/* (4) */
+		*head = es_registry_glance(db);	/* (5) */
 		return true;
 	}
 	begin();
 	{
 		const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
 
-		there = cat != NULL && cat->position_register == store;
+		there = cat != NULL && cat->position_register == office->store;
 		if (there)
 		{
 			Snapshot	snapshot;
@@ -192,8 +211,8 @@ set_up_session(void)
 void
 es_scheduler_main(Datum arg)
 {
+	static EsOffice office;		/* needed at exit */
 	EsDatabase *db;
-	Oid			store = InvalidOid;
 	int64		announced = 0;
 	int64		recorded = 0;
 	TimestampTz next_mark = 0;
@@ -204,9 +223,9 @@ es_scheduler_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	set_up_session();
-	db = take_office(&store);
-	if (db == NULL)
+	if (!take_office(&office))
 		return;
+	db = office.db;
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	for (;;)
@@ -230,7 +249,7 @@ es_scheduler_main(Datum arg)
 			pg_atomic_write_u32(&db->wake_wanted, 1);
 			pg_memory_barrier();	/* (1) */
 		}
-		if (!look(db, store, check_store, &head))
+		if (!look(&office, check_store, &head))
 			return;
 
 		if (head > announced)
@@ -252,7 +271,7 @@ es_scheduler_main(Datum arg)
 			mark_due = now >= next_mark;
 			if (mark_due)
 			{
-				if (!record(store, head))
+				if (!record(office.store, head))
 					return;
 				recorded = head;
 				next_mark = TimestampTzPlusMilliseconds(now, MARK_INTERVAL_MS);
