@@ -106,6 +106,21 @@ $node->poll_query_until('log', "SELECT recorded_head >= $last FROM eventstore.st
   or die 'the head of the new log is not recorded';
 ok(1, 'a scheduler serves the new log');
 
+# Also if all of it happened while the old scheduler was in office, and nobody appends
+# again: its successor is wanted by itself.
+for my $round (1 .. 3)
+{
+	one($node, <<'SQL', 'log');
+SET eventstore.allow_drop = on;
+DROP EXTENSION eventstore;
+CREATE EXTENSION eventstore;
+SELECT es_append('A', 'T');
+SQL
+	$node->poll_query_until('log', 'SELECT recorded_head >= head FROM eventstore.status')
+	  or die "no scheduler came to the new log in round $round";
+}
+ok(1, 'a scheduler comes to a new log that is appended to only once');
+
 # ---- where it goes, and what is in its way ----
 
 one($node, 'CREATE DATABASE elsewhere');
