@@ -16,6 +16,7 @@ OBJS = \
 	src/core/catalog.o \
 	src/core/durable.o \
 	src/core/settings.o \
+	src/core/spi.o \
 	src/core/target.o \
 	src/log/append.o \
 	src/log/append_call.o \
@@ -34,13 +35,31 @@ OBJS = \
 	src/log/uuid7.o \
 	src/log/version.o \
 	src/log/writer.o \
+	src/projections/aggregate.o \
+	src/projections/batch.o \
+	src/projections/call.o \
+	src/projections/catchup.o \
+	src/projections/code.o \
+	src/projections/control.o \
+	src/projections/dead_letters.o \
+	src/projections/declare.o \
+	src/projections/definition.o \
+	src/projections/depend.o \
+	src/projections/failure.o \
+	src/projections/figures.o \
+	src/projections/inline.o \
+	src/projections/progress.o \
+	src/projections/state.o \
+	src/projections/wait.o \
 	src/read/cursor.o \
 	src/read/filter.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/worker/evict.o \
 	src/worker/launcher.o \
+	src/worker/pool.o \
 	src/worker/scheduler.o \
-	src/worker/evict.o
+	src/worker/worker.o
 
 # The install script is these pieces, in this order.
 SQL_PIECES = \
@@ -50,6 +69,10 @@ SQL_PIECES = \
 	src/log/head.sql \
 	src/read/read.sql \
 	src/log/views.sql \
+	src/projections/tables.sql \
+	src/projections/projections.sql \
+	src/projections/views.sql \
+	src/log/begin.sql \
 	src/grants.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql

@@ -38,7 +38,22 @@ INSERT INTO call (name, arguments) VALUES
     ('es_read_stream', ARRAY['''Order-1''', '1', '1', 'false', '''{Placed}''']),
     ('es_read_all', ARRAY['0', '1', '''{Placed}''', '''{Order}''', 'false', '''0 s''']),
     ('es_read_category', ARRAY['''Order''', '0', '1', '0', '1', '''0 s''']),
-    ('es_read_correlation', ARRAY['''x''', '1']);
+    ('es_read_correlation', ARRAY['''x''', '1']),
+    ('es_create_projection', ARRAY['''orders''', '''handle''', 'NULL', 'NULL', '''async''', '''{Placed}''', '''{Order}''', '''stream''', '0',
+        '1', '''stop''', '0', '''''', 'true']),
+    ('es_alter_projection', ARRAY['''orders''', '1', '''stop''', '0', '''''']),
+    ('es_pause_projection', ARRAY['''orders''']),
+    ('es_resume_projection', ARRAY['''orders''', 'false']),
+    ('es_rebuild_projection', ARRAY['''orders''']),
+    ('es_run_projection', ARRAY['''orders''', '0']),
+    ('es_wait_for_projection', ARRAY['''orders''', '0', '''1 s''']),
+    ('es_retry_dead_letters', ARRAY['''orders''', '''{1}''']),
+    ('es_projection_state', ARRAY['''totals''', '''Order-1''']),
+    ('es_drop_projection', ARRAY['''orders''']),
+    ('es_aggregate', ARRAY['''Order-1''', '''reduce''', '''{}''', '1', '''infinity''']);
+CREATE FUNCTION handle(event es_event) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION reduce(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+SELECT es_create_projection('totals', reducer => 'reduce');
 
 SELECT c.name, p.proargnames[i] AS argument,
     outcome(format('SELECT count(*) >= 0 FROM %s(%s)', c.name,
@@ -65,7 +80,10 @@ FROM unnest(ARRAY[
     $$SELECT version FROM es_append_batch('{Null-1}', '{T}', '{1}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}')$$,
     $$SELECT count(*) FROM es_read_stream('Order-1', types => '{NULL}')$$,
     $$SELECT count(*) FROM es_read_all(types => '{Placed, NULL}')$$,
-    $$SELECT count(*) FROM es_read_all(categories => '{NULL, Order}')$$]) statement;
+    $$SELECT count(*) FROM es_read_all(categories => '{NULL, Order}')$$,
+    $$SELECT es_create_projection('nulls', 'handle', types => '{Placed, NULL}')$$,
+    $$SELECT es_create_projection('nulls', 'handle', categories => '{NULL, Order}')$$,
+    $$SELECT es_retry_dead_letters('totals', '{1, NULL}')$$]) statement;
 
 
 -- ---- names ----
@@ -113,6 +131,21 @@ SELECT says,
     outcome(format('SELECT count(*) > 0 FROM es_read_category(%L)', name)) AS category
 FROM name ORDER BY n;
 
+-- A projection's name is such a name, too.
+SELECT says, outcome(format('SELECT es_create_projection(%L, ''handle'')', name)) AS "as a projection",
+    left(outcome(format('SELECT es_drop_projection(%L)', name)), 5) AS dropped
+FROM name ORDER BY n;
+
+-- What cannot be there, is not there.
+SELECT es_wait_for_projection('totals', timeout => '60 s');
+SELECT says, left(outcome(format('SELECT es_projection_state(%L, ''Order-1'')', name)), 5) AS projection,
+    outcome(format('SELECT es_projection_state(''totals'', %L)', name)) AS key,
+    outcome(format('SELECT es_aggregate(%L, ''reduce'')', name)) AS stream
+FROM name ORDER BY n;
+SELECT name, outcome(format('SELECT %s(''nobody'')', name))
+FROM unnest(ARRAY['es_alter_projection', 'es_drop_projection', 'es_pause_projection', 'es_resume_projection', 'es_rebuild_projection', 'es_run_projection',
+    'es_wait_for_projection', 'es_retry_dead_letters']) name;
+
 
 -- ---- arrays ----
 
@@ -143,7 +176,14 @@ FROM unnest(ARRAY[
     $$SELECT version FROM es_append('Order-2', 'T', tags => '{{a, b}, {c, d}}')$$,
     $$SELECT count(*) FROM es_read_stream('Order-1', types => '{{Placed}}')$$,
     $$SELECT count(*) FROM es_read_all(types => '{{Placed}}')$$,
-    $$SELECT count(*) FROM es_read_all(categories => '{{Order}}')$$]) statement;
+    $$SELECT count(*) FROM es_read_all(categories => '{{Order}}')$$,
+    $$SELECT es_create_projection('arrays', 'handle', types => '{{Placed}}')$$,
+    $$SELECT es_create_projection('arrays', 'handle', categories => '{{Order}}')$$,
+    $$SELECT es_retry_dead_letters('totals', '{{1}}')$$,
+    -- of nothing
+    $$SELECT es_create_projection('arrays', 'handle', types => '{}')$$,
+    $$SELECT es_create_projection('arrays of nothing', 'handle', categories => '{}')$$,
+    $$SELECT es_retry_dead_letters('totals', '{}')$$]) statement;
 
 -- Where an array begins to count, does not matter.
 SELECT stream, version
@@ -151,6 +191,10 @@ FROM es_append_batch('[0:1]={Low-1, Low-1}', '[7:8]={A, B}', '[-1:0]={1, 2}', '[
 ORDER BY stream;
 SELECT version FROM es_append('Low-1', 'C', '3', tags => '[5:6]={a, b}');
 SELECT version, type, data, tags[1] FROM es_read_stream('Low-1', types => '[0:2]={A, B, C}');
+BEGIN;
+SELECT es_create_projection('low', 'handle', types => '[0:1]={A, C}', categories => '[-1:-1]={Low}');
+SELECT es_run_projection('low'), es_retry_dead_letters('low', '[-5:-4]={1, 2}');
+ROLLBACK;
 
 
 -- ---- JSON ----
@@ -242,7 +286,32 @@ FROM unnest(ARRAY[
     $$SELECT version FROM es_append_batch('{Order-3}', '{T}', '{1}', schema_versions => '{-1}')$$,
     $$SELECT version FROM es_append_batch('{Order-3}', '{T}', '{1}', '{-2}')$$,
     $$SELECT version FROM es_append_batch('{Order-3}', '{T}', '{1}', '{9223372036854775807}')$$,
-    $$SELECT version FROM es_append_batch('{Order-3}', '{T}', '{1}', '{-9223372036854775808}')$$]) statement;
+    $$SELECT version FROM es_append_batch('{Order-3}', '{T}', '{1}', '{-9223372036854775808}')$$,
+    $$SELECT es_create_projection('numbers', 'handle', start_after => -1)$$,
+    $$SELECT es_create_projection('numbers', 'handle', start_after => -9223372036854775808)$$,
+    $$SELECT es_create_projection('numbers', 'handle', start_after => 9223372036854775807)$$,
+    $$SELECT es_create_projection('numbers', 'handle', batch_size => 0)$$,
+    $$SELECT es_create_projection('numbers', 'handle', batch_size => -1)$$,
+    $$SELECT es_create_projection('numbers', 'handle', batch_size => -2147483648)$$,
+    $$SELECT es_create_projection('numbers', 'handle', max_retries => -1)$$,
+    $$SELECT es_create_projection('numbers', 'handle', max_retries => -2147483648)$$,
+    $$SELECT es_alter_projection('totals', batch_size => 0)$$,
+    $$SELECT es_alter_projection('totals', batch_size => -2147483648)$$,
+    $$SELECT es_alter_projection('totals', max_retries => -1)$$,
+    $$SELECT es_alter_projection('totals', batch_size => 2147483647, max_retries => 2147483647)$$,
+    $$SELECT es_run_projection('totals', -1)$$,
+    $$SELECT es_run_projection('totals', -9223372036854775808)$$,
+    $$SELECT es_run_projection('totals', 9223372036854775807) >= 0$$,
+    $$SELECT es_wait_for_projection('totals', -1)$$,
+    $$SELECT es_wait_for_projection('totals', -9223372036854775808)$$,
+    $$SELECT es_wait_for_projection('totals', 9223372036854775807, '0 s')$$,
+    $$SELECT es_retry_dead_letters('totals', '{0}')$$,
+    $$SELECT es_retry_dead_letters('totals', '{-1, 9223372036854775807}')$$,
+    $$SELECT es_aggregate('Order-1', 'reduce', up_to_version => -1)$$,
+    $$SELECT es_aggregate('Order-1', 'reduce', up_to_version => 0)$$,
+    $$SELECT es_aggregate('Order-1', 'reduce', up_to_version => 9223372036854775807)$$,
+    $$SELECT es_aggregate('Order-1', 'reduce', as_of => '-infinity')$$,
+    $$SELECT es_aggregate('Order-1', 'reduce', as_of => 'infinity')$$]) statement;
 
 -- Times to wait.
 SELECT statement, outcome(statement)
@@ -254,13 +323,18 @@ FROM unnest(ARRAY[
     $$SELECT count(*) FROM es_read_all(wait => '60.001 s')$$,
     $$SELECT count(*) FROM es_read_all(wait => '1 month')$$,
     $$SELECT count(*) FROM es_read_category('Order', wait => '-1 s')$$,
-    $$SELECT count(*) FROM es_read_category('Order', wait => '61 s')$$]) statement;
+    $$SELECT count(*) FROM es_read_category('Order', wait => '61 s')$$,
+    $$SELECT es_wait_for_projection('totals', 1, '-1 s')$$,
+    $$SELECT es_wait_for_projection('totals', 0, '60 s')$$,
+    $$SELECT es_wait_for_projection('totals', 0, '1 month')$$]) statement;
 SELECT statement, outcome(statement) ~ '^22' AS refused
 FROM unnest(ARRAY[
     $$SELECT es_wait(0, '-178000000 years')$$,
     $$SELECT count(*) FROM es_read_all(wait => '178000000 years')$$,
     $$SELECT count(*) FROM es_read_all(wait => '-178000000 years')$$,
-    $$SELECT count(*) FROM es_read_category('Order', wait => '178000000 years')$$]) statement;
+    $$SELECT count(*) FROM es_read_category('Order', wait => '178000000 years')$$,
+    $$SELECT es_wait_for_projection('totals', 1, '-178000000 years')$$]) statement;
+SELECT outcome($$SELECT es_wait_for_projection('totals', 0, '178000000 years')$$) ~ '^(22|ok: t)' AS "no overflow";
 
 -- Times of events: any that there is, but no infinity.
 SELECT at, outcome(format('SELECT version FROM es_append_batch(''{Time-1}'', ''{T}'', ''{1}'', created_at => ARRAY[%L::timestamptz])', at))
@@ -335,6 +409,117 @@ SET eventstore.max_event_size = 100000000;
 \echo :SQLSTATE
 RESET ROLE;
 DROP ROLE regress_sizer;
+
+
+-- ---- projections ----
+
+-- One of handler, query and reducer, and what belongs to it.
+CREATE FUNCTION two(event es_event, n int DEFAULT 1) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION variadic_one(VARIADIC events es_event[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION setof_nothing(event es_event) RETURNS SETOF void LANGUAGE sql AS '';
+CREATE FUNCTION of_json(event jsonb) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION of_anything(event anyelement) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION returns_text(state jsonb, event es_event) RETURNS text LANGUAGE sql AS 'SELECT NULL';
+CREATE FUNCTION setof_states(state jsonb, event es_event) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT state';
+CREATE FUNCTION wrong_order(event es_event, state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+CREATE PROCEDURE proc(event es_event) LANGUAGE sql AS '';
+CREATE PROCEDURE proc_state(INOUT state jsonb, event es_event) LANGUAGE sql AS 'SELECT state';
+CREATE AGGREGATE agg(es_event) (SFUNC = reduce, STYPE = jsonb);
+SELECT arguments, outcome(format('SELECT es_create_projection(''bad ' || n || ''', %s)', arguments))
+FROM unnest(ARRAY[
+    $$handler => NULL$$,
+    $$handler => 'handle', query => 'SELECT 1'$$,
+    $$handler => 'handle', reducer => 'reduce'$$,
+    $$query => 'SELECT 1', reducer => 'reduce'$$,
+    $$handler => 'handle', query => 'SELECT 1', reducer => 'reduce'$$,
+    $$handler => ''$$,
+    $$handler => ' '$$,
+    $$handler => '.'$$,
+    $$handler => 'public.'$$,
+    $$handler => '.handle'$$,
+    $$handler => 'a.b.c.d'$$,
+    $$handler => 'nowhere.handle'$$,
+    $$handler => 'no_such_function'$$,
+    $$handler => 'HANDLE'$$,
+    $$handler => '"Handle"'$$,
+    $$handler => '"handle'$$,
+    $$handler => 'handle(es_event)'$$,
+    $$handler => 'handle; DROP TABLE call'$$,
+    $$handler => 'reduce'$$,
+    $$handler => 'two'$$,
+    $$handler => 'variadic_one'$$,
+    $$handler => 'of_json'$$,
+    $$handler => 'of_anything'$$,
+    $$handler => 'proc'$$,
+    $$handler => 'agg'$$,
+    $$handler => 'setof_nothing'$$,
+    $$handler => repeat('x', 100000)$$,
+    $$reducer => 'handle'$$,
+    $$reducer => 'returns_text'$$,
+    $$reducer => 'setof_states'$$,
+    $$reducer => 'wrong_order'$$,
+    $$reducer => 'proc_state'$$,
+    $$reducer => ''$$,
+    $$query => ''$$,
+    $$query => ' -- nothing'$$,
+    $$query => 'SELEC 1'$$,
+    $$query => 'SELECT 1; SELECT 2'$$,
+    $$query => 'SELECT $1'$$,
+    $$query => 'SELECT nothing FROM es_batch'$$,
+    $$query => 'SELECT * FROM no_such_table'$$,
+    $$query => 'UPDATE es_batch SET data = NULL'$$,
+    $$query => 'DELETE FROM es_batch'$$,
+    $$query => 'INSERT INTO es_batch DEFAULT VALUES'$$,
+    $$query => 'SELECT * INTO made_by_query FROM es_batch'$$,
+    $$query => 'DECLARE c CURSOR FOR SELECT * FROM es_batch'$$,
+    $$query => 'TRUNCATE call'$$,
+    $$query => 'BEGIN'$$,
+    $$query => 'COMMIT'$$,
+    $$query => 'VACUUM'$$,
+    $$query => 'CREATE TABLE made_by_query AS SELECT * FROM es_batch'$$,
+    $$query => 'SET work_mem = 100'$$,
+    $$query => 'PREPARE p AS SELECT 1'$$,
+    $$query => 'LISTEN x'$$,
+    $$query => 'DO ''BEGIN END'''$$,
+    $$query => 'CALL proc(NULL)'$$,
+    $$query => 'COPY call TO STDOUT'$$,
+    $$query => 'EXPLAIN SELECT 1'$$,
+    $$handler => 'handle', mode => ''$$,
+    $$handler => 'handle', mode => 'Inline'$$,
+    $$handler => 'handle', mode => 'sync'$$,
+    $$handler => 'handle', on_error => ''$$,
+    $$handler => 'handle', on_error => 'STOP'$$,
+    $$handler => 'handle', on_error => 'retry'$$,
+    $$reducer => 'reduce', partition_by => ''$$,
+    $$reducer => 'reduce', partition_by => 'Stream'$$,
+    $$reducer => 'reduce', partition_by => 'tags'$$,
+    $$reducer => 'reduce', partition_by => 'data'$$,
+    $$reducer => 'reduce', partition_by => 'data.'$$,
+    $$reducer => 'reduce', partition_by => 'data..a'$$,
+    $$reducer => 'reduce', partition_by => 'data.a.'$$,
+    $$reducer => 'reduce', partition_by => '.a'$$,
+    $$reducer => 'reduce', partition_by => 'Data.a'$$,
+    $$reducer => 'reduce', partition_by => 'data.' || repeat('x.', 10000) || 'x'$$,
+    $$handler => 'handle', partition_by => 'all'$$,
+    $$query => 'SELECT 1', partition_by => 'data.a'$$,
+    $$handler => 'handle', reset => 'SELEC 1'$$,
+    $$handler => 'handle', reset => 'DELETE FROM no_such_table'$$,
+    $$handler => 'handle', reset => 'COMMIT'$$,
+    $$handler => 'handle', types => '{""}'$$,
+    $$handler => 'handle', categories => '{""}'$$]) WITH ORDINALITY u (arguments, n);
+SELECT code, count(*) FROM eventstore.projections WHERE name LIKE 'bad%' GROUP BY code ORDER BY code COLLATE "C";
+SELECT outcome(format('SELECT es_run_projection(%L) >= 0', name)) AS outcome, count(*) FROM eventstore.projections WHERE name LIKE 'bad%' GROUP BY 1;
+SELECT arguments, outcome(format('SELECT es_alter_projection(''totals'', %s)', arguments))
+FROM unnest(ARRAY[
+    $$on_error => ''$$,
+    $$on_error => 'retry'$$,
+    $$reset => 'SELEC 1'$$,
+    $$reset => 'DELETE FROM no_such_table'$$,
+    $$reset => 'COMMIT'$$]) arguments;
+SELECT reducer, outcome(format('SELECT es_aggregate(''Order-1'', %L)', reducer))
+FROM unnest(ARRAY['', '.', 'nowhere.reduce', 'no_such_function', 'handle', 'returns_text', 'setof_states', 'wrong_order', 'proc_state', 'reduce(jsonb, es_event)']) reducer;
+SELECT outcome(format('SELECT es_drop_projection(%L)', name)) AS outcome, count(*) > 0 AS dropped FROM eventstore.projections GROUP BY 1;
+SELECT count(*) FROM eventstore.projections;
 
 
 -- ---- other ----

@@ -4,6 +4,19 @@ CREATE EXTENSION eventstore;
 
 SELECT version FROM es_append('Order-1', 'Placed', '{"customer": "ada"}', metadata => '{"correlation_id": "x"}');
 
+CREATE TABLE reached (n bigint);
+CREATE FUNCTION handle(event es_event) RETURNS void
+    LANGUAGE sql
+    AS $$ INSERT INTO reached VALUES ((event).position) $$;
+CREATE FUNCTION count_one(state jsonb, event es_event) RETURNS jsonb
+    LANGUAGE sql
+    AS $$ SELECT to_jsonb(coalesce(state ->> 'n', '0')::int + 1) $$;
+BEGIN;
+SELECT es_create_projection('theirs', 'handle', reset => 'TRUNCATE reached');
+SELECT es_create_projection('counts', reducer => 'count_one');
+SELECT es_run_projection('theirs'), es_run_projection('counts');
+COMMIT;
+
 CREATE FUNCTION outcome(statement text) RETURNS text
     LANGUAGE plpgsql
     AS $$
@@ -40,7 +53,11 @@ INSERT INTO attempt VALUES
     ('DROP EXTENSION eventstore'),
     ('DROP TABLE eventstore.event_log CASCADE'),
     ('SET eventstore.restore = on'),
-    ('SET eventstore.max_event_size = 2000000');
+    ('SET eventstore.max_event_size = 2000000'),
+    ('INSERT INTO eventstore.projection DEFAULT VALUES'),
+    ('UPDATE eventstore.projection_progress SET checkpoint = 0'),
+    ('DELETE FROM eventstore.dead_letter'),
+    ('TRUNCATE eventstore.projection_state');
 CREATE ROLE regress_plain;
 GRANT SELECT ON attempt TO regress_plain;
 SET ROLE regress_plain;
@@ -58,9 +75,9 @@ CREATE ROLE regress_operator;
 -- append
 GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version TO regress_app;
 -- read
-GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, eventstore.log_status, eventstore.in_flight TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
-GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
 -- Together they give out every function.
 SELECT p.oid::regprocedure AS "given to nobody"
@@ -85,11 +102,35 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_epoch', $$SELECT es_epoch()$$),
     ('es_wait', $$SELECT es_wait(0)$$),
     ('es_position_at', $$SELECT es_position_at(now())$$),
+    ('es_wait_for_projection', $$SELECT es_wait_for_projection('theirs', 0)$$),
+    ('es_projection_state', $$SELECT es_projection_state('counts', 'Order-1')$$),
+    ('es_aggregate', $$SELECT es_aggregate('Order-1', 'count_one')$$),
+    ('es_create_projection', $$SELECT es_create_projection('mine', 'handle', reset => '')$$),
+    ('es_alter_projection', $$SELECT es_alter_projection('mine', 100)$$),
+    ('es_rebuild_projection', $$SELECT es_rebuild_projection('mine')$$),
+    ('es_retry_dead_letters', $$SELECT es_retry_dead_letters('mine')$$),
+    ('es_pause_projection', $$SELECT es_pause_projection('mine')$$),
+    ('es_resume_projection', $$SELECT es_resume_projection('mine')$$),
+    ('es_run_projection, and INSERT', $$SELECT es_run_projection('mine')$$),
+    ('es_drop_projection', $$SELECT es_drop_projection('mine')$$),
+    ('es_alter_projection, theirs', $$SELECT es_alter_projection('theirs', 100)$$),
+    ('es_rebuild_projection, theirs', $$SELECT es_rebuild_projection('theirs')$$),
+    ('es_retry_dead_letters, theirs', $$SELECT es_retry_dead_letters('theirs')$$),
+    ('es_pause_projection, theirs', $$SELECT es_pause_projection('theirs')$$),
+    ('es_resume_projection, theirs', $$SELECT es_resume_projection('theirs')$$),
+    ('es_run_projection, theirs', $$SELECT es_run_projection('theirs')$$),
+    ('es_drop_projection, theirs', $$SELECT es_drop_projection('theirs')$$),
     ('events', $$SELECT count(*) FROM eventstore.events$$),
     ('streams', $$SELECT * FROM eventstore.streams$$),
     ('event_types', $$SELECT count(*) FROM eventstore.event_types$$),
     ('status', $$SELECT count(*) FROM eventstore.status$$),
     ('blockers', $$SELECT count(*) FROM eventstore.blockers$$),
+    ('projections', $$SELECT count(*) FROM eventstore.projections$$),
+    ('dead_letters', $$SELECT count(*) FROM eventstore.dead_letters$$),
+    ('projection_state', $$SELECT count(*) FROM eventstore.projection_state$$),
+    ('UPDATE projection', $$UPDATE eventstore.projection SET owner = 'postgres'$$),
+    ('UPDATE checkpoint', $$UPDATE eventstore.projection_progress SET checkpoint = 0$$),
+    ('DELETE dead letters', $$DELETE FROM eventstore.dead_letter$$),
     ('INSERT', $$INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log$$),
     ('UPDATE', $$UPDATE eventstore.event_log SET data = '{}'$$),
     ('DELETE', $$DELETE FROM eventstore.event_log$$),

@@ -16,6 +16,9 @@
 #include "eventstore.h"
 #include "log/guard.h"
 #include "log/registry.h"
+#include "projections/code.h"
+#include "projections/definition.h"
+#include "projections/figures.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -28,9 +31,13 @@ _PG_init(void)
 	es_settings_init(process_shared_preload_libraries_in_progress);
 	es_catalog_init();
 	es_guard_init();
+	es_definition_init();
+	es_depend_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	es_registry_init();
+	es_figures_init();
+	es_pool_init();
 	es_launcher_init();
 	es_evict_init();
 }

@@ -34,6 +34,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -99,11 +100,13 @@ relation_owner(Oid relid)
 
 /*
  * The tables are those of the extension's version, and this library was built for
- * one: it must be the same.
+ * one: it must be the same.  Returns the schema that the extension's functions and
+ * types are in.
  */
-static void
+static Oid
 check_version(Oid extension)
 {
+	Oid			schema = InvalidOid;
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -125,9 +128,11 @@ check_version(Oid extension)
 					 errmsg("the loaded library is eventstore %s, but the extension in this database is version %s",
 							ES_VERSION, version),
 					 errhint("Restart the server if the library was updated, then run ALTER EXTENSION eventstore UPDATE.")));
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return schema;
 }
 
 /*
@@ -163,6 +168,7 @@ look_up(EsCatalog *found)
 		{"stream_key_register", RELKIND_SEQUENCE, &found->stream_key_register, NULL},
 		{"seal_register", RELKIND_SEQUENCE, &found->seal_register, NULL},
 		{"timeline_register", RELKIND_SEQUENCE, &found->timeline_register, NULL},
+		{"projection", RELKIND_RELATION, &found->projection, NULL},
 	};
 	Oid			extension = get_extension_oid("eventstore", true);
 
@@ -182,8 +188,9 @@ look_up(EsCatalog *found)
 		*wanted[i].oid = oid;
 	}
 	found->owner = relation_owner(found->event_log);
-	check_version(extension);
-	return true;
+	found->event = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("es_event"),
+								   ObjectIdGetDatum(check_version(extension)));
+	return OidIsValid(found->event);
 }
 
 /*

@@ -30,6 +30,8 @@ typedef struct EsCatalog
 	Oid			stream_key_register;
 	Oid			seal_register;
 	Oid			timeline_register;
+	Oid			projection;
+	Oid			event;					/* the type es_event */
 	Oid			owner;					/* of event_log */
 } EsCatalog;
 

@@ -18,7 +18,10 @@
 bool		es_guc_allow_drop = false;
 int			es_guc_max_databases = 64;
 int			es_guc_max_event_size = 1024 * 1024;
+int			es_guc_max_projections = 1000;
+int			es_guc_max_workers = 4;
 char	   *es_guc_metadata = NULL;
+int			es_guc_projection_timeout = 60 * 1000;
 bool		es_guc_restore = false;
 
 /*
@@ -83,12 +86,34 @@ es_settings_init(bool preloading)
 							1024 * 1024, 1024, 255 * 1024 * 1024,
 							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
 
+	if (preloading)
+		DefineCustomIntVariable("eventstore.max_projections",
+								"Number of projections that workers can run, in all databases together.",
+								NULL,
+								&es_guc_max_projections,
+								1000, 1, 1000000,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("eventstore.max_workers",
+							"Most background workers that run projections, in all databases together.",
+							"Each is one of max_worker_processes.",
+							&es_guc_max_workers,
+							4, 0, 256,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomStringVariable("eventstore.metadata",
 							   "JSON object that is merged into the metadata of every event appended.",
 							   "The keys of the event's own metadata win.",
 							   &es_guc_metadata,
 							   "",
 							   PGC_USERSET, 0, check_metadata, NULL, NULL);
+
+	DefineCustomIntVariable("eventstore.projection_timeout",
+							"Longest time that a worker may spend on one batch of a projection.",
+							"0 is no limit. Inline projections are under the statement_timeout of the appending session.",
+							&es_guc_projection_timeout,
+							60 * 1000, 0, PG_INT32_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("eventstore.restore",
 							 "Allows to insert directly into a log that has seen appends, to restore events.",

@@ -10,7 +10,10 @@
 extern bool es_guc_allow_drop;
 extern int	es_guc_max_databases;
 extern int	es_guc_max_event_size;
+extern int	es_guc_max_projections;
+extern int	es_guc_max_workers;
 extern char *es_guc_metadata;
+extern int	es_guc_projection_timeout;
 extern bool es_guc_restore;
 
 extern void es_settings_init(bool preloading);

@@ -7,7 +7,8 @@
  *	3 as things stand now: is the call a duplicate (idempotency.c)?  If not,
  *	  expected versions are compared with the streams' versions;
  *	4 positions are drawn, one range for the call (positions.c);
- *	5 the events are stored (writer.c).
+ *	5 the events are stored (writer.c);
+ *	6 inline projections are applied (projections/inline.c).
  *
  * Invariants
  * 1. All streams are locked before a position is drawn, so positions rise with
@@ -43,6 +44,7 @@
 #include "log/dictionary.h"
 #include "log/registry.h"
 #include "log/seal.h"
+#include "projections/inline.h"
 
 static void
 raise_wrong_version(EsName stream, int64 expected, int64 actual)
@@ -266,6 +268,7 @@ es_append_execute(EsAppend *call)
 	{
 		store_events(call, cat, log);
 		CommandCounterIncrement();	/* (3) */
+		es_inline_apply(cat, call);
 	}
 	table_close(log, NoLock);
 }

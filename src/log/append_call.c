@@ -30,6 +30,7 @@
 #include "core/settings.h"
 #include "log/append.h"
 #include "log/append_json.h"
+#include "projections/call.h"
 
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_events);
@@ -86,7 +87,7 @@ set_schema_version(EsEvent *event, int32 version)
 }
 
 /*
- * The object that the metadata of the call's events is merged over; NULL: none.
+ * The setting eventstore.metadata; NULL: none.
  * Parsed once a value.  The copy is the call's own: a trigger may change the setting
  * while the call is under way.
  */
@@ -123,7 +124,23 @@ metadata_setting(void)
 }
 
 /*
- * Metadata of an event: the setting under the call's own.  NULL and JSON null
+ * What the metadata of the call's events is merged over: the setting, and over that
+ * what caused them, if a projection appends.  NULL: nothing.
+ */
+static Jsonb *
+metadata_beneath(void)
+{
+	Jsonb	   *setting = metadata_setting();
+	Jsonb	   *cause = es_call_cause();
+
+	if (setting == NULL || cause == NULL)
+		return setting != NULL ? setting : cause;
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(setting),
+											  JsonbPGetDatum(cause)));
+}
+
+/*
+ * Metadata of an event: what is beneath, and the call's own.  NULL and JSON null
  * are none.
  */
 static void
@@ -192,7 +209,7 @@ static EsEvent *
 new_events(EsAppend *call, int n)
 {
 	call->nevents = n;
-	call->metadata = n > 0 ? metadata_setting() : NULL;
+	call->metadata = n > 0 ? metadata_beneath() : NULL;
 	call->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * Max(n, 1));
 	memset(call->events, 0, sizeof(EsEvent) * n);
 	for (int i = 0; i < n; i++)

@@ -114,6 +114,21 @@ es_head_handed_out(const EsCatalog *cat)
 	return (int64) pg_atomic_read_u64(&db->positions.next) - 1;
 }
 
+/* A position that was never handed out came from another log. */
+void
+es_head_refuse_ahead(const EsCatalog *cat, int64 place)
+{
+	int64		handed_out = es_head_handed_out(cat);
+
+	if (place > handed_out)
+		ereport(ERROR,
+				(errcode(ES_POSITION_AHEAD),
+				 errmsg("position %lld is ahead of the log", (long long) place),
+				 errdetail("The greatest position handed out is %lld.", (long long) handed_out),
+				 errhint("The log is not the one that this position came from, or lacks its newest events: "
+						 "compare es_epoch() with the epoch stored with the position.")));
+}
+
 /*
  * The transaction holds the head below its own first position.  Waiting for a
  * head of up_to would never end.

@@ -90,6 +90,7 @@ static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 static void end_of_transaction(XactEvent event, void *arg);
+static void want_scheduler(EsDatabase *db);
 
 static Size
 slots_offset(void)
@@ -151,7 +152,9 @@ shmem_startup(void)
 			pg_atomic_init_u32(&db->waiters, 0);
 			pg_atomic_init_u32(&db->wake_wanted, 0);
 			pg_atomic_init_u32(&db->scheduler, 0);
+			pg_atomic_init_u32(&db->projections_changed, 0);
 			ConditionVariableInit(&db->head_moved);
+			ConditionVariableInit(&db->progress_moved);
 		}
 		for (int i = 0; i < registry->nslots; i++)
 			pg_atomic_init_u64(&registry->slots[i].bound, 0);
@@ -396,12 +399,8 @@ end_of_transaction(XactEvent event, void *arg)
 				if (pg_atomic_read_u32(&db->wake_wanted) != 0 &&
 					pg_atomic_exchange_u32(&db->wake_wanted, 0) != 0)
 					es_registry_wake_scheduler(db);
-				else if (pg_atomic_read_u32(&db->scheduler) == 0 &&
-						 !db->scheduler_wanted)
-				{
-					db->scheduler_wanted = true;
-					es_registry_wake_launcher();
-				}
+				else if (pg_atomic_read_u32(&db->scheduler) == 0)
+					want_scheduler(db);
 			}
 			break;
 
@@ -438,4 +437,23 @@ void
 es_registry_wake_scheduler(EsDatabase *db)
 {
 	wake(&db->scheduler);
+}
+
+static void
+want_scheduler(EsDatabase *db)
+{
+	if (db->scheduler_wanted)
+		return;
+	db->scheduler_wanted = true;
+	es_registry_wake_launcher();
+}
+
+/* Wake the scheduler, or have one started. */
+void
+es_registry_call_scheduler(EsDatabase *db)
+{
+	if (pg_atomic_read_u32(&db->scheduler) != 0)
+		es_registry_wake_scheduler(db);
+	else
+		want_scheduler(db);
 }

@@ -42,6 +42,8 @@ typedef struct EsDatabase
 	pg_atomic_uint32 sealed;	/* has the log seen its first append? */
 
 	ConditionVariable head_moved;
+	ConditionVariable progress_moved;	/* of projections */
+	pg_atomic_uint32 projections_changed;	/* counts changes of their list */
 	pg_atomic_uint32 waiters;	/* sleepers on head_moved */
 	pg_atomic_uint32 wake_wanted;	/* the scheduler sleeps until a
 									 * transaction that appended ends */
@@ -80,6 +82,7 @@ extern EsInFlight *es_registry_list(int *n);
 extern void es_registry_set_launcher(bool running);
 extern void es_registry_wake_launcher(void);
 extern void es_registry_wake_scheduler(EsDatabase *db);
+extern void es_registry_call_scheduler(EsDatabase *db);
 
 /* positions.c */
 extern EsDatabase *es_positions_attach(const EsCatalog *cat);

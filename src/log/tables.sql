@@ -148,7 +148,8 @@ COMMENT ON FUNCTION eventstore.load_guard() IS
     'Loads the library before a statement that could drop the log';
 
 CREATE EVENT TRIGGER eventstore_load_guard ON ddl_command_start
-    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP TABLE', 'DROP INDEX', 'DROP OWNED', 'ALTER TABLE')
+    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP TABLE', 'DROP INDEX', 'DROP OWNED', 'ALTER TABLE',
+                 'DROP FUNCTION', 'DROP ROUTINE', 'DROP VIEW', 'DROP MATERIALIZED VIEW')
     EXECUTE FUNCTION eventstore.load_guard();
 ALTER EVENT TRIGGER eventstore_load_guard ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER eventstore_load_guard IS
@@ -161,12 +162,3 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_key_register', '')
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_log', '');
-
--- ---- the history begins ----
-
-CREATE FUNCTION eventstore.begin_history() RETURNS void
-    AS 'MODULE_PATHNAME', 'es_begin_history'
-    LANGUAGE C;
-SELECT eventstore.begin_history();
-DROP FUNCTION eventstore.begin_history();
-

@@ -36,6 +36,7 @@
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -326,6 +327,24 @@ fire_before_row(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call,
 				 errhint("A trigger may change data, metadata and tags only.")));
 }
 
+static Datum
+changed_value(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, column, &isnull);
+
+	return isnull ? 0 : datumCopy(value, false, -1);
+}
+
+/* What triggers have made of the event is what inline projections are given. */
+static void
+take_changes(TupleTableSlot *slot, EsEvent *event)
+{
+	event->data = changed_value(slot, ES_LOG_COL_DATA);
+	event->metadata = changed_value(slot, ES_LOG_COL_METADATA);
+	event->tags = changed_value(slot, ES_LOG_COL_TAGS);
+}
+
 /* Index entries and AFTER ROW triggers of a stored tuple. */
 static void
 finish_tuple(EsWriter *writer, TupleTableSlot *slot, const EsEvent *event)
@@ -393,12 +412,15 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 
 	for (int i = 0; i < call->nevents; i++)
 	{
-		const EsEvent *event = &call->events[i];
+		EsEvent    *event = &call->events[i];
 		TupleTableSlot *slot = next_slot(writer);
 
 		fill_slot(writer, slot, call, event);
 		if (one_at_a_time)
+		{
 			fire_before_row(writer, slot, call, event);
+			take_changes(slot, event);
+		}
 		if (log->rd_att->constr != NULL)
 		{
 			if (log->rd_att->constr->has_generated_stored)
@@ -407,7 +429,8 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 		}
 
 		writer->events[writer->nused++] = event;
-		writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));
+		if (event->data != 0)
+			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));
 		if (event->metadata != 0)
 			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->metadata));
 		if (one_at_a_time || writer->nused == MAX_TUPLES || writer->bytes >= MAX_BYTES)

@@ -102,21 +102,6 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 	return count;
 }
 
-static void
-refuse_ahead(const EsRead *read)
-{
-	int64		handed_out = es_head_handed_out(read->cat);
-	int64		place = read->backwards ? read->before : read->after;
-
-	if (place > handed_out)
-		ereport(ERROR,
-				(errcode(ES_POSITION_AHEAD),
-				 errmsg("position %lld is ahead of the log", (long long) place),
-				 errdetail("The greatest position handed out is %lld.", (long long) handed_out),
-				 errhint("The log is not the one that this position came from, or lacks its newest events: "
-						 "compare es_epoch() with the epoch stored with the position.")));
-}
-
 /*
  * Carry out a read by position, waiting for events if it may.
  */
@@ -135,7 +120,7 @@ read_positions(EsRead *read)
 		int64		count;
 
 		if (first)
-			refuse_ahead(read);
+			es_head_refuse_ahead(read->cat, read->backwards ? read->before : read->after);
 		first = false;
 		count = read_up_to(read, head, snapshot);
 		UnregisterSnapshot(snapshot);

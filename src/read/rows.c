@@ -81,25 +81,41 @@ check_cache(void)
 	cache_generation = es_catalog_generation();
 }
 
+/* These functions read without SQL: see above. */
+void
+es_rows_refuse_row_security(const EsCatalog *cat)
+{
+	if (check_enable_rls(cat->event_log, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security on eventstore.event_log applies to role \"%s\"",
+						GetUserNameFromId(GetUserId(), false)),
+				 errhint("Read from the view eventstore.events instead.")));
+}
+
+/* Put rows into a tuplestore of es_event. */
+EsRows *
+es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc)
+{
+	EsRows	   *rows = palloc0(sizeof(EsRows));
+
+	rows->cat = cat;
+	rows->store = store;
+	rows->desc = desc;
+	return rows;
+}
+
 /*
  * Begin the result of a set-returning function.
  */
 EsRows *
 es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat)
 {
-	EsRows	   *rows = palloc0(sizeof(EsRows));
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	if (check_enable_rls(cat->event_log, InvalidOid, true) == RLS_ENABLED)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row-level security on eventstore.event_log applies to this role"),
-				 errhint("Read from the view eventstore.events instead.")));
+	es_rows_refuse_row_security(cat);
 	InitMaterializedSRF(fcinfo, 0);
-	rows->cat = cat;
-	rows->store = rsinfo->setResult;
-	rows->desc = rsinfo->setDesc;
-	return rows;
+	return es_rows_into(cat, rsinfo->setResult, rsinfo->setDesc);
 }
 
 /* Look names up with this snapshot until es_rows_close. */

@@ -10,10 +10,13 @@
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#include "utils/tuplestore.h"
 
 typedef struct EsRows EsRows;
 
+extern void es_rows_refuse_row_security(const EsCatalog *cat);
 extern EsRows *es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat);
+extern EsRows *es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc);
 extern void es_rows_open(EsRows *rows, Snapshot snapshot);
 extern void es_rows_close(EsRows *rows);
 extern EsName es_rows_stream_name(EsRows *rows, int64 stream_key);

@@ -150,16 +150,19 @@ release(int code, Datum arg)
 	es_registry_wake_launcher();
 }
 
-/* End the scheduler and wait until it has gone, or patience is at its end. */
+/*
+ * End the scheduler, and then the workers, and wait until they have gone, or patience
+ * is at its end.
+ */
 static void
-end_scheduler(EsDatabase *db)
+end_workers(EsDatabase *db, Oid dboid)
 {
 	TimestampTz begun = GetCurrentTimestamp();
 	pid_t		pid = db->scheduler_pid;
 
 	if (pid != 0)
 		(void) kill(pid, SIGTERM);
-	while (db->scheduler_pid != 0 &&
+	while ((db->scheduler_pid != 0 || es_pool_end(dboid) > 0) &&
 		   !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), PATIENCE_MS))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -206,7 +209,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	hold.dboid = dboid;
 	PG_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));
 	{
-		end_scheduler(db);
+		end_workers(db, dboid);
 		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));

@@ -43,12 +43,16 @@
 
 #include "log/head.h"
 #include "log/registry.h"
+#include "projections/figures.h"
 #include "worker/worker.h"
 
 #define MARK_INTERVAL_MS	100
 /* Nobody woke us for so long: see whether the store is still there. */
 #define IDLE_MS				10000
-/* Waiting readers are woken at most so often. */
+/* Projections wait for a worker: look again. */
+#define WORKERS_BUSY_MS		100
+#define NO_ROOM_MS			10000
+/* Waiting readers, and workers, are woken at most so often. */
 #define WAKE_INTERVAL_MS	1
 
 static void
@@ -197,6 +201,51 @@ record(Oid store, int64 head)
 	return recorded;
 }
 
+/* Take in which projections there are; false: the store has gone, or is another one. */
+static bool
+sync_projections(const EsOffice *office)
+{
+	const EsCatalog *cat;
+	bool		synced = false;
+
+	begin();
+	cat = es_catalog_lock_if_there(AccessShareLock);
+	if (cat != NULL && cat->position_register == office->store)
+	{
+		es_figures_sync(cat);
+		synced = true;
+	}
+	finish();
+	return synced;
+}
+
+/*
+ * Have the projections run that are due.  How long to sleep at most, in milliseconds.
+ */
+static long
+serve_projections(const EsOffice *office, int64 head, long sleep)
+{
+	static bool told_no_room = false;
+	TimestampTz next;
+	/* while the log can be restored none is run: see worker.c, claim */
+	bool		sealed = pg_atomic_read_u32(&office->db->sealed) != 0;
+	int			due = sealed ? es_figures_due(office->store, head, &next) : 0;
+	bool		served = es_pool_serve(due);
+
+	if (!served && !told_no_room)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("eventstore could not start a worker: no background worker slot is free"),
+				 errdetail("%d projections wait.", due),
+				 errhint("Raise max_worker_processes.")));
+	told_no_room = !served;
+	if (due > 0)
+		sleep = Min(sleep, served ? WORKERS_BUSY_MS : NO_ROOM_MS);
+	if (sealed && next != 0)
+		sleep = Min(sleep, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next));
+	return sleep;
+}
+
 /* What ALTER DATABASE or the configuration say does not apply here. */
 static void
 set_up_session(void)
@@ -217,6 +266,8 @@ es_scheduler_main(Datum arg)
 	int64		recorded = 0;
 	TimestampTz next_mark = 0;
 	bool		check_store = true;
+	uint32		projections_seen = 0;
+	bool		projections_known = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -233,6 +284,7 @@ es_scheduler_main(Datum arg)
 		int64		head;
 		bool		waiters;
 		bool		mark_due;
+		uint32		projections_now;
 		long		sleep = IDLE_MS;
 		int			events;
 
@@ -243,7 +295,17 @@ es_scheduler_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
-		waiters = pg_atomic_read_u32(&db->waiters) > 0;
+		projections_now = pg_atomic_read_u32(&db->projections_changed);
+		if (!projections_known || projections_now != projections_seen)
+		{
+			if (!sync_projections(&office))
+				return;
+			projections_known = true;
+			projections_seen = projections_now;
+		}
+
+		waiters = pg_atomic_read_u32(&db->waiters) > 0 ||
+			es_figures_count(office.store) > 0;
 		if (waiters || announced == recorded)
 		{
 			pg_atomic_write_u32(&db->wake_wanted, 1);
@@ -264,6 +326,7 @@ es_scheduler_main(Datum arg)
 				SetLatch(MyLatch);
 			}
 		}
+		sleep = serve_projections(&office, head, sleep);
 		if (head > recorded)
 		{
 			TimestampTz now = GetCurrentTimestamp();
@@ -278,7 +341,7 @@ es_scheduler_main(Datum arg)
 				SetLatch(MyLatch);	/* decide anew how to sleep (1) */
 			}
 			else
-				sleep = TimestampDifferenceMilliseconds(now, next_mark);
+				sleep = Min(sleep, TimestampDifferenceMilliseconds(now, next_mark));
 		}
 		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						   sleep, PG_WAIT_EXTENSION);

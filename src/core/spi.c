@@ -1,0 +1,103 @@
+/*
+ * spi.c
+ *		Statements on the store's own tables, where no append waits for them.
+ *
+ * They run with the rights of the tables' owner and a search_path that holds
+ * nothing of the caller's; their plans are kept for the life of the backend.  A
+ * plan survives DROP and CREATE EXTENSION, for it is made anew when the relations
+ * that it names have changed (utils/cache/plancache.c).
+ *
+ * An error leaves no trace: the abort of the (sub)transaction restores the role and
+ * the settings, and ends SPI.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "core/spi.h"
+
+void
+es_spi_begin(EsSpi *spi)
+{
+	es_owner_enter(&spi->owner);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
+es_spi_end(EsSpi *spi)
+{
+	SPI_finish();
+	es_owner_leave(&spi->owner);
+}
+
+static void
+prepare(EsStatement *statement)
+{
+	SPIPlanPtr	plan;
+	int			n = 0;
+
+	if (statement->plan != NULL)
+		return;
+	while (n < ES_SPI_MAX_ARGS && OidIsValid(statement->types[n]))
+		n++;
+	plan = SPI_prepare(statement->sql, n, statement->types);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", statement->sql, SPI_result_code_string(SPI_result));
+	statement->plan = plan;
+}
+
+static uint64
+run(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
+{
+	int			result = SPI_execute_plan(statement->plan, (Datum *) values, nulls, read_only, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/*
+ * Run the statement; the number of rows.  "isnull" may be NULL: none is.
+ */
+uint64
+es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull)
+{
+	char		nulls[ES_SPI_MAX_ARGS];
+
+	for (int i = 0; i < ES_SPI_MAX_ARGS; i++)
+		nulls[i] = isnull != NULL && OidIsValid(statement->types[i]) && isnull[i] ? 'n' : ' ';
+	prepare(statement);
+	return run(statement, values, nulls, false);
+}
+
+/*
+ * Run a SELECT as of this moment, whatever the isolation level.  No parameter is
+ * null.
+ */
+uint64
+es_spi_look(EsStatement *statement, const Datum *values)
+{
+	uint64		rows;
+
+	prepare(statement);
+	PushActiveSnapshot(GetLatestSnapshot());
+	rows = run(statement, values, NULL, true);
+	PopActiveSnapshot();
+	return rows;
+}
+
+/* A value of the last statement's result; rows and columns from 1. */
+Datum
+es_spi_value(int row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row - 1], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/* The same as text, palloc'd in SPI's context; NULL if it is null. */
+char *
+es_spi_text(int row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row - 1], SPI_tuptable->tupdesc, column);
+}

@@ -1,0 +1,34 @@
+/*
+ * spi.h
+ *		Statements on the store's own tables, where no append waits for them.
+ */
+#ifndef ES_SPI_H
+#define ES_SPI_H
+
+#include "core/catalog.h"
+#include "executor/spi.h"
+
+#define ES_SPI_MAX_ARGS		10
+
+/* A statement, its parameters' types ended by 0, and its plan once it has one. */
+typedef struct EsStatement
+{
+	const char *sql;
+	Oid			types[ES_SPI_MAX_ARGS];
+	SPIPlanPtr	plan;
+} EsStatement;
+
+/* As the owner of the store's tables, connected to SPI. */
+typedef struct EsSpi
+{
+	EsOwnerScope owner;
+} EsSpi;
+
+extern void es_spi_begin(EsSpi *spi);
+extern void es_spi_end(EsSpi *spi);
+extern uint64 es_spi_look(EsStatement *statement, const Datum *values);
+extern uint64 es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull);
+extern Datum es_spi_value(int row, int column, bool *isnull);
+extern char *es_spi_text(int row, int column);
+
+#endif							/* ES_SPI_H */

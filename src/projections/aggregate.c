@@ -1,0 +1,133 @@
+/*
+ * aggregate.c
+ *		A stream folded on demand: es_aggregate.
+ *
+ * With the caller's rights and snapshot, its own uncommitted events included.
+ * "as_of" folds the events up to the last one that was created at or before that
+ * moment; the clock may have gone back, but not the stream.
+ *
+ * Locks: those of es_read_stream.
+ * Crash: nothing is kept here.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "core/args.h"
+#include "log/stream.h"
+#include "projections/batch.h"
+#include "projections/code.h"
+#include "projections/state.h"
+#include "read/cursor.h"
+#include "read/rows.h"
+
+PG_FUNCTION_INFO_V1(es_aggregate);
+
+/* The events of a stream up to a version, as the snapshot sees them. */
+static EsBatch *
+read_stream(const EsCatalog *cat, EsName name, int64 up_to, Snapshot snapshot)
+{
+	EsBatch    *batch = es_batch_empty(cat);
+	EsStream	stream = {.name = name};
+	EsStreams  *streams = es_streams_open(cat, AccessShareLock, snapshot);
+	EsRange		versions = {0, up_to, false};
+	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc);
+	EsCursor   *cursor;
+	TupleTableSlot *event;
+
+	es_stream_find(streams, &stream);
+	es_streams_close(streams);
+	if (stream.key == 0)
+		return batch;
+	cursor = es_cursor_open(cat, snapshot, versions, 1);
+	es_cursor_add_versions(cursor, stream.key);
+	while ((event = es_cursor_next(cursor)) != NULL)
+		es_rows_put(rows, event, name);
+	es_cursor_close(cursor);
+	return batch;
+}
+
+static int64
+last_version_at(EsBatch *batch, TimestampTz moment)
+{
+	TupleTableSlot *slot = es_batch_slot(batch);
+	int64		version = 0;
+
+	while (es_batch_next(batch, slot))
+	{
+		bool		isnull;
+
+		if (DatumGetTimestampTz(slot_getattr(slot, ES_EVENT_COL_CREATED_AT, &isnull)) <= moment)
+			version = DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_VERSION, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	es_batch_rewind(batch);
+	return version;
+}
+
+static FmgrInfo *
+look_up_reducer(const char *name, Oid event_type)
+{
+	FmgrInfo   *function = palloc0(sizeof(FmgrInfo));
+	char	   *qualified = es_code_qualify(name, ES_FORM_REDUCER, event_type);
+	Oid			oid = es_code_function(qualified, ES_FORM_REDUCER, event_type, false);
+	AclResult	allowed = pg_proc_aclcheck(oid, GetUserId(), ACL_EXECUTE);
+
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_FUNCTION, name);
+	fmgr_info(oid, function);
+	return function;
+}
+
+/*
+ * es_aggregate(stream, reducer, initial, up_to_version, as_of) → jsonb
+ */
+Datum
+es_aggregate(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	EsName		stream = es_arg_name(fcinfo, 0, "stream");
+	Snapshot	snapshot = GetActiveSnapshot();
+	FmgrInfo   *reducer;
+	EsBatch    *batch;
+	TupleTableSlot *slot;
+	int64		up_to;
+	Datum		state;
+	bool		isnull = PG_ARGISNULL(2);
+
+	es_arg_require(fcinfo, 1, "reducer");
+	up_to = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
+	es_rows_refuse_row_security(cat);
+	reducer = look_up_reducer(text_to_cstring(PG_GETARG_TEXT_PP(1)), cat->event);
+	state = isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
+
+	batch = read_stream(cat, stream, up_to, snapshot);
+	if (!PG_ARGISNULL(4))
+		up_to = Min(up_to, last_version_at(batch, PG_GETARG_TIMESTAMPTZ(4)));
+	slot = es_batch_slot(batch);
+	while (es_batch_next(batch, slot))
+	{
+		bool		none;
+
+		CHECK_FOR_INTERRUPTS();
+		if (DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_VERSION, &none)) > up_to)
+			break;
+		state = es_state_fold(reducer, state, &isnull, ExecFetchSlotHeapTupleDatum(slot));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	es_batch_free(batch);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(state);
+}

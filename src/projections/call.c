@@ -1,0 +1,484 @@
+/*
+ * call.c
+ *		Running the code of a projection: a query once a batch, a handler or a
+ *		reducer once an event.
+ *
+ * It runs as the role that created the projection, restricted as REFRESH
+ * MATERIALIZED VIEW restricts (SECURITY_RESTRICTED_OPERATION: no SET ROLE, no
+ * temporary tables, no deferred triggers), unless that role is the caller itself,
+ * and with the search_path of that role's session.  Whatever it sets ends with it.
+ *
+ * Invariants
+ * 1. A frame is on the stack while code runs.  It says which event is being applied:
+ *    to the error message, to whoever catches the error (es_call_failed_position),
+ *    and to the events that the code appends (es_call_cause).
+ * 2. A projection's code may append, and an inline projection may be run by that;
+ *    frames nest so far, then it is an error.
+ * 3. Each event sees what the one before has written: the command counter moves on
+ *    in between.
+ * 4. No plan or function is used that was looked up for another definition: an entry
+ *    of the plan cache is compared before use.
+ *
+ * Locks: those of the code.
+ * Crash: everything belongs to the transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/snapmgr.h"
+
+#include "projections/call.h"
+#include "projections/code.h"
+#include "projections/state.h"
+#include "read/rows.h"
+#include "worker/worker.h"
+
+#define MAX_DEPTH			16
+
+/* A batch smaller than this shares a plan with the next one of its size. */
+#define SMALL_BATCH			100
+#define MAX_PLANS			256
+
+typedef struct Frame
+{
+	const EsProjection *projection;
+	int64		position;		/* of the event being applied; 0: none alone */
+	TupleTableSlot *event;		/* the same; NULL: none alone */
+	struct Frame *below;
+	int			depth;
+} Frame;
+
+static Frame *top = NULL;
+static int64 failed_position = 0;
+
+bool
+es_call_in_progress(void)
+{
+	return top != NULL;
+}
+
+/* The event whose application raised the last error; 0: no single one. */
+int64
+es_call_failed_position(void)
+{
+	return failed_position;
+}
+
+static void
+frame_context(void *arg)
+{
+	const Frame *frame = arg;
+
+	if (frame->event != NULL)
+	{
+		bool		isnull;
+		Datum		stream = slot_getattr(frame->event, ES_EVENT_COL_STREAM, &isnull);
+
+		errcontext("projection \"%s\", event at position %lld of stream \"%s\"",
+				   frame->projection->name, (long long) frame->position,
+				   TextDatumGetCString(stream));
+	}
+	else
+		errcontext("projection \"%s\"", frame->projection->name);
+}
+
+/* A JSON object of one text value. */
+static Datum
+object_of(const char *key, Datum text_value)
+{
+	LOCAL_FCINFO(call, 2);
+	Datum		keys[1] = {CStringGetTextDatum(key)};
+	Datum		values[1] = {text_value};
+
+	InitFunctionCallInfoData(*call, NULL, 2, InvalidOid, NULL, NULL);
+	call->args[0].value = PointerGetDatum(construct_array(keys, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	call->args[0].isnull = false;
+	call->args[1].value = PointerGetDatum(construct_array(values, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	call->args[1].isnull = false;
+	return jsonb_object_two_arg(call);
+}
+
+/*
+ * What an event appended by the projection that is running carries in its
+ * metadata: which event caused it, and the correlation id of that.  NULL: no
+ * projection is running, or no single event is the cause.
+ */
+Jsonb *
+es_call_cause(void)
+{
+	bool		isnull;
+	Datum		metadata;
+	Datum		cause;
+	JsonbValue *correlation;
+	Datum		id;
+
+	if (top == NULL || top->event == NULL)
+		return NULL;
+	id = slot_getattr(top->event, ES_EVENT_COL_EVENT_ID, &isnull);
+	cause = object_of("causation_id",
+					  CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out, id))));
+	metadata = slot_getattr(top->event, ES_EVENT_COL_METADATA, &isnull);
+	if (!isnull)
+	{
+		correlation = getKeyJsonValueFromContainer(&DatumGetJsonbP(metadata)->root,
+												   "correlation_id", strlen("correlation_id"), NULL);
+		if (correlation != NULL && correlation->type == jbvString)
+			cause = DirectFunctionCall2(jsonb_concat, cause,
+										object_of("correlation_id",
+												  PointerGetDatum(cstring_to_text_with_len(correlation->val.string.val,
+																						   correlation->val.string.len))));
+	}
+	return DatumGetJsonbP(cause);
+}
+
+/* ---- as whom ---- */
+
+typedef struct Scope
+{
+	Oid			user;
+	int			security_context;
+	int			settings_level;
+} Scope;
+
+static Oid
+owner_of(const EsProjection *projection)
+{
+	Oid			owner = get_role_oid(projection->owner, true);
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\", which owns projection \"%s\", does not exist",
+						projection->owner, projection->name)));
+	return owner;
+}
+
+static void
+enter(const EsProjection *projection, Scope *scope)
+{
+	Oid			owner = owner_of(projection);
+	int			context = SECURITY_LOCAL_USERID_CHANGE;
+
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	if (owner != scope->user || es_worker_is_one())
+		context |= SECURITY_RESTRICTED_OPERATION;
+	SetUserIdAndSecContext(owner, scope->security_context | context);
+	scope->settings_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", projection->search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* After an error the abort of the (sub)transaction does this. */
+static void
+leave(const Scope *scope)
+{
+	AtEOXact_GUC(false, scope->settings_level);
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+/* ---- the query form ---- */
+
+typedef struct PlanKey
+{
+	Oid			table;			/* which store's projection */
+	int			id;
+} PlanKey;
+
+typedef struct CachedQuery
+{
+	PlanKey		key;
+	char	   *code;			/* what the plan is of (4) */
+	char	   *search_path;
+	SPIPlanPtr	plan;
+} CachedQuery;
+
+static HTAB *queries = NULL;
+
+static void
+forget_query(CachedQuery *entry)
+{
+	if (entry->plan != NULL)
+		SPI_freeplan(entry->plan);
+	if (entry->code != NULL)
+		pfree(entry->code);
+	if (entry->search_path != NULL)
+		pfree(entry->search_path);
+	(void) hash_search(queries, &entry->key, HASH_REMOVE, NULL);
+}
+
+static void
+forget_queries(void)
+{
+	HASH_SEQ_STATUS all;
+	CachedQuery *entry;
+
+	hash_seq_init(&all, queries);
+	while ((entry = hash_seq_search(&all)) != NULL)
+		forget_query(entry);
+}
+
+static SPIPlanPtr
+prepare(const char *code)
+{
+	SPIPlanPtr	plan = SPI_prepare(code, 0, NULL);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/* A plan for small batches, kept. */
+static SPIPlanPtr
+kept_plan(const EsProjection *projection, const EsCatalog *cat)
+{
+	PlanKey		key = {cat->projection, projection->id};
+	CachedQuery *entry;
+	SPIPlanPtr	plan;
+	char	   *code;
+	char	   *search_path;
+
+	if (queries == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(PlanKey), .entrysize = sizeof(CachedQuery),
+		.hcxt = TopMemoryContext};
+
+		queries = hash_create("eventstore queries", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(queries, &key, HASH_FIND, NULL);
+	if (entry != NULL && strcmp(entry->code, projection->code) == 0 &&
+		strcmp(entry->search_path, projection->search_path) == 0)
+		return entry->plan;
+
+	plan = prepare(projection->code);
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "SPI_keepplan failed");
+	if (entry != NULL)
+		forget_query(entry);
+	else if (hash_get_num_entries(queries) >= MAX_PLANS)
+		forget_queries();
+	code = MemoryContextStrdup(TopMemoryContext, projection->code);
+	search_path = MemoryContextStrdup(TopMemoryContext, projection->search_path);
+	entry = hash_search(queries, &key, HASH_ENTER, NULL);
+	entry->code = code;
+	entry->search_path = search_path;
+	entry->plan = plan;
+	return plan;
+}
+
+static void
+run_query(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch)
+{
+	EphemeralNamedRelationData relation = {
+		.md = {
+			.name = "es_batch",
+			.reliddesc = InvalidOid,
+			.tupdesc = batch->desc,
+			.enrtype = ENR_NAMED_TUPLESTORE,
+			.enrtuples = batch->count
+		},
+		.reldata = batch->store
+	};
+	SPIPlanPtr	plan;
+	int			result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	result = SPI_register_relation(&relation);
+	if (result != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(result));
+	plan = batch->count < SMALL_BATCH ? kept_plan(projection, cat) : prepare(projection->code);
+	result = SPI_execute_plan(plan, NULL, NULL, false, 0);
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the query of a projection cannot be run: %s", SPI_result_code_string(result))));
+	SPI_finish();
+}
+
+/* ---- the forms of a function ---- */
+
+static FmgrInfo *
+look_up_function(const EsProjection *projection, const EsCatalog *cat)
+{
+	FmgrInfo   *function = palloc0(sizeof(FmgrInfo));
+	Oid			oid = es_code_function(projection->code, projection->form, cat->event, false);
+	AclResult	allowed = pg_proc_aclcheck(oid, GetUserId(), ACL_EXECUTE);
+
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_FUNCTION, projection->code);
+	fmgr_info(oid, function);
+	return function;
+}
+
+static void
+call_handler(FmgrInfo *handler, Datum event)
+{
+	LOCAL_FCINFO(call, 1);
+
+	InitFunctionCallInfoData(*call, handler, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = event;
+	call->args[0].isnull = false;
+	(void) FunctionCallInvoke(call);
+}
+
+static void
+run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch, Frame *frame)
+{
+	FmgrInfo   *function = look_up_function(projection, cat);
+	TupleTableSlot *slot = es_batch_slot(batch);
+	EsStates   *states = NULL;
+	MemoryContext per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
+													ALLOCSET_DEFAULT_SIZES);
+
+	if (projection->form == ES_FORM_REDUCER)
+		states = es_states_load(projection, batch, projection->live);
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	while (es_batch_next(batch, slot))
+	{
+		MemoryContext old = MemoryContextSwitchTo(per_event);
+		bool		isnull;
+		Datum		event;
+
+		CHECK_FOR_INTERRUPTS();
+		frame->position = DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_POSITION, &isnull));
+		frame->event = slot;
+		event = ExecFetchSlotHeapTupleDatum(slot);
+		if (states != NULL)
+			es_states_fold(states, function, slot, event);
+		else
+			call_handler(function, event);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_event);
+		CommandCounterIncrement();	/* (3) */
+		UpdateActiveSnapshotCommandId();
+		es_worker_note_event(batch->count);
+	}
+	frame->position = 0;
+	frame->event = NULL;
+	PopActiveSnapshot();
+	if (states != NULL)
+		es_states_store(states);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(per_event);
+}
+
+/* A query over one event is about that event. */
+static TupleTableSlot *
+only_event(EsBatch *batch, Frame *frame)
+{
+	TupleTableSlot *slot;
+	bool		isnull;
+
+	if (batch->count != 1)
+		return NULL;
+	slot = es_batch_slot(batch);
+	(void) es_batch_next(batch, slot);
+	ExecMaterializeSlot(slot);
+	es_batch_rewind(batch);
+	frame->position = DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_POSITION, &isnull));
+	frame->event = slot;
+	return slot;
+}
+
+static void
+apply(const EsCatalog *cat, EsBatch *batch, Frame *frame)
+{
+	const EsProjection *projection = frame->projection;
+	Scope		scope;
+
+	enter(projection, &scope);
+	es_rows_refuse_row_security(cat);	/* the code sees all events */
+	if (projection->form == ES_FORM_QUERY)
+	{
+		TupleTableSlot *slot = only_event(batch, frame);
+
+		run_query(projection, cat, batch);
+		if (slot != NULL)
+			ExecDropSingleTupleTableSlot(slot);
+	}
+	else
+		run_function(projection, cat, batch, frame);
+	leave(&scope);
+}
+
+static void
+reset(const EsCatalog *cat, EsBatch *batch, Frame *frame)
+{
+	const EsProjection *projection = frame->projection;
+	Scope		scope;
+	int			result = SPI_OK_UTILITY;
+
+	enter(projection, &scope);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (projection->reset != NULL && projection->reset[0] != '\0')
+		result = SPI_execute(projection->reset, false, 0);
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the reset of a projection cannot be run: %s", SPI_result_code_string(result))));
+	SPI_finish();
+	leave(&scope);
+}
+
+/* Run a projection's code with a frame on the stack (1). */
+static void
+run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
+		   void (*run) (const EsCatalog *, EsBatch *, Frame *))
+{
+	Frame		frame = {projection, 0, NULL, top, top == NULL ? 1 : top->depth + 1};
+	ErrorContextCallback callback = {error_context_stack, frame_context, &frame};
+
+	if (frame.depth > MAX_DEPTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("projections that append run each other without end"),
+				 errdetail("Projection \"%s\" would be run %d levels deep.", projection->name, frame.depth)));
+	check_stack_depth();
+
+	error_context_stack = &callback;
+	top = &frame;
+	PG_TRY();
+	{
+		run(cat, batch, &frame);
+	}
+	PG_FINALLY();
+	{
+		failed_position = frame.position;
+		top = frame.below;
+	}
+	PG_END_TRY();
+	error_context_stack = callback.previous;
+}
+
+/*
+ * Apply a batch.  Assumes a transaction.  The caller has locked what keeps others from
+ * applying the same.
+ */
+void
+es_call_apply(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch)
+{
+	run_framed(projection, cat, batch, apply);
+}
+
+/*
+ * Run the statements that empty the read model.
+ */
+void
+es_call_reset(const EsProjection *projection)
+{
+	run_framed(projection, NULL, NULL, reset);
+}

@@ -1,0 +1,120 @@
+/*
+ * catchup.c
+ *		Applying the log to a projection, batch by batch.
+ *
+ *	1 the projection's progress is locked, and its definition looked up under it;
+ *	2 head, then snapshot, then the events beyond the checkpoint (read/read.c);
+ *	3 they are applied;
+ *	4 the checkpoint is moved to where the batch ended.
+ *
+ * All in one transaction, the caller's: effects and checkpoint are committed
+ * together, so each event is applied exactly once, whatever crashes.
+ *
+ * Invariants
+ * 1. A batch that holds nothing for the projection is not worth a write each time
+ *    the head moves: a worker keeps "nothing up to there" in shared memory
+ *    (figures.c) and stores the checkpoint once LAZY_POSITIONS have been passed.  A
+ *    session stores it at once.
+ * 2. After users' code has run, nothing that a look-up returned is used (definition.h).
+ *
+ * Lock order: event_log, projection_progress, what the code locks.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "log/head.h"
+#include "projections/call.h"
+#include "projections/catchup.h"
+#include "projections/progress.h"
+
+#define LAZY_POSITIONS		10000
+
+static Snapshot
+take_snapshot(EsCatchup *catchup, int64 *upto)
+{
+	Snapshot	snapshot;
+
+	if (catchup->to_the_end)
+	{
+		*upto = es_head_handed_out(catchup->cat);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+	}
+	else
+		*upto = es_head_read(catchup->cat, &snapshot);
+	*upto = Min(*upto, catchup->upto);
+	return snapshot;
+}
+
+/*
+ * Apply the next batch of a projection.
+ */
+void
+es_catchup_batch(EsCatchup *catchup)
+{
+	const EsCatalog *cat = catchup->cat;
+	MemoryContext context;
+	MemoryContext old;
+	const EsProjection *projection;
+	EsProgress	progress;
+	Snapshot	snapshot;
+	EsBatch    *batch;
+	int64		from;
+	int64		upto;
+	int64		rebuild_up_to;
+	bool		wrote;
+
+	catchup->events = 0;
+	catchup->runs = false;
+	catchup->complete = true;
+	if (!es_progress_lock(catchup->id, &progress))
+		return;
+	AcceptInvalidationMessages();	/* the wait may have been for a change */
+	projection = es_definition_by_id(cat, catchup->id);
+	if (projection == NULL || projection->state != ES_STATE_RUNNING || projection->live)
+		return;
+	catchup->runs = true;
+	catchup->checkpoint = progress.checkpoint;
+	rebuild_up_to = projection->rebuild_up_to;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore batch", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	from = es_figures_reached(cat, catchup->id, progress.checkpoint);
+	snapshot = take_snapshot(catchup, &upto);
+	batch = es_batch_read(cat, projection, from, Max(upto, from), snapshot,
+						  Min(catchup->limit, projection->batch_size),
+						  es_dead_letters_parked_streams(projection));
+	catchup->events = batch->count;
+	if (batch->parked != NIL)
+		es_dead_letters_park(projection, batch->parked);
+	wrote = batch->count > 0 || batch->parked != NIL;
+	if (batch->count > 0)
+	{
+		if (catchup->figures != NULL)
+			es_figures_tell(catchup->figures, batch->count, 0);
+		es_call_apply(projection, cat, batch);
+	}
+	UnregisterSnapshot(snapshot);
+
+	catchup->complete = batch->complete;
+	if (rebuild_up_to > 0 && batch->upto >= rebuild_up_to)
+	{
+		es_progress_set_state(catchup->id, ES_STATE_RUNNING, false, 0);
+		wrote = true;
+	}
+	if (wrote || (batch->upto > progress.checkpoint &&
+				  (catchup->figures == NULL || progress.failures > 0 ||
+				   batch->upto - progress.checkpoint > LAZY_POSITIONS)))
+	{
+		es_progress_move(catchup->id, batch->upto);
+		catchup->checkpoint = batch->upto;
+	}
+	else if (catchup->figures != NULL)
+		es_figures_nothing(catchup->figures, progress.checkpoint, batch->upto);	/* (1) */
+	es_batch_free(batch);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,252 @@
+/*
+ * control.c
+ *		Statements about a projection: pause, resume, rebuild, run.
+ *
+ * They are for the owner of the projection, and members of that role.  Each takes
+ * the lock of the projection's progress, for which it asks a worker that runs the
+ * projection to stop its batch; nothing is lost, the batch is applied anew.
+ *
+ * A projection that appends apply is taken out of their hands first: they are locked
+ * out (inline.c), so that no open one has applied, or will apply, what the statement
+ * does not know of.
+ *
+ * Lock order: event_log (ShareRowExclusive where a live projection is concerned),
+ * projection_progress, projection, what the reset locks.
+ * Crash: everything belongs to the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+
+#include "core/args.h"
+#include "log/head.h"
+#include "log/registry.h"
+#include "projections/call.h"
+#include "projections/catchup.h"
+#include "projections/control.h"
+#include "projections/inline.h"
+#include "projections/state.h"
+
+PG_FUNCTION_INFO_V1(es_drop_projection);
+PG_FUNCTION_INFO_V1(es_pause_projection);
+PG_FUNCTION_INFO_V1(es_resume_projection);
+PG_FUNCTION_INFO_V1(es_rebuild_projection);
+PG_FUNCTION_INFO_V1(es_run_projection);
+
+/*
+ * What each statement begins with.
+ */
+const EsCatalog *
+es_control_begin(const char *function)
+{
+	es_registry_require();
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	if (es_call_in_progress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called by the code of a projection", function)));
+	return es_catalog_lock(AccessShareLock);
+}
+
+/* The projection that the first argument names, if the caller may change it. */
+const EsProjection *
+es_control_find(const EsCatalog *cat, FunctionCallInfo fcinfo)
+{
+	const EsProjection *projection = es_definition_require(cat, es_arg_name(fcinfo, 0, "name"));
+	Oid			owner = get_role_oid(projection->owner, true);
+
+	if (!superuser() && (!OidIsValid(owner) || !has_privs_of_role(GetUserId(), owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of projection \"%s\"", projection->name)));
+	return projection;
+}
+
+/*
+ * Lock the projection's progress; the projection as it is then.
+ */
+const EsProjection *
+es_control_lock(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
+{
+	int			id = projection->id;
+	EsName		name = {pstrdup(projection->name), strlen(projection->name)};
+
+	es_figures_interrupt(cat, id);
+	if (!es_progress_lock(id, progress))
+		return es_definition_require(cat, name);	/* dropped: says so, or finds a namesake */
+	AcceptInvalidationMessages();
+	return es_definition_require(cat, name);
+}
+
+/*
+ * The same for a statement after which appends must not apply it; it is live no
+ * more, and its checkpoint is what they have applied.
+ */
+static const EsProjection *
+lock_out_of_appends(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
+{
+	int			id = projection->id;
+
+	if (projection->live)
+		es_inline_lock_out(cat);
+	projection = es_control_lock(cat, projection, progress);
+	if (!projection->live)
+		return projection;
+
+	/* it has become live while we waited for its lock */
+	es_inline_lock_out(cat);
+	progress->checkpoint = es_head_handed_out(cat);
+	es_progress_move(id, progress->checkpoint);
+	es_progress_set_state(id, projection->state, false, 0);
+	CommandCounterIncrement();
+	return es_definition_by_id(cat, id);
+}
+
+/*
+ * es_drop_projection(name)
+ */
+Datum
+es_drop_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_drop_projection()");
+	const EsProjection *projection = es_control_find(cat, fcinfo);
+	EsProgress	progress;
+
+	projection = lock_out_of_appends(cat, projection, &progress);
+	es_progress_remove(projection->id);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_pause_projection(name)
+ */
+Datum
+es_pause_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_pause_projection()");
+	const EsProjection *projection = es_control_find(cat, fcinfo);
+	EsProgress	progress;
+
+	projection = lock_out_of_appends(cat, projection, &progress);
+	es_progress_set_state(projection->id, ES_STATE_PAUSED, false, projection->rebuild_up_to);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_resume_projection(name, skip_failed)
+ */
+Datum
+es_resume_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_resume_projection()");
+	const EsProjection *projection = es_control_find(cat, fcinfo);
+	EsProgress	progress;
+	int			id;
+	bool		is_inline;
+
+	es_arg_require(fcinfo, 1, "skip_failed");
+	projection = es_control_lock(cat, projection, &progress);
+	id = projection->id;
+	is_inline = projection->is_inline;
+	if (PG_GETARG_BOOL(1))
+	{
+		if (progress.failed_position == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("projection \"%s\" has no failed event to skip", projection->name)));
+		es_dead_letters_add(projection, progress.failed_position, progress.failures,
+							"skipped by es_resume_projection()", "00000");
+		es_progress_move(id, progress.failed_position);
+	}
+	else if (progress.failures > 0)
+		es_progress_move(id, progress.checkpoint);	/* attempts are counted anew */
+	if (projection->state != ES_STATE_RUNNING)
+	{
+		es_progress_set_state(id, ES_STATE_RUNNING, projection->live, projection->rebuild_up_to);
+		CommandCounterIncrement();
+		if (is_inline)
+			(void) es_inline_try_switch(cat, id);
+	}
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_rebuild_projection(name)
+ */
+Datum
+es_rebuild_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_rebuild_projection()");
+	const EsProjection *projection = es_control_find(cat, fcinfo);
+	EsProgress	progress;
+	int64		start_after;
+	int			id = projection->id;
+
+	if (projection->reset == NULL && projection->form != ES_FORM_REDUCER)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" cannot be rebuilt: it has no reset", projection->name),
+				 errhint("Say what empties its read model: es_alter_projection(name, reset => 'TRUNCATE ...'); '' if nothing needs to be emptied.")));
+	projection = lock_out_of_appends(cat, projection, &progress);
+	start_after = projection->start_after;
+	es_states_remove(projection);
+	es_dead_letters_remove(id);
+	es_progress_move(id, start_after);
+	es_progress_set_state(id, ES_STATE_RUNNING, false, es_head_handed_out(cat));
+	CommandCounterIncrement();
+	es_call_reset(es_definition_by_id(cat, id));
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+static void
+refuse_stopped(const EsProjection *projection)
+{
+	if (projection->state == ES_STATE_STOPPED)
+		ereport(ERROR,
+				(errcode(ES_PROJECTION_STOPPED),
+				 errmsg("projection \"%s\" is stopped by an error", projection->name),
+				 errhint("See eventstore.projections; es_resume_projection() lets it go on.")));
+}
+
+/*
+ * es_run_projection(name, up_to) → bigint
+ */
+Datum
+es_run_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_run_projection()");
+	const EsProjection *projection = es_control_find(cat, fcinfo);
+	EsCatchup	catchup = {.cat = cat, .id = projection->id};
+	bool		is_inline = projection->is_inline;
+	int64		applied = 0;
+
+	catchup.upto = es_arg_place(fcinfo, 1, "up_to", PG_INT64_MAX);
+	if (catchup.upto != PG_INT64_MAX)
+		es_head_refuse_ahead(cat, catchup.upto);
+	catchup.limit = PG_INT32_MAX;
+	refuse_stopped(projection);
+	if (projection->state == ES_STATE_PAUSED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" is paused", projection->name)));
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		es_catchup_batch(&catchup);
+		applied += catchup.events;
+		CommandCounterIncrement();
+	} while (catchup.runs && !catchup.complete);
+	if (catchup.runs && is_inline && catchup.upto == PG_INT64_MAX)
+		(void) es_inline_try_switch(cat, catchup.id);
+	PG_RETURN_INT64(applied);
+}

@@ -1,0 +1,17 @@
+/*
+ * control.h
+ *		Statements about a projection.
+ */
+#ifndef ES_CONTROL_H
+#define ES_CONTROL_H
+
+#include "fmgr.h"
+#include "projections/definition.h"
+#include "projections/progress.h"
+
+extern const EsCatalog *es_control_begin(const char *function);
+extern const EsProjection *es_control_find(const EsCatalog *cat, FunctionCallInfo fcinfo);
+extern const EsProjection *es_control_lock(const EsCatalog *cat, const EsProjection *projection,
+										   EsProgress *progress);
+
+#endif							/* ES_CONTROL_H */

@@ -1,0 +1,320 @@
+/*
+ * declare.c
+ *		es_create_projection and es_alter_projection: from arguments to a row.
+ *
+ * All is checked that can be: functions by their signature, statements by analysing
+ * them, so that the error is the one's who declares.  What the code may do is checked
+ * when it runs, with the rights of the role that declared it.
+ *
+ * Lock order: event_log, projection (the row that is made), projection_progress.
+ * Crash: the row belongs to the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "core/args.h"
+#include "core/spi.h"
+#include "log/head.h"
+#include "projections/code.h"
+#include "projections/control.h"
+#include "projections/figures.h"
+#include "projections/inline.h"
+#include "projections/state.h"
+
+PG_FUNCTION_INFO_V1(es_create_projection);
+PG_FUNCTION_INFO_V1(es_alter_projection);
+
+#define MAX_BATCH_SIZE		1000000
+#define MAX_RETRIES			1000
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+static void
+refuse_argument(const char *name, const char *value, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s \"%s\" is not valid", name, value),
+			 errhint("%s", hint)));
+}
+
+static void
+check_on_error(const char *on_error)
+{
+	EsOnError	parsed;
+
+	if (!es_on_error_parse(on_error, &parsed))
+		refuse_argument("on_error", on_error, "Use 'stop', 'skip' or 'park'.");
+}
+
+static void
+check_range(const char *name, int value, int least, int greatest)
+{
+	if (value < least || value > greatest)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be from %d to %d", name, least, greatest)));
+}
+
+/* Which of handler, query and reducer was given: exactly one. */
+static EsForm
+form_argument(FunctionCallInfo fcinfo, int first, char **code)
+{
+	EsForm		form = ES_FORM_HANDLER;
+	int			given = 0;
+
+	for (int i = 0; i < 3; i++)
+	{
+		if (PG_ARGISNULL(first + i))
+			continue;
+		given++;
+		form = (EsForm) i;
+		*code = text_argument(fcinfo, first + i);
+	}
+	if (given != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a projection has one of handler, query and reducer")));
+	return form;
+}
+
+static bool
+inline_argument(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *mode;
+
+	es_arg_require(fcinfo, argno, "mode");
+	mode = text_argument(fcinfo, argno);
+	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
+		refuse_argument("mode", mode, "Use 'inline' or 'async'.");
+	return strcmp(mode, "inline") == 0;
+}
+
+/* Names of types or categories: what no event can have is a mistake. */
+static void
+check_names(FunctionCallInfo fcinfo, int argno, const char *name, const char *what)
+{
+	int			n;
+	EsName	   *names = es_arg_name_array(fcinfo, argno, name, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		/* the category of bare UUIDs */
+		if (names[i].len > 0 || strcmp(what, "category") != 0)
+			es_name_check(names[i], what);
+	}
+}
+
+static Datum
+text_array(List *texts)
+{
+	ArrayBuildState *array = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ListCell   *lc;
+
+	foreach(lc, texts)
+		accumArrayResult(array, CStringGetTextDatum(lfirst(lc)), false, TEXTOID, CurrentMemoryContext);
+	return makeArrayResult(array, CurrentMemoryContext);
+}
+
+/*
+ * Insert the row.  Waits for whoever is making one of the same name.  0: there is
+ * one.
+ */
+static int
+insert_row(const Datum *values, const bool *isnull)
+{
+	static EsStatement insert = {
+		"INSERT INTO eventstore.projection"
+		" (projection_id, name, owner, search_path, form, code, mode, types, categories, partition_by,"
+		"  start_after, batch_size, on_error, max_retries, reset, named, state, live, since)"
+		" SELECT nextval('eventstore.projection_ids'), $1[1], $1[2], $1[3], $1[4], $1[5], $1[6], $2, $3, $1[7],"
+		"  $4, $5, $1[8], $6, $7, $8, 'running', false, clock_timestamp()"
+		" ON CONFLICT (name) DO NOTHING RETURNING projection_id",
+		{TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INT4OID, TEXTOID, TEXTARRAYOID}
+	};
+	EsSpi		spi;
+	bool		null;
+	int			id = 0;
+
+	es_spi_begin(&spi);
+	if (es_spi_run(&insert, values, isnull) > 0)
+		id = DatumGetInt32(es_spi_value(1, 1, &null));
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+	return id;
+}
+
+static bool
+there_is_one(EsName name, bool if_not_exists)
+{
+	ereport(if_not_exists ? NOTICE : ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 if_not_exists ?
+			 errmsg("projection \"" ES_NAME_FORMAT "\" already exists, skipping", ES_NAME_ARGS(name)) :
+			 errmsg("projection \"" ES_NAME_FORMAT "\" already exists", ES_NAME_ARGS(name))));
+	return true;
+}
+
+/*
+ * es_create_projection(name, handler, query, reducer, mode, types, categories,
+ *						partition_by, start_after, batch_size, on_error, max_retries,
+ *						reset, if_not_exists)
+ */
+Datum
+es_create_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_create_projection()");
+	EsName		name = es_arg_name(fcinfo, 0, "name");
+	char	   *code = NULL;
+	EsForm		form = form_argument(fcinfo, 1, &code);
+	bool		is_inline = inline_argument(fcinfo, 4);
+	char	   *partition_by;
+	int64		start_after;
+	char	   *on_error;
+	char	   *reset = text_argument(fcinfo, 12);
+	List	   *named = NIL;
+	List	   *texts;
+	Datum		values[8];
+	bool		isnull[8] = {false};
+	int			id;
+
+	es_name_check(name, "projection");
+	check_names(fcinfo, 5, "types", "type");
+	check_names(fcinfo, 6, "categories", "category");
+	es_arg_require(fcinfo, 7, "partition_by");
+	partition_by = text_argument(fcinfo, 7);
+	es_state_check_partition(partition_by);
+	es_arg_require(fcinfo, 8, "start_after");
+	start_after = es_arg_place(fcinfo, 8, "start_after", 0);
+	es_arg_require(fcinfo, 9, "batch_size");
+	check_range("batch_size", PG_GETARG_INT32(9), 1, MAX_BATCH_SIZE);
+	es_arg_require(fcinfo, 10, "on_error");
+	on_error = text_argument(fcinfo, 10);
+	check_on_error(on_error);
+	es_arg_require(fcinfo, 11, "max_retries");
+	check_range("max_retries", PG_GETARG_INT32(11), 0, MAX_RETRIES);
+	es_arg_require(fcinfo, 13, "if_not_exists");
+
+	if (es_definition_by_name(cat, name) != NULL && there_is_one(name, PG_GETARG_BOOL(13)))
+		PG_RETURN_VOID();
+	es_head_refuse_ahead(cat, start_after);
+	if (form == ES_FORM_QUERY)
+		es_code_analyze_query(code, cat->event, &named);
+	else
+	{
+		code = es_code_qualify(code, form, cat->event);
+		es_code_add_function(es_code_function(code, form, cat->event, false), &named);
+	}
+	if (reset != NULL)
+		es_code_analyze_reset(reset, &named);
+
+	texts = list_make5(pnstrdup(name.bytes, name.len), GetUserNameFromId(GetUserId(), false),
+					   namespace_search_path, (char *) es_form_name(form), code);
+	texts = lappend(texts, is_inline ? "inline" : "async");
+	texts = lappend(lappend(texts, partition_by), on_error);
+	values[0] = text_array(texts);
+	isnull[1] = PG_ARGISNULL(5);
+	values[1] = PG_GETARG_DATUM(5);
+	isnull[2] = PG_ARGISNULL(6);
+	values[2] = PG_GETARG_DATUM(6);
+	values[3] = Int64GetDatum(start_after);
+	values[4] = PG_GETARG_DATUM(9);
+	values[5] = PG_GETARG_DATUM(11);
+	isnull[6] = reset == NULL;
+	values[6] = PG_GETARG_DATUM(12);
+	values[7] = text_array(named);
+	id = insert_row(values, isnull);
+	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(13)))
+		PG_RETURN_VOID();
+	es_progress_create(id, start_after);
+	CommandCounterIncrement();
+	if (is_inline)
+		(void) es_inline_try_switch(cat, id);
+	PG_RETURN_VOID();
+}
+
+static void
+update_row(int id, const Datum *values, const bool *isnull)
+{
+	static EsStatement update = {
+		"UPDATE eventstore.projection SET"
+		" batch_size = coalesce($2, batch_size), on_error = coalesce($3, on_error),"
+		" max_retries = coalesce($4, max_retries), reset = coalesce($5, reset), named = $6"
+		" WHERE projection_id = $1",
+		{INT4OID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTARRAYOID}
+	};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&update, values, isnull);
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+}
+
+/* What the projection's code names, and a reset. */
+static List *
+names_with_reset(const EsCatalog *cat, const EsProjection *projection, const char *reset)
+{
+	List	   *named = NIL;
+	Oid			function;
+
+	if (projection->form == ES_FORM_QUERY)
+		es_code_analyze_query(projection->code, cat->event, &named);
+	else
+	{
+		function = es_code_function(projection->code, projection->form, cat->event, true);
+		if (OidIsValid(function))
+			es_code_add_function(function, &named);
+	}
+	es_code_analyze_reset(reset, &named);
+	return named;
+}
+
+/*
+ * es_alter_projection(name, batch_size, on_error, max_retries, reset)
+ */
+Datum
+es_alter_projection(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_alter_projection()");
+	const EsProjection *projection = es_control_find(cat, fcinfo);
+	EsProgress	progress;
+	Datum		values[6];
+	bool		isnull[6] = {false};
+	List	   *named = NIL;
+
+	if (!PG_ARGISNULL(1))
+		check_range("batch_size", PG_GETARG_INT32(1), 1, MAX_BATCH_SIZE);
+	if (!PG_ARGISNULL(2))
+		check_on_error(text_argument(fcinfo, 2));
+	if (!PG_ARGISNULL(3))
+		check_range("max_retries", PG_GETARG_INT32(3), 0, MAX_RETRIES);
+
+	projection = es_control_lock(cat, projection, &progress);
+	if (!PG_ARGISNULL(4))
+		named = names_with_reset(cat, projection, text_argument(fcinfo, 4));
+	else
+	{
+		for (int i = 0; i < projection->nnamed; i++)
+			named = lappend(named, projection->named[i]);
+	}
+	values[0] = Int32GetDatum(projection->id);
+	for (int i = 1; i <= 4; i++)
+	{
+		values[i] = PG_GETARG_DATUM(i);
+		isnull[i] = PG_ARGISNULL(i);
+	}
+	values[5] = text_array(named);
+	update_row(projection->id, values, isnull);
+	PG_RETURN_VOID();
+}

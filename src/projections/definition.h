@@ -1,0 +1,76 @@
+/*
+ * definition.h
+ *		What a projection is.
+ */
+#ifndef ES_DEFINITION_H
+#define ES_DEFINITION_H
+
+#include "core/catalog.h"
+#include "datatype/timestamp.h"
+#include "read/filter.h"
+
+typedef enum EsForm
+{
+	ES_FORM_HANDLER,			/* f(event es_event), once an event */
+	ES_FORM_QUERY,				/* a statement over es_batch, once a batch */
+	ES_FORM_REDUCER				/* f(state jsonb, event es_event) → jsonb */
+} EsForm;
+
+typedef enum EsOnError
+{
+	ES_ON_ERROR_STOP,
+	ES_ON_ERROR_SKIP,
+	ES_ON_ERROR_PARK
+} EsOnError;
+
+typedef enum EsState
+{
+	ES_STATE_RUNNING,
+	ES_STATE_PAUSED,
+	ES_STATE_STOPPED			/* by an error */
+} EsState;
+
+typedef struct EsProjection
+{
+	int			id;
+	char	   *name;
+	char	   *owner;
+	char	   *search_path;
+	EsForm		form;
+	char	   *code;
+	bool		is_inline;
+	EsFilter	filter;
+	char	   *partition_by;
+	int64		start_after;
+	int			batch_size;
+	EsOnError	on_error;
+	int			max_retries;
+	char	   *reset;			/* NULL: none given */
+	char	  **named;
+	int			nnamed;
+	EsState		state;
+	bool		live;			/* inline, and applied by appends */
+	int64		rebuild_up_to;	/* 0: is not being rebuilt */
+} EsProjection;
+
+/* All of them, in the order of their ids. */
+typedef struct EsProjections
+{
+	int			n;
+	EsProjection *list;
+	int			nlive;
+	EsProjection **live;
+} EsProjections;
+
+extern void es_definition_init(void);
+extern const EsProjections *es_definitions(const EsCatalog *cat);
+extern uint64 es_definition_generation(void);
+extern const EsProjection *es_definition_by_id(const EsCatalog *cat, int id);
+extern const EsProjection *es_definition_by_name(const EsCatalog *cat, EsName name);
+extern const EsProjection *es_definition_require(const EsCatalog *cat, EsName name);
+
+extern const char *es_form_name(EsForm form);
+extern bool es_form_parse(const char *name, EsForm *form);
+extern bool es_on_error_parse(const char *name, EsOnError *on_error);
+
+#endif							/* ES_DEFINITION_H */

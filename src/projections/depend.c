@@ -1,0 +1,129 @@
+/*
+ * depend.c
+ *		What a projection names is not dropped without it.
+ *
+ * The function of a handler or reducer, and what a query or reset names, stand in
+ * the projection's list of names (code.c).  A DROP of one of them is refused, with
+ * the projection named, or with CASCADE takes the projection along: what PostgreSQL
+ * does for its own objects.  Its own record of dependencies cannot hold a row of a
+ * table, and is not dumped.
+ *
+ * The object access hook is called for each object of a drop, those that a CASCADE
+ * reaches too, before it is removed (catalog/dependency.c, deleteOneObject).
+ * Whether the statement said CASCADE is not handed to it: the utility hook notes that.
+ *
+ * Locks: rows of a projection that goes along are deleted.
+ * Crash: everything belongs to the dropping transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+
+#include "log/guard.h"
+#include "projections/code.h"
+#include "projections/progress.h"
+
+static object_access_hook_type prev_object_access_hook = NULL;
+static ProcessUtility_hook_type prev_process_utility = NULL;
+
+/* Did the statement that is dropping say CASCADE? */
+static bool cascade = false;
+
+static bool
+names(const EsProjection *projection, const char *identity)
+{
+	for (int i = 0; i < projection->nnamed; i++)
+	{
+		if (strcmp(projection->named[i], identity) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The first projection that names an object; NULL: none. */
+static const EsProjection *
+find_dependent(const EsCatalog *cat, const char *identity)
+{
+	const EsProjections *all = es_definitions(cat);
+
+	for (int i = 0; i < all->n; i++)
+	{
+		if (names(&all->list[i], identity))
+			return &all->list[i];
+	}
+	return NULL;
+}
+
+static void
+before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+{
+	const EsCatalog *cat;
+	const EsProjection *projection;
+	char	   *identity;
+
+	if (prev_object_access_hook)
+		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
+	if (access != OAT_DROP || sub_id != 0 ||
+		(class_id != RelationRelationId && class_id != ProcedureRelationId))
+		return;
+	/* not what the server itself drops: temporary tables, parts of a table rewrite */
+	if (((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL)
+		return;
+	identity = es_code_identity(class_id, object_id);
+	if (identity == NULL || (cat = es_catalog_lock_if_there(AccessShareLock)) == NULL)
+		return;
+	while ((projection = find_dependent(cat, identity)) != NULL)
+	{
+		if (!cascade)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("cannot drop %s because projection \"%s\" depends on it", identity, projection->name),
+					 errhint("Drop the projection first with es_drop_projection(), or use DROP ... CASCADE to drop it too.")));
+		ereport(NOTICE,
+				(errmsg("drop cascades to projection \"%s\"", projection->name)));
+		es_progress_remove(projection->id);
+		CommandCounterIncrement();
+	}
+	pfree(identity);
+}
+
+/*
+ * Each statement that can drop says so anew; what event triggers run in its midst
+ * comes before or after its own drops.
+ */
+static void
+note_behavior(Node *statement)
+{
+	if (IsA(statement, DropStmt))
+		cascade = ((DropStmt *) statement)->behavior == DROP_CASCADE;
+	else if (IsA(statement, DropOwnedStmt))
+		cascade = ((DropOwnedStmt *) statement)->behavior == DROP_CASCADE;
+	else
+		cascade = false;
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility;
+
+	note_behavior(pstmt->utilityStmt);
+	next(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+}
+
+void
+es_depend_init(void)
+{
+	prev_object_access_hook = object_access_hook;
+	object_access_hook = before_drop;
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

@@ -1,0 +1,159 @@
+/*
+ * failure.c
+ *		What happens when a worker could not apply a batch.
+ *
+ * The transaction of the batch has been aborted.  First the event is found: a
+ * handler or a reducer says itself which one it was; of a query's batch the first
+ * half is tried, again and again.  What is before the event gets committed on the
+ * way.  Then the event alone is tried again, after 0.1, 0.2, 0.4 ... seconds, up to a
+ * minute; after max_retries on_error decides.
+ *
+ * Not every error is the event's:
+ *	transient	a deadlock, a lock time-out: tried again for ever
+ *	outside		a full disk, no memory: tried again for ever
+ *	code		a missing table, a right that was taken away: no event would fare
+ *				better, so it is never skipped: after max_retries it is stopped
+ *
+ * Invariant: a failure is recorded in a transaction of its own, under the lock of the
+ * projection's progress.  If the process ends before, the next one fails anew.
+ *
+ * Locks: event_log, projection_progress, projection.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "projections/catchup.h"
+#include "projections/progress.h"
+#include "projections/call.h"
+
+#define FIRST_DELAY_MS		100
+#define GREATEST_DELAY_MS	60000
+/* Events in the first batch after one was let pass. */
+#define FRESH_BATCH			1000
+
+typedef enum Cause
+{
+	CAUSE_EVENT,
+	CAUSE_TRANSIENT,
+	CAUSE_OUTSIDE,
+	CAUSE_CODE
+} Cause;
+
+static Cause
+cause_of(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_DISK_FULL:
+		case ERRCODE_OUT_OF_MEMORY:
+		case ERRCODE_TOO_MANY_CONNECTIONS:
+		case ERRCODE_CANNOT_CONNECT_NOW:
+		case ERRCODE_IO_ERROR:
+			return CAUSE_OUTSIDE;
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+			return CAUSE_TRANSIENT;
+		case ERRCODE_UNDEFINED_SCHEMA:
+			return CAUSE_CODE;
+		default:
+			break;
+	}
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+			return CAUSE_TRANSIENT;
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+			return CAUSE_CODE;
+		default:
+			return CAUSE_EVENT;
+	}
+}
+
+static int64
+delay_ms(int failures)
+{
+	return Min((int64) FIRST_DELAY_MS << Min(failures - 1, 20), GREATEST_DELAY_MS);
+}
+
+/*
+ * How many events to try next, of a batch that failed; 0: the batch is small enough.
+ */
+static int64
+narrower(const EsProjection *projection, int64 events, int64 done, Cause cause)
+{
+	if (events <= 1 || cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE)
+		return 0;
+	if (projection->form != ES_FORM_QUERY)
+	{
+		/* not an event's: the function could not even be called */
+		if (es_call_failed_position() == 0 && done == 0)
+			return 0;
+		return Max(done, 1);
+	}
+	return cause == CAUSE_CODE ? 0 : events / 2;
+}
+
+static void
+let_pass(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
+{
+	es_dead_letters_add(projection, position, failures, error->message,
+						unpack_sql_state(error->sqlerrcode));
+	es_progress_move(projection->id, position);
+	ereport(WARNING,
+			(errmsg("projection \"%s\" was let pass the event at position %lld, which it could not apply",
+					projection->name, (long long) position),
+			 errdetail("%s", error->message),
+			 errhint("See eventstore.dead_letters, and es_retry_dead_letters().")));
+}
+
+static void
+stop(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
+{
+	es_progress_fail(projection->id, failures, position, error);
+	es_progress_set_state(projection->id, ES_STATE_STOPPED, false, projection->rebuild_up_to);
+	ereport(WARNING,
+			(errmsg("projection \"%s\" is stopped by an error", projection->name),
+			 position > 0 ?
+			 errdetail("At position %lld, tried %d times: %s", (long long) position, failures, error->message) :
+			 errdetail("Tried %d times: %s", failures, error->message),
+			 errhint("When the cause is mended, run es_resume_projection(); with skip_failed => true to go on without that event.")));
+}
+
+/*
+ * The batch that "figures" ran, of so many events, has failed and is rolled back;
+ * so many had been handled by then.  Assumes a new transaction, which the caller commits.
+ */
+void
+es_failure_handle(EsFigures *figures, int64 events, int64 done, const ErrorData *error)
+{
+	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
+	Cause		cause = cause_of(error->sqlerrcode);
+	int64		position = es_call_failed_position();
+	const EsProjection *projection;
+	EsProgress	progress;
+	int64		fewer;
+
+	if (cat == NULL || !es_progress_lock(figures->id, &progress) ||
+		(projection = es_definition_by_id(cat, figures->id)) == NULL)
+		return;
+	fewer = narrower(projection, events, done, cause);
+	if (fewer > 0)
+	{
+		es_figures_put_off(figures, 0, (int) fewer);
+		return;
+	}
+
+	progress.failures++;
+	if (cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE || progress.failures <= projection->max_retries)
+	{
+		es_progress_fail(figures->id, progress.failures, position, error);
+		es_figures_put_off(figures, delay_ms(progress.failures), cause == CAUSE_EVENT ? 1 : 0);
+	}
+	else if (projection->on_error == ES_ON_ERROR_STOP || cause == CAUSE_CODE || position == 0)
+		stop(projection, position, progress.failures, error);
+	else
+	{
+		let_pass(projection, position, progress.failures, error);
+		es_figures_put_off(figures, 0, FRESH_BATCH);
+	}
+}

@@ -1,0 +1,500 @@
+/*
+ * figures.c
+ *		What is going on in the projections, in shared memory.
+ *
+ * A place for each projection that workers run.  The scheduler of a database fills
+ * its places from eventstore.projection when that has changed (es_figures_sync);
+ * workers claim a place, run a batch, and give it back; views look.
+ *
+ * Invariants
+ * 1. Nothing here decides what is applied: the checkpoint and the state in the tables
+ *    do, under the lock of the projection's progress.  A place that is out of date
+ *    costs a look in vain.
+ * 2. "Nothing in (empty_from, empty_upto]" is said of the log below the head, which
+ *    does not change, and of a filter, which does not either.  So it stays true
+ *    whatever happens to the checkpoint.
+ * 3. A change of the list is told after the transaction that made it has ended:
+ *    es_figures_note_change.
+ *
+ * Locks: one LWLock, for moments; taken after all others.
+ * Crash: shared memory starts empty; the scheduler fills it.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "core/settings.h"
+#include "projections/figures.h"
+
+PG_FUNCTION_INFO_V1(es_projection_figures);
+
+/* A batch begins with so many events, and grows while it takes less time than that. */
+#define FIRST_BATCH			1000
+#define BATCH_TARGET_MS		500
+
+typedef struct EsFigureTable
+{
+	LWLock	   *lock;
+	int			n;
+	bool		told_full;
+	EsFigures	places[FLEXIBLE_ARRAY_MEMBER];
+} EsFigureTable;
+
+static EsFigureTable *table = NULL;
+static EsDatabase *changed_in = NULL;	/* this transaction has changed the list */
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static Size
+table_size(void)
+{
+	return add_size(offsetof(EsFigureTable, places),
+					mul_size(es_guc_max_projections, sizeof(EsFigures)));
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(table_size());
+	RequestNamedLWLockTranche("eventstore projections", 1);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	table = ShmemInitStruct("eventstore projections", table_size(), &found);
+	if (!found)
+	{
+		memset(table, 0, table_size());
+		table->lock = &GetNamedLWLockTranche("eventstore projections")->lock;
+		table->n = es_guc_max_projections;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	EsDatabase *db = changed_in;
+
+	if (db == NULL || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+		return;
+	changed_in = NULL;
+	pg_atomic_fetch_add_u32(&db->projections_changed, 1);
+	es_registry_call_scheduler(db);
+}
+
+void
+es_figures_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	RegisterXactCallback(end_of_transaction, NULL);
+}
+
+/* This transaction changes the list: tell the scheduler when it has ended (3). */
+void
+es_figures_note_change(void)
+{
+	const EsCatalog *cat;
+
+	if (table == NULL)
+		return;
+	cat = es_catalog_lock_if_there(AccessShareLock);
+	if (cat != NULL)
+		changed_in = es_positions_attach(cat);
+}
+
+static bool
+is_of(const EsFigures *place, Oid store)
+{
+	return place->dboid == MyDatabaseId && place->store == store;
+}
+
+/* ---- scheduler ---- */
+
+static EsFigures *
+find_place(Oid store, int id)
+{
+	for (int i = 0; i < table->n; i++)
+	{
+		if (is_of(&table->places[i], store) && table->places[i].id == id)
+			return &table->places[i];
+	}
+	return NULL;
+}
+
+static EsFigures *
+add_place(Oid store, int id)
+{
+	EsFigures  *place = NULL;
+
+	for (int i = 0; place == NULL && i < table->n; i++)
+	{
+		if (!OidIsValid(table->places[i].dboid))
+			place = &table->places[i];
+	}
+	if (place == NULL)
+		return NULL;
+	memset(place, 0, sizeof(*place));
+	place->dboid = MyDatabaseId;
+	place->store = store;
+	place->id = id;
+	place->batch_limit = FIRST_BATCH;
+	return place;
+}
+
+/* Should workers run this projection? */
+static bool
+is_for_workers(const EsProjection *projection)
+{
+	return projection->state == ES_STATE_RUNNING && !projection->live;
+}
+
+static void
+sync_place(Oid store, const EsProjection *projection, int *without_place)
+{
+	EsFigures  *place = find_place(store, projection->id);
+	bool		runnable = is_for_workers(projection);
+
+	if (place == NULL && runnable)
+	{
+		place = add_place(store, projection->id);
+		if (place == NULL)
+			(*without_place)++;
+	}
+	if (place == NULL)
+		return;
+	if (runnable && !place->runnable)
+	{
+		place->not_before = 0;
+		place->batch_limit = FIRST_BATCH;
+	}
+	place->runnable = runnable;
+	place->wants_inline = projection->is_inline && !projection->live;
+	place->reached = 0;			/* it may have been set back: look (1) */
+}
+
+/*
+ * Make the places of this database say what eventstore.projection says.  Assumes a
+ * lock on event_log.
+ */
+void
+es_figures_sync(const EsCatalog *cat)
+{
+	const EsProjections *all = es_definitions(cat);
+	Oid			store = cat->position_register;
+	int			without_place = 0;
+	bool		tell;
+
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < table->n; i++)
+	{
+		EsFigures  *place = &table->places[i];
+		bool		known = false;
+
+		if (place->dboid != MyDatabaseId)
+			continue;
+		for (int j = 0; place->store == store && j < all->n && !known; j++)
+			known = all->list[j].id == place->id;
+		if (!known && place->pid == 0)
+			memset(place, 0, sizeof(*place));
+		else if (!known)
+			place->runnable = false;	/* freed by the next sync */
+	}
+	for (int i = 0; i < all->n; i++)
+		sync_place(store, &all->list[i], &without_place);
+	tell = without_place > 0 && !table->told_full;
+	table->told_full = without_place > 0;
+	LWLockRelease(table->lock);
+
+	if (tell)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%d projections are not run: there is no room for them in shared memory", without_place),
+				 errhint("Raise eventstore.max_projections (now %d) and restart the server.", table->n)));
+}
+
+/* How many projections of the store are there for workers to run? */
+int
+es_figures_count(Oid store)
+{
+	int			n = 0;
+
+	LWLockAcquire(table->lock, LW_SHARED);
+	for (int i = 0; i < table->n; i++)
+		n += is_of(&table->places[i], store) && table->places[i].runnable;
+	LWLockRelease(table->lock);
+	return n;
+}
+
+static bool
+is_due(const EsFigures *place, int64 head, TimestampTz now)
+{
+	return place->runnable && place->pid == 0 && place->not_before <= now &&
+		(place->reached < head || place->wants_inline);
+}
+
+/*
+ * How many projections of the store wait for a worker?  *next is when the next one
+ * will that has been put off; 0: none.
+ */
+int
+es_figures_due(Oid store, int64 head, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			due = 0;
+
+	*next = 0;
+	LWLockAcquire(table->lock, LW_SHARED);
+	for (int i = 0; i < table->n; i++)
+	{
+		const EsFigures *place = &table->places[i];
+
+		if (!is_of(place, store) || !place->runnable || place->pid != 0)
+			continue;
+		if (is_due(place, head, now))
+			due++;
+		else if (place->not_before > now && (place->reached < head || place->wants_inline) &&
+				 (*next == 0 || place->not_before < *next))
+			*next = place->not_before;
+	}
+	LWLockRelease(table->lock);
+	return due;
+}
+
+/* ---- worker ---- */
+
+/*
+ * Claim the projection of the store that has waited longest; NULL: none is due.
+ */
+EsFigures *
+es_figures_claim(Oid store, int64 head)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	EsFigures  *best = NULL;
+
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < table->n; i++)
+	{
+		EsFigures  *place = &table->places[i];
+
+		if (is_of(place, store) && is_due(place, head, now) &&
+			(best == NULL || place->last_run < best->last_run))
+			best = place;
+	}
+	if (best != NULL)
+	{
+		best->pid = MyProcPid;
+		best->last_run = now;
+		best->interrupted = false;
+	}
+	LWLockRelease(table->lock);
+	return best;
+}
+
+/* A batch begins. */
+void
+es_figures_begin(EsFigures *figures)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->batch_started = GetCurrentTimestamp();
+	figures->batch_events = 0;
+	figures->batch_done = 0;
+	LWLockRelease(table->lock);
+}
+
+/* It has so many events, of which so many are done; not yet committed. */
+void
+es_figures_tell(EsFigures *figures, int64 events, int64 done)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->batch_events = events;
+	figures->batch_done = done;
+	LWLockRelease(table->lock);
+}
+
+/*
+ * The batch is committed.  The next one may be larger if this one was full and
+ * quick, and shall be smaller if it was slow.
+ */
+void
+es_figures_end(EsFigures *figures, int64 events)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->batch_ms = Max((double) (now - figures->batch_started) / 1000.0, 0.001);
+	if (events > 0)
+	{
+		double		rate = events * 1000.0 / figures->batch_ms;
+
+		figures->rate = figures->rate == 0 ? rate : 0.7 * figures->rate + 0.3 * rate;
+		if (figures->batch_ms < BATCH_TARGET_MS && events >= figures->batch_limit)
+			figures->batch_limit = Min(figures->batch_limit * 2, PG_INT32_MAX / 2);
+		else if (figures->batch_ms > 2 * BATCH_TARGET_MS)
+			figures->batch_limit = Max(Min(figures->batch_limit, events) / 2, 1);
+	}
+	figures->deaths = 0;
+	figures->batch_started = 0;
+	figures->batch_events = figures->batch_done = 0;
+	LWLockRelease(table->lock);
+}
+
+/* There is none of its events in (from, upto]. */
+void
+es_figures_nothing(EsFigures *figures, int64 from, int64 upto)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->empty_from = from;
+	figures->empty_upto = upto;
+	figures->reached = upto;
+	LWLockRelease(table->lock);
+}
+
+/* Do not run it for so long, and then with a batch of so many (0: as before). */
+void
+es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->not_before = GetCurrentTimestamp() + delay_ms * 1000;
+	if (batch_limit > 0)
+		figures->batch_limit = batch_limit;
+	LWLockRelease(table->lock);
+}
+
+/* The process that runs it ends: try again after 1, 2, 4 ... seconds, up to a minute. */
+void
+es_figures_note_death(EsFigures *figures)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->not_before = GetCurrentTimestamp() + Min(INT64CONST(1) << Min(figures->deaths, 6), 60) * USECS_PER_SEC;
+	figures->deaths++;
+	LWLockRelease(table->lock);
+}
+
+bool
+es_figures_was_interrupted(EsFigures *figures)
+{
+	bool		interrupted;
+
+	LWLockAcquire(table->lock, LW_SHARED);
+	interrupted = figures->interrupted;
+	LWLockRelease(table->lock);
+	return interrupted;
+}
+
+void
+es_figures_release(EsFigures *figures)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->pid = 0;
+	figures->batch_started = 0;
+	figures->batch_events = figures->batch_done = 0;
+	LWLockRelease(table->lock);
+}
+
+/* ---- anybody ---- */
+
+/*
+ * How far a projection of the store with this checkpoint has come, counting
+ * what is known to hold nothing for it.
+ */
+int64
+es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint)
+{
+	const EsFigures *place;
+	int64		reached = checkpoint;
+
+	if (table == NULL)
+		return checkpoint;
+	LWLockAcquire(table->lock, LW_SHARED);
+	place = find_place(cat->position_register, id);
+	if (place != NULL && place->empty_from == checkpoint)
+		reached = Max(reached, place->empty_upto);
+	LWLockRelease(table->lock);
+	return reached;
+}
+
+/*
+ * A statement waits for the projection's lock: let the worker that runs it stop its
+ * batch.  It applies the events again later, or never.
+ */
+void
+es_figures_interrupt(const EsCatalog *cat, int id)
+{
+	EsFigures  *place;
+
+	if (table == NULL)
+		return;
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	place = find_place(cat->position_register, id);
+	if (place != NULL && place->pid != 0 && place->pid != MyProcPid)
+	{
+		place->interrupted = true;
+		(void) kill(place->pid, SIGINT);
+	}
+	LWLockRelease(table->lock);
+}
+
+/*
+ * eventstore.projection_figures() → SETOF record, of this store
+ */
+Datum
+es_projection_figures(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	EsFigures  *places;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (table == NULL)
+		return (Datum) 0;
+	places = palloc(sizeof(EsFigures) * table->n);
+	LWLockAcquire(table->lock, LW_SHARED);
+	memcpy(places, table->places, sizeof(EsFigures) * table->n);
+	LWLockRelease(table->lock);
+	for (int i = 0; i < table->n; i++)
+	{
+		const EsFigures *place = &places[i];
+		Datum		values[10] = {
+			Int32GetDatum(place->id), Int32GetDatum((int32) place->pid),
+			TimestampTzGetDatum(place->batch_started), Int64GetDatum(place->batch_events),
+			Int64GetDatum(place->batch_done), Float8GetDatum(place->batch_ms),
+			Float8GetDatum(place->rate), TimestampTzGetDatum(place->not_before),
+			Int64GetDatum(place->empty_from), Int64GetDatum(place->empty_upto)
+		};
+		bool		isnull[10] = {false};
+
+		if (!is_of(place, cat->position_register))
+			continue;
+		isnull[1] = place->pid == 0;
+		isnull[2] = isnull[3] = isnull[4] = place->batch_started == 0;
+		isnull[5] = place->batch_ms == 0;
+		isnull[6] = place->rate == 0;
+		isnull[7] = place->not_before == 0;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	}
+	return (Datum) 0;
+}

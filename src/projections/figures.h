@@ -1,0 +1,62 @@
+/*
+ * figures.h
+ *		What is going on in the projections, in shared memory.
+ */
+#ifndef ES_FIGURES_H
+#define ES_FIGURES_H
+
+#include "log/registry.h"
+#include "projections/definition.h"
+
+/* A projection that workers run.  All fields: the figures' lock. */
+typedef struct EsFigures
+{
+	Oid			dboid;			/* InvalidOid: a free place */
+	Oid			store;			/* which store of that database */
+	int			id;
+	bool		runnable;
+	bool		wants_inline;	/* catches up to be applied by appends */
+	pid_t		pid;			/* of the worker that runs it; 0: none */
+	bool		interrupted;	/* a statement has asked it to stop its batch */
+	TimestampTz last_run;
+	TimestampTz not_before;
+	int			batch_limit;	/* events in its next batch */
+	int			deaths;			/* of processes, since a batch last ended well */
+	int64		reached;		/* at or above its checkpoint: a hint */
+
+	/* There is none of its events in (empty_from, empty_upto]. */
+	int64		empty_from;
+	int64		empty_upto;
+
+	/* to be looked at while it runs */
+	TimestampTz batch_started;	/* 0: none is running */
+	int64		batch_events;
+	int64		batch_done;
+	double		batch_ms;		/* of the last one that ended well */
+	double		rate;			/* events a second, lately */
+} EsFigures;
+
+extern void es_figures_init(void);
+extern void es_figures_note_change(void);
+
+/* scheduler */
+extern void es_figures_sync(const EsCatalog *cat);
+extern int	es_figures_count(Oid store);
+extern int	es_figures_due(Oid store, int64 head, TimestampTz *next);
+
+/* worker */
+extern EsFigures *es_figures_claim(Oid store, int64 head);
+extern void es_figures_begin(EsFigures *figures);
+extern void es_figures_tell(EsFigures *figures, int64 events, int64 done);
+extern void es_figures_end(EsFigures *figures, int64 events);
+extern void es_figures_nothing(EsFigures *figures, int64 from, int64 upto);
+extern void es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit);
+extern void es_figures_note_death(EsFigures *figures);
+extern bool es_figures_was_interrupted(EsFigures *figures);
+extern void es_figures_release(EsFigures *figures);
+
+/* anybody */
+extern int64 es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint);
+extern void es_figures_interrupt(const EsCatalog *cat, int id);
+
+#endif							/* ES_FIGURES_H */

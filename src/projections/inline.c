@@ -1,0 +1,262 @@
+/*
+ * inline.c
+ *		Projections that are applied in the transaction that appends.
+ *
+ * After the events are stored, before es_append returns, each live inline projection
+ * is given those of the call that it wants.  An append takes no lock of a projection:
+ * what its code writes is locked as by any statement.
+ *
+ * The switch.  A projection that becomes inline has first caught up as an
+ * asynchronous one, while appends went on.  What is left is applied under
+ * ShareRowExclusive on event_log, which waits out every open appender: each holds
+ * RowExclusive from before it looks which projections are live until it ends.  So an
+ * event is applied by its appender if that came after the switch, else by the
+ * switch.  Leaving inline (pause, rebuild, drop) takes the same lock, for the same
+ * reason.
+ *
+ * A statement that waits for the lock keeps all appends waiting behind it.  So it
+ * waits a second at most, and gives way for as long before it tries again: one idle
+ * appender must not stop them all.
+ *
+ * Invariants
+ * 1. The list of live projections is looked at with event_log locked RowExclusive.
+ * 2. The projections of a call are applied in the order of their ids, each to all
+ *    events of the call: appenders lock the rows of read models in the same order of
+ *    projections.
+ *
+ * Lock order: event_log, then as catchup.c.
+ * Crash: everything belongs to the appending, or switching, transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/sinvaladt.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/wait_event.h"
+
+#include "projections/call.h"
+#include "projections/catchup.h"
+#include "projections/inline.h"
+#include "projections/progress.h"
+
+#define PATIENCE_MS		1000
+/* What a session that makes a projection applies at once, at most. */
+#define SMALL_BACKLOG	1000
+
+/* ---- the append's side ---- */
+
+static void
+apply_to(const EsCatalog *cat, int id, EsAppend *call)
+{
+	/* users' code has run since the last look */
+	const EsProjection *projection = es_definition_by_id(cat, id);
+	EsBatch    *batch;
+
+	if (projection == NULL || !projection->live)
+		return;
+	batch = es_batch_of_call(cat, projection, call);
+	if (batch == NULL)
+		return;
+	es_call_apply(projection, cat, batch);
+	es_batch_free(batch);
+}
+
+/*
+ * Apply the call's events, which are stored and visible to the next command.
+ * Assumes event_log locked by es_seal_lock_log.
+ */
+void
+es_inline_apply(const EsCatalog *cat, EsAppend *call)
+{
+	const EsProjections *all = es_definitions(cat);
+	MemoryContext context;
+	MemoryContext old;
+	int			n = all->nlive;
+	int		   *ids;
+
+	if (n == 0)
+		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore inline", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	ids = palloc(sizeof(int) * n);
+	for (int i = 0; i < n; i++)
+		ids[i] = all->live[i]->id;
+	for (int i = 0; i < n; i++)
+		apply_to(cat, ids[i], call);	/* (2) */
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* ---- locking appenders out ---- */
+
+/* The processes that keep us from the lock, for a message. */
+static char *
+blockers(Oid log)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holders;
+	int			n;
+	StringInfoData names;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
+	holders = GetLockConflicts(&tag, ShareRowExclusiveLock, &n);
+	initStringInfo(&names);
+	for (int i = 0; i < n; i++)
+	{
+		PGPROC	   *proc = BackendIdGetProc(holders[i].backendId);
+
+		if (proc != NULL)
+			appendStringInfo(&names, "%s%d", names.len > 0 ? ", " : "", proc->pid);
+	}
+	return names.len > 0 ? names.data : NULL;
+}
+
+/*
+ * Wait for the lock, a second at most.  In a subtransaction, whose abort ends the
+ * waiting; what it got stays with the transaction.
+ */
+static bool
+wait_for_lock(Oid log)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			own_timeout = LockTimeout;
+	volatile bool locked = true;
+
+	BeginInternalSubTransaction("eventstore_lock");
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		LockTimeout = own_timeout > 0 ? Min(own_timeout, PATIENCE_MS) : PATIENCE_MS;
+		LockRelationOid(log, ShareRowExclusiveLock);
+		LockTimeout = own_timeout;
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		LockTimeout = own_timeout;
+		MemoryContextSwitchTo(context);
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		locked = false;
+	}
+	PG_END_TRY();
+	return locked;
+}
+
+static void
+give_way(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 PATIENCE_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * Keep appends out to the end of the transaction, when all open ones have ended.
+ * Tries until it succeeds or the caller's lock_timeout has passed.
+ */
+void
+es_inline_lock_out(const EsCatalog *cat)
+{
+	Oid			log = cat->event_log;
+	TimestampTz begun = GetCurrentTimestamp();
+	int			own_timeout = LockTimeout;
+	bool		told = false;
+
+	while (!ConditionalLockRelationOid(log, ShareRowExclusiveLock) && !wait_for_lock(log))
+	{
+		char	   *pids = blockers(log);
+
+		if (own_timeout > 0 && TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), own_timeout))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("open transactions that have appended did not end in time"),
+					 pids != NULL ? errdetail("They are those of processes %s.", pids) : 0));
+		if (!told && pids != NULL)
+			ereport(NOTICE,
+					(errmsg("waiting for open transactions that have appended"),
+					 errdetail("They are those of processes %s.", pids)));
+		told = true;
+		give_way();
+	}
+	AcceptInvalidationMessages();
+}
+
+/* ---- the switch ---- */
+
+/*
+ * Apply what is left, and let appends apply the rest.  Assumes that they are locked
+ * out.  False: there is too much left, or the projection is not to be inline.
+ */
+static bool
+catch_up_and_flip(const EsCatalog *cat, int id, int64 limit, EsFigures *figures)
+{
+	EsCatchup	catchup = {.cat = cat, .id = id, .upto = PG_INT64_MAX, .limit = limit,
+	.to_the_end = true, .figures = figures};
+
+	es_catchup_batch(&catchup);
+	if (!catchup.runs || !catchup.complete)
+		return false;
+	if (!es_definition_by_id(cat, id)->is_inline)
+		return false;
+	es_progress_move(id, es_figures_reached(cat, id, catchup.checkpoint));
+	es_progress_set_state(id, ES_STATE_RUNNING, true, 0);
+	CommandCounterIncrement();
+	return true;
+}
+
+/*
+ * In the session that made or resumed it: switch at once if nobody is in the way and
+ * little is left.  Else the worker does it.
+ */
+bool
+es_inline_try_switch(const EsCatalog *cat, int id)
+{
+	Oid			log = cat->event_log;
+
+	if (!ConditionalLockRelationOid(log, ShareRowExclusiveLock))
+		return false;
+	AcceptInvalidationMessages();
+	if (catch_up_and_flip(cat, id, SMALL_BACKLOG, NULL))
+		return true;
+	UnlockRelationOid(log, ShareRowExclusiveLock);
+	return false;
+}
+
+/*
+ * In the worker, when the projection has caught up.  An error names who is in the
+ * way.  False: appends were faster.
+ */
+bool
+es_inline_switch(const EsCatalog *cat, int id, EsFigures *figures)
+{
+	if (!ConditionalLockRelationOid(cat->event_log, ShareRowExclusiveLock) &&
+		!wait_for_lock(cat->event_log))
+	{
+		char	   *pids = blockers(cat->event_log);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("waiting to be applied inline: open transactions that have appended are in the way"),
+				 pids != NULL ? errdetail("They are those of processes %s.", pids) : 0));
+	}
+	AcceptInvalidationMessages();
+	return catch_up_and_flip(cat, id, PG_INT32_MAX, figures);
+}

@@ -1,0 +1,166 @@
+/*
+ * progress.c
+ *		How far a projection has come, as it is stored.
+ *
+ * Invariants
+ * 1. Whoever applies events to a projection from the log, or changes what it is,
+ *    holds the lock on its row of projection_progress until commit: never two at
+ *    once.  The definition is looked up again under the lock.
+ * 2. The checkpoint commits with the effects of the events up to it.
+ *
+ * Lock order: event_log, projection_progress (by id, one at a time), projection,
+ * the rest.  An append takes none of these locks; see inline.c.
+ * Crash: rows belong to their transaction.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "core/spi.h"
+#include "projections/progress.h"
+
+void
+es_progress_create(int id, int64 checkpoint)
+{
+	static EsStatement create = {
+		"INSERT INTO eventstore.projection_progress (projection_id, checkpoint) VALUES ($1, $2)",
+		{INT4OID, INT8OID}
+	};
+	Datum		values[2] = {Int32GetDatum(id), Int64GetDatum(checkpoint)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&create, values, NULL);
+	es_spi_end(&spi);
+}
+
+static bool
+read_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
+{
+	Datum		values[1] = {Int32GetDatum(id)};
+	bool		isnull;
+	EsSpi		spi;
+	bool		found;
+
+	es_spi_begin(&spi);
+	found = (lock ? es_spi_run(statement, values, NULL) : es_spi_look(statement, values)) > 0;
+	if (found)
+	{
+		progress->checkpoint = DatumGetInt64(es_spi_value(1, 1, &isnull));
+		progress->failures = DatumGetInt32(es_spi_value(1, 2, &isnull));
+		progress->failed_position = DatumGetInt64(es_spi_value(1, 3, &isnull));
+	}
+	es_spi_end(&spi);
+	return found;
+}
+
+/* Lock the row to the end of the transaction.  False: the projection is gone. */
+bool
+es_progress_lock(int id, EsProgress *progress)
+{
+	static EsStatement lock = {
+		"SELECT checkpoint, failures, coalesce(failed_position, 0) FROM eventstore.projection_progress"
+		" WHERE projection_id = $1 FOR NO KEY UPDATE",
+		{INT4OID}
+	};
+
+	return read_row(&lock, true, id, progress);
+}
+
+/* The row as of this moment. */
+bool
+es_progress_read(int id, EsProgress *progress)
+{
+	static EsStatement read = {
+		"SELECT checkpoint, failures, coalesce(failed_position, 0) FROM eventstore.projection_progress"
+		" WHERE projection_id = $1",
+		{INT4OID}
+	};
+
+	return read_row(&read, false, id, progress);
+}
+
+/* All events up to the checkpoint are applied, or let pass. */
+void
+es_progress_move(int id, int64 checkpoint)
+{
+	static EsStatement move = {
+		"UPDATE eventstore.projection_progress"
+		" SET checkpoint = $2, failures = 0, failed_position = NULL, error = NULL, sqlstate = NULL, failed_at = NULL"
+		" WHERE projection_id = $1",
+		{INT4OID, INT8OID}
+	};
+	Datum		values[2] = {Int32GetDatum(id), Int64GetDatum(checkpoint)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&move, values, NULL);
+	es_spi_end(&spi);
+}
+
+/* An attempt has failed, at an event (0: no single one). */
+void
+es_progress_fail(int id, int failures, int64 position, const ErrorData *error)
+{
+	static EsStatement fail = {
+		"UPDATE eventstore.projection_progress"
+		" SET failures = $2, failed_position = $3, error = $4, sqlstate = $5, failed_at = clock_timestamp()"
+		" WHERE projection_id = $1",
+		{INT4OID, INT4OID, INT8OID, TEXTOID, TEXTOID}
+	};
+	Datum		values[5] = {
+		Int32GetDatum(id), Int32GetDatum(failures), Int64GetDatum(position),
+		CStringGetTextDatum(error->message != NULL ? error->message : ""),
+		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode))
+	};
+	bool		isnull[5] = {false, false, position == 0, false, false};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&fail, values, isnull);
+	es_spi_end(&spi);
+}
+
+/* What the projection's own row says of its course. */
+void
+es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to)
+{
+	static EsStatement set_state = {
+		"UPDATE eventstore.projection"
+		" SET since = CASE WHEN state = $2 AND live = $3 THEN since ELSE clock_timestamp() END,"
+		"     state = $2, live = $3, rebuild_up_to = $4"
+		" WHERE projection_id = $1",
+		{INT4OID, TEXTOID, BOOLOID, INT8OID}
+	};
+	static const char *const names[] = {"running", "paused", "stopped"};
+	Datum		values[4] = {
+		Int32GetDatum(id), CStringGetTextDatum(names[state]), BoolGetDatum(live),
+		Int64GetDatum(rebuild_up_to)
+	};
+	bool		isnull[4] = {false, false, false, rebuild_up_to == 0};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&set_state, values, isnull);
+	es_spi_end(&spi);
+}
+
+/* The projection is dropped, and all that is kept about it. */
+void
+es_progress_remove(int id)
+{
+	static EsStatement remove[] = {
+		{"DELETE FROM eventstore.projection WHERE projection_id = $1", {INT4OID}},
+		{"DELETE FROM eventstore.projection_progress WHERE projection_id = $1", {INT4OID}},
+		{"DELETE FROM eventstore.projection_state WHERE projection_id = $1", {INT4OID}},
+		{"DELETE FROM eventstore.dead_letter WHERE projection_id = $1", {INT4OID}}
+	};
+	Datum		values[1] = {Int32GetDatum(id)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	for (int i = 0; i < lengthof(remove); i++)
+		(void) es_spi_run(&remove[i], values, NULL);
+	es_spi_end(&spi);
+}

@@ -1,0 +1,26 @@
+/*
+ * progress.h
+ *		How far a projection has come, as it is stored.
+ */
+#ifndef ES_PROGRESS_H
+#define ES_PROGRESS_H
+
+#include "projections/definition.h"
+
+typedef struct EsProgress
+{
+	int64		checkpoint;
+	int			failures;		/* since the checkpoint last moved */
+	int64		failed_position;	/* 0: none, or no single event */
+} EsProgress;
+
+extern void es_progress_create(int id, int64 checkpoint);
+extern bool es_progress_lock(int id, EsProgress *progress);
+extern bool es_progress_read(int id, EsProgress *progress);
+extern void es_progress_move(int id, int64 checkpoint);
+extern void es_progress_fail(int id, int failures, int64 position, const ErrorData *error);
+
+extern void es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to);
+extern void es_progress_remove(int id);
+
+#endif							/* ES_PROGRESS_H */

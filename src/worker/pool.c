@@ -1,0 +1,312 @@
+/*
+ * pool.c
+ *		The workers that run projections: how many there are, and who they are.
+ *
+ * eventstore.max_workers places in shared memory, for all databases together.  The
+ * scheduler of a database starts a worker when projections wait and none of its
+ * workers is idle; a worker that has had nothing to do for a while leaves, but the
+ * last one of a database stays, unless somebody else needs its place: to start a
+ * process takes longer than a projection may wait.
+ *
+ * Invariants
+ * 1. A place is taken by the scheduler before it starts a worker, and belongs to
+ *    the worker once that has entered its pid.  The scheduler gives it back if the
+ *    worker could not be started or has ended without entering.
+ * 2. idle is set, with a full barrier, before the worker looks for work a last time
+ *    and sleeps; whoever makes work due looks at idle after a full barrier.  So one
+ *    of them sees the other.
+ *
+ * Locks: one LWLock, for moments; taken after all others but the figures' lock.
+ * Crash: shared memory starts empty.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "core/settings.h"
+#include "worker/worker.h"
+
+/* A worker that was started has to say so in that time. */
+#define START_PATIENCE_MS	30000
+
+typedef struct EsPlace
+{
+	Oid			dboid;			/* InvalidOid: free; pool lock */
+	pid_t		pid;			/* 0: being started; pool lock */
+	TimestampTz taken;			/* pool lock */
+	pg_atomic_uint32 procno;	/* of its PGPROC, + 1; 0: none */
+	pg_atomic_uint32 idle;		/* sleeps until it is woken */
+} EsPlace;
+
+typedef struct EsPool
+{
+	LWLock	   *lock;
+	int			n;
+	pg_atomic_uint32 wanted;	/* databases that found no place, lately */
+	EsPlace		places[FLEXIBLE_ARRAY_MEMBER];
+} EsPool;
+
+static EsPool *pool = NULL;
+static EsPlace *own_place = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+/* Room for as many as max_workers may be raised to without a restart. */
+#define MAX_PLACES	256
+
+static Size
+pool_size(void)
+{
+	return add_size(offsetof(EsPool, places), mul_size(MAX_PLACES, sizeof(EsPlace)));
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(pool_size());
+	RequestNamedLWLockTranche("eventstore pool", 1);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	pool = ShmemInitStruct("eventstore pool", pool_size(), &found);
+	if (!found)
+	{
+		memset(pool, 0, pool_size());
+		pool->lock = &GetNamedLWLockTranche("eventstore pool")->lock;
+		pool->n = MAX_PLACES;
+		pg_atomic_init_u32(&pool->wanted, 0);
+		for (int i = 0; i < pool->n; i++)
+		{
+			pg_atomic_init_u32(&pool->places[i].procno, 0);
+			pg_atomic_init_u32(&pool->places[i].idle, 0);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+es_pool_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/* ---- scheduler ---- */
+
+/* Wake up to n idle workers of this database; how many there were. */
+static int
+wake_idle(int n)
+{
+	int			woken = 0;
+
+	pg_memory_barrier();		/* (2) */
+	for (int i = 0; i < pool->n && woken < n; i++)
+	{
+		EsPlace    *place = &pool->places[i];
+		uint32		procno = pg_atomic_read_u32(&place->procno);
+
+		if (place->dboid == MyDatabaseId && procno != 0 &&
+			pg_atomic_exchange_u32(&place->idle, 0) != 0)
+		{
+			SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
+			woken++;
+		}
+	}
+	return woken;
+}
+
+static void
+free_place(EsPlace *place)
+{
+	place->dboid = InvalidOid;
+	place->pid = 0;
+	pg_atomic_write_u32(&place->procno, 0);
+	pg_atomic_write_u32(&place->idle, 0);
+}
+
+/* Take a free place; NULL: there is none, or one of ours is being started. */
+static EsPlace *
+take_place(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	EsPlace    *found = NULL;
+	int			taken = 0;
+	bool		starting = false;
+
+	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < pool->n; i++)
+	{
+		EsPlace    *place = &pool->places[i];
+
+		if (OidIsValid(place->dboid) && place->pid == 0 &&
+			TimestampDifferenceExceeds(place->taken, now, START_PATIENCE_MS))
+			free_place(place);	/* it never came */
+		if (!OidIsValid(place->dboid))
+			found = found == NULL ? place : found;
+		else
+		{
+			taken++;
+			starting |= place->dboid == MyDatabaseId && place->pid == 0;
+		}
+	}
+	if (starting || taken >= es_guc_max_workers)
+	{
+		if (!starting)
+			pg_atomic_write_u32(&pool->wanted, 1);
+		found = NULL;
+	}
+	if (found != NULL)
+	{
+		found->dboid = MyDatabaseId;
+		found->pid = 0;
+		found->taken = now;
+	}
+	LWLockRelease(pool->lock);
+	return found;
+}
+
+static void
+give_place_back(EsPlace *place)
+{
+	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
+	free_place(place);
+	LWLockRelease(pool->lock);
+}
+
+static bool
+start_worker(EsPlace *place)
+{
+	BackgroundWorker worker = {0};
+	int32		number = (int32) (place - pool->places);
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	worker.bgw_main_arg = Int32GetDatum(number);
+	strlcpy(worker.bgw_library_name, "eventstore", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "es_worker_main", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "eventstore worker for database %u", MyDatabaseId);
+	strlcpy(worker.bgw_type, "eventstore worker", BGW_MAXLEN);
+	memcpy(worker.bgw_extra, &MyDatabaseId, sizeof(Oid));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/*
+ * So many projections of this database are due: wake idle workers, and start one
+ * more if they are too few.  False: the server has no room for another process.
+ */
+bool
+es_pool_serve(int due)
+{
+	EsPlace    *place;
+
+	if (due == 0 || wake_idle(due) >= due)
+		return true;
+	place = take_place();
+	if (place == NULL)
+		return true;			/* as many as there may be; they take turns */
+	if (start_worker(place))
+		return true;
+	give_place_back(place);
+	return false;
+}
+
+/* ---- worker ---- */
+
+static void
+leave(int code, Datum arg)
+{
+	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
+	free_place(own_place);
+	LWLockRelease(pool->lock);
+}
+
+/* This process is the worker of a place, for that database. */
+bool
+es_pool_enter(int number, Oid dboid)
+{
+	bool		ours;
+
+	own_place = &pool->places[number];
+	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
+	ours = own_place->dboid == dboid && own_place->pid == 0;
+	if (ours)
+		own_place->pid = MyProcPid;
+	LWLockRelease(pool->lock);
+	if (!ours)
+		return false;
+	before_shmem_exit(leave, (Datum) 0);
+	pg_atomic_write_u32(&own_place->procno, MyProc->pgprocno + 1);
+	return true;
+}
+
+/* Say that this worker sleeps; look for work once more before. */
+void
+es_pool_set_idle(bool idle)
+{
+	pg_atomic_write_u32(&own_place->idle, idle ? 1 : 0);
+	pg_memory_barrier();		/* (2) */
+}
+
+/* Having had nothing to do: is there a reason to stay? */
+bool
+es_pool_may_leave(void)
+{
+	bool		wanted = pg_atomic_exchange_u32(&pool->wanted, 0) != 0;
+	bool		others = false;
+	int			taken = 0;
+
+	LWLockAcquire(pool->lock, LW_SHARED);
+	for (int i = 0; i < pool->n; i++)
+	{
+		EsPlace    *place = &pool->places[i];
+
+		taken += OidIsValid(place->dboid);
+		others |= place != own_place && place->dboid == MyDatabaseId && place->pid != 0;
+	}
+	LWLockRelease(pool->lock);
+	return wanted || others || taken > es_guc_max_workers;
+}
+
+/* ---- statements that need a database to themselves ---- */
+
+/* End the workers of a database; how many there still are. */
+int
+es_pool_end(Oid dboid)
+{
+	int			left = 0;
+
+	LWLockAcquire(pool->lock, LW_SHARED);
+	for (int i = 0; i < pool->n; i++)
+	{
+		if (pool->places[i].dboid != dboid)
+			continue;
+		left++;
+		if (pool->places[i].pid != 0)
+			(void) kill(pool->places[i].pid, SIGTERM);
+	}
+	LWLockRelease(pool->lock);
+	return left;
+}

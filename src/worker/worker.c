@@ -1,0 +1,359 @@
+/*
+ * worker.c
+ *		A process that runs projections of one database.
+ *
+ * It claims the projection that has waited longest, runs one batch in one
+ * transaction, gives it back, and claims the next.  With nothing to do it sleeps
+ * until the scheduler wakes it.
+ *
+ * An error ends the transaction, not the process: it is aborted as a whole, as the
+ * autovacuum worker does it (postmaster/autovacuum.c), and what is to be done about
+ * it is decided and recorded in a new one (projections/failure.c).  A FATAL, or a
+ * crash, leaves the checkpoint where it was.
+ *
+ * Invariants
+ * 1. Nothing of one projection's session is left for the next: role and settings end
+ *    with the call (projections/call.c), temporary tables, prepared statements, LISTEN
+ *    and SET ROLE are refused there, advisory locks are given back after each batch.
+ * 2. Every wait answers interrupts: the batch's time limit
+ *    (eventstore.projection_timeout) and a statement that wants the projection
+ *    (projections/figures.c) are query cancels.
+ * 3. The commit need not be flushed: checkpoint and effects are lost or kept together.
+ * 4. It sleeps outside of transactions.
+ *
+ * Locks: those of a batch.
+ * Crash: see 3; the server restarts, and the scheduler starts workers anew.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/wait_event.h"
+
+#include "core/settings.h"
+#include "log/registry.h"
+#include "projections/catchup.h"
+#include "projections/figures.h"
+#include "projections/inline.h"
+#include "worker/worker.h"
+
+/* A worker that is not needed leaves after that time. */
+#define IDLE_MS				10000
+/* A statement wants the projection: let it have its lock first. */
+#define INTERRUPTED_MS		50
+/* Most of a projection's turns that found nothing, a second, for all together. */
+#define IDLE_LOOKS			1000
+/* A failure could not even be recorded. */
+#define UNRECORDED_MS		1000
+/* Handled events are told so often. */
+#define TELL_EVERY			100
+
+static bool is_worker = false;
+static EsFigures *claimed = NULL;
+static int64 events_done = 0;
+static TimeoutId batch_timeout;
+static volatile sig_atomic_t batch_timed_out = false;
+
+bool
+es_worker_is_one(void)
+{
+	return is_worker;
+}
+
+/* An event of a batch of so many has been handled. */
+void
+es_worker_note_event(int64 events_in_batch)
+{
+	if (claimed != NULL && ++events_done % TELL_EVERY == 0)
+		es_figures_tell(claimed, events_in_batch, events_done);
+}
+
+static void
+time_is_up(void)
+{
+	batch_timed_out = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+static void
+release_claim(void)
+{
+	es_figures_release(claimed);
+	claimed = NULL;
+	/* for a statement that wanted it (2); nobody sends another now */
+	QueryCancelPending = false;
+}
+
+/* This process ends in the midst of a batch: who knows why; not at once again. */
+static void
+die_claimed(int code, Datum arg)
+{
+	if (claimed == NULL)
+		return;
+	es_figures_note_death(claimed);
+	release_claim();
+}
+
+/* What ALTER DATABASE, ALTER ROLE or the configuration say does not apply here. */
+static void
+set_up_session(void)
+{
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);	/* (3) */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("session_replication_role", "origin", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("row_security", "on", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+finish(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* pg_stat_activity and the process title. */
+static void
+tell(const EsProjection *projection)
+{
+	char	   *what = psprintf("applying events to projection \"%s\"", projection->name);
+
+	pgstat_report_activity(STATE_RUNNING, what);
+	set_ps_display(what);
+	pfree(what);
+}
+
+/*
+ * One turn of the claimed projection.  True: there is more.  "catchup" is what came
+ * of it, also after an error.
+ */
+static void
+run_batch(EsCatchup *catchup)
+{
+	const EsProjection *projection;
+
+	begin();
+	catchup->cat = es_catalog_lock_if_there(AccessShareLock);
+	if (catchup->cat != NULL &&
+		(projection = es_definition_by_id(catchup->cat, catchup->id)) != NULL)
+	{
+		tell(projection);
+		es_catchup_batch(catchup);
+	}
+	finish();
+	if (catchup->events > 0)
+		es_figures_end(claimed, catchup->events);
+}
+
+static void
+run_switch(EsCatchup *catchup)
+{
+	begin();
+	catchup->cat = es_catalog_lock_if_there(AccessShareLock);
+	if (catchup->cat != NULL)
+		(void) es_inline_switch(catchup->cat, catchup->id, claimed);
+	finish();
+}
+
+/* The error as text for people: what the time limit did is not the user's request. */
+static void
+explain_timeout(ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && batch_timed_out)
+		error->message = psprintf("the batch took longer than eventstore.projection_timeout, %d ms",
+								  es_guc_projection_timeout);
+}
+
+static void
+note_failure(EsCatchup *catchup, ErrorData *error)
+{
+	if (es_figures_was_interrupted(claimed) && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		!batch_timed_out)
+	{
+		es_figures_put_off(claimed, INTERRUPTED_MS, 0);
+		return;
+	}
+	/* should recording it fail as well, and end this process */
+	es_figures_put_off(claimed, UNRECORDED_MS, 0);
+	begin();
+	es_failure_handle(claimed, catchup->events, events_done, error);
+	finish();
+}
+
+/*
+ * Run the claimed projection for one batch, whatever happens in it.
+ */
+static void
+take_turn(MemoryContext context)
+{
+	EsCatchup	catchup = {.id = claimed->id, .upto = PG_INT64_MAX,
+	.limit = claimed->batch_limit, .figures = claimed};
+	ErrorData  *volatile error = NULL;
+
+	events_done = 0;
+	batch_timed_out = false;
+	es_figures_begin(claimed);
+	PG_TRY();
+	{
+		if (es_guc_projection_timeout > 0)
+			enable_timeout_after(batch_timeout, es_guc_projection_timeout);
+		run_batch(&catchup);
+		if (catchup.runs && catchup.complete && claimed->wants_inline)
+			run_switch(&catchup);
+		disable_timeout(batch_timeout, false);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		disable_timeout(batch_timeout, false);
+		QueryCancelPending = false;
+		error_context_stack = NULL;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		explain_timeout(error);
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(context);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	LockReleaseAll(USER_LOCKMETHOD, true);	/* (1) */
+	if (error != NULL)
+		note_failure(&catchup, error);
+	else if (catchup.complete && catchup.events == 0)
+		es_figures_put_off(claimed, es_figures_count(claimed->store) * 1000 / IDLE_LOOKS, 0);
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(context);
+}
+
+/* The store of this database; NULL: there is none. */
+static EsDatabase *
+find_store(Oid *store)
+{
+	const EsCatalog *cat;
+	EsDatabase *db = NULL;
+
+	begin();
+	cat = es_catalog_lock_if_there(AccessShareLock);
+	if (cat != NULL)
+	{
+		db = es_positions_attach(cat);
+		*store = db->store;
+	}
+	finish();
+	return db;
+}
+
+/*
+ * Claim a projection that is due; NULL: none.  None is while the log can be restored:
+ * the read models may be just then.
+ */
+static EsFigures *
+claim(EsDatabase *db)
+{
+	if (!pg_atomic_read_u32(&db->sealed))
+		return NULL;
+	return es_figures_claim(db->store, es_registry_glance(db));
+}
+
+/* Wait until there may be something to do.  False: leave. */
+static bool
+sleep_until_woken(EsDatabase *db, Oid store)
+{
+	Oid			store_now = InvalidOid;
+	int			events;
+
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	set_ps_display("idle");
+	es_pool_set_idle(true);
+	claimed = claim(db);
+	if (claimed != NULL)
+	{
+		es_pool_set_idle(false);
+		return true;
+	}
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					   IDLE_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	es_pool_set_idle(false);
+	if (!(events & WL_TIMEOUT))
+		return true;
+	return !es_pool_may_leave() && find_store(&store_now) != NULL && store_now == store;
+}
+
+void
+es_worker_main(Datum arg)
+{
+	MemoryContext context;
+	EsDatabase *db;
+	Oid			dboid;
+	Oid			store = InvalidOid;
+
+	memcpy(&dboid, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (!es_pool_enter(DatumGetInt32(arg), dboid))
+		return;
+	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+	is_worker = true;
+	set_up_session();
+	batch_timeout = RegisterTimeout(USER_TIMEOUT, time_is_up);
+	before_shmem_exit(die_claimed, (Datum) 0);
+	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	db = find_store(&store);
+
+	while (db != NULL && db->store == store)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (claimed == NULL)
+			claimed = claim(db);
+		if (claimed == NULL)
+		{
+			if (!sleep_until_woken(db, store))
+				break;
+			continue;
+		}
+		take_turn(context);
+		release_claim();
+		ConditionVariableBroadcast(&db->progress_moved);
+		pgstat_report_stat(false);
+	}
+}
