@@ -55,6 +55,7 @@
 typedef struct Frame
 {
 	const EsProjection *projection;
+	const EsBatch *batch;		/* NULL: its reset is run */
 	int64		position;		/* of the event being applied; 0: none alone */
 	TupleTableSlot *event;		/* the same; NULL: none alone */
 	struct Frame *below;
@@ -91,8 +92,11 @@ frame_context(void *arg)
 				   frame->projection->name, (long long) frame->position,
 				   TextDatumGetCString(stream));
 	}
+	else if (frame->batch != NULL)
+		errcontext("projection \"%s\", %lld events up to position %lld", frame->projection->name,
+				   (long long) frame->batch->count, (long long) frame->batch->upto);
 	else
-		errcontext("projection \"%s\"", frame->projection->name);
+		errcontext("reset of projection \"%s\"", frame->projection->name);
 }
 
 /* A JSON object of one text value. */
@@ -439,7 +443,7 @@ static void
 run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 		   void (*run) (const EsCatalog *, EsBatch *, Frame *))
 {
-	Frame		frame = {projection, 0, NULL, top, top == NULL ? 1 : top->depth + 1};
+	Frame		frame = {projection, batch, 0, NULL, top, top == NULL ? 1 : top->depth + 1};
 	ErrorContextCallback callback = {error_context_stack, frame_context, &frame};
 
 	if (frame.depth > MAX_DEPTH)

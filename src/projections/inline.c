@@ -121,7 +121,19 @@ blockers(Oid log)
 }
 
 /*
- * Wait for the lock, a second at most.  In a subtransaction, whose abort ends the
+ * A second, but long enough for the lock manager to end an autovacuum that is in the
+ * way, which it does after deadlock_timeout (storage/lmgr/proc.c, ProcSleep).
+ */
+static int
+patience_ms(int own_timeout)
+{
+	int			patience = Max(PATIENCE_MS, DeadlockTimeout + 200);
+
+	return own_timeout > 0 ? Min(own_timeout, patience) : patience;
+}
+
+/*
+ * Wait for the lock, but not for long.  In a subtransaction, whose abort ends the
  * waiting; what it got stays with the transaction.
  */
 static bool
@@ -136,7 +148,7 @@ wait_for_lock(Oid log)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		LockTimeout = own_timeout > 0 ? Min(own_timeout, PATIENCE_MS) : PATIENCE_MS;
+		LockTimeout = patience_ms(own_timeout);
 		LockRelationOid(log, ShareRowExclusiveLock);
 		LockTimeout = own_timeout;
 		ReleaseCurrentSubTransaction();
