@@ -58,7 +58,6 @@ static MemoryContext retired = NULL;	/* parent of former ones (3) */
 static EsProjections current;
 static bool valid = false;
 static Oid	read_from = InvalidOid; /* OID of the table */
-static uint64 generation = 1;
 static uint64 invalidations = 0;
 
 static const char *const form_names[] = {"handler", "query", "reducer"};
@@ -287,7 +286,6 @@ read_anew(const EsCatalog *cat)
 	current_context = context;
 	current = found;
 	valid = true;
-	generation++;
 }
 
 /*
@@ -301,11 +299,16 @@ es_definitions(const EsCatalog *cat)
 	return &current;
 }
 
-/* Changes when the projections may have. */
-uint64
-es_definition_generation(void)
+/*
+ * The same, read anew.  For whoever is told of a change as soon as it is visible:
+ * the invalidation comes a moment later (CommitTransaction in access/transam/xact.c:
+ * callbacks, then AtEOXact_Inval).
+ */
+const EsProjections *
+es_definitions_anew(const EsCatalog *cat)
 {
-	return generation;
+	read_anew(cat);
+	return &current;
 }
 
 const EsProjection *

@@ -64,7 +64,7 @@ typedef struct EsProjections
 
 extern void es_definition_init(void);
 extern const EsProjections *es_definitions(const EsCatalog *cat);
-extern uint64 es_definition_generation(void);
+extern const EsProjections *es_definitions_anew(const EsCatalog *cat);
 extern const EsProjection *es_definition_by_id(const EsCatalog *cat, int id);
 extern const EsProjection *es_definition_by_name(const EsCatalog *cat, EsName name);
 extern const EsProjection *es_definition_require(const EsCatalog *cat, EsName name);

@@ -13,8 +13,8 @@
  * 2. "Nothing in (empty_from, empty_upto]" is said of the log below the head, which
  *    does not change, and of a filter, which does not either.  So it stays true
  *    whatever happens to the checkpoint.
- * 3. A change of the list is told after the transaction that made it has ended:
- *    es_figures_note_change.
+ * 3. A change of the list is told when the transaction that made it has become
+ *    visible (es_figures_note_change); who is told reads the table anew.
  *
  * Locks: one LWLock, for moments; taken after all others.
  * Crash: shared memory starts empty; the scheduler fills it.
@@ -202,7 +202,7 @@ sync_place(Oid store, const EsProjection *projection, int *without_place)
 void
 es_figures_sync(const EsCatalog *cat)
 {
-	const EsProjections *all = es_definitions(cat);
+	const EsProjections *all = es_definitions_anew(cat);
 	Oid			store = cat->position_register;
 	int			without_place = 0;
 	bool		tell;
