@@ -5,6 +5,7 @@
 #   make demo       set up, build, and show the main job on a private server
 #   make test       set up, build, and run every test on private servers
 #   make bench      compare with a plain table; make torture: the long checker
+#   make mutants    show that the tests fail when what they test is taken away
 
 EXTENSION  = eventstore
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -101,7 +102,7 @@ $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PIECES) eventstore.control
 	cat $(SQL_PIECES) > $@
 
 # Each sets itself up and works in a private folder; see the scripts.
-.PHONY: demo test bench torture
+.PHONY: demo test bench torture mutants
 demo:
 	@demo/demo
 test:
@@ -110,3 +111,5 @@ bench:
 	@bench/run
 torture:
 	@tests/checker/run
+mutants:
+	@tests/mutants/run $(MUTANTS)

@@ -28,6 +28,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "commands/event_trigger.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -171,6 +172,8 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 	if (!OidIsValid(schema) || get_rel_namespace(object_id) != schema ||
 		!is_guarded(get_rel_name(object_id), sub_id))
 		return;
+	if (!OidIsValid(get_extension_oid("eventstore", true)))
+		return;					/* somebody's own */
 	log = get_relname_relid("event_log", schema);
 	if (!OidIsValid(log) || get_rel_relkind(log) != RELKIND_RELATION || !log_holds_events(log))
 		return;

@@ -117,6 +117,10 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 	*next_position = last[0] + 1;
 	*next_stream_key = last[1] + 1;
 
+	/* a type is stored with its first event */
+	if (last[0] == 0 && query_row("SELECT type_key FROM eventstore.event_type LIMIT 1", 1, &missing))
+		raise_incomplete("The events are missing in eventstore.event_log.");
+
 	if (last[0] > 0 &&
 		query_row("SELECT l.stream_key FROM"
 				  " (SELECT DISTINCT stream_key FROM eventstore.event_log) l"

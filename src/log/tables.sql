@@ -98,7 +98,9 @@ COMMENT ON SEQUENCE eventstore.timeline_register IS
 CREATE TABLE eventstore.mark (
     head bigint NOT NULL,
     identity uuid NOT NULL,
-    moved_at timestamptz NOT NULL
+    moved_at timestamptz NOT NULL,
+    single boolean NOT NULL DEFAULT true CHECK (single),
+    PRIMARY KEY (single)
 )
 WITH (fillfactor = 10);
 
@@ -110,6 +112,7 @@ COMMENT ON TABLE eventstore.mark IS
 COMMENT ON COLUMN eventstore.mark.head IS 'The head as last recorded';
 COMMENT ON COLUMN eventstore.mark.identity IS 'Made by CREATE EXTENSION; part of es_epoch()';
 COMMENT ON COLUMN eventstore.mark.moved_at IS 'When it was recorded';
+COMMENT ON COLUMN eventstore.mark.single IS 'There is one row, even where a publication would bring another';
 
 -- ---- append-only ----
 

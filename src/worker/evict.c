@@ -88,7 +88,7 @@ static bool
 may_run(Node *statement, Oid dboid)
 {
 	if (pg_database_ownercheck(dboid, GetUserId()))
-		return true;
+		return !IsA(statement, RenameStmt) || may_create_databases();
 	return IsA(statement, CreatedbStmt) && is_template(dboid) && may_create_databases();
 }
 
