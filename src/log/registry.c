@@ -336,12 +336,6 @@ es_registry_own_first(void)
 	return own_first;
 }
 
-bool
-es_registry_in_flight(void)
-{
-	return own_database != NULL;
-}
-
 /* The backends with positions in flight in this database. */
 EsInFlight *
 es_registry_list(int *n)

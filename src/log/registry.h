@@ -76,7 +76,6 @@ extern int64 es_registry_reserve(EsDatabase *db, int64 n);
 extern int64 es_registry_glance(EsDatabase *db);
 extern int64 es_registry_head(EsDatabase *db);
 extern int64 es_registry_own_first(void);
-extern bool es_registry_in_flight(void);
 extern EsInFlight *es_registry_list(int *n);
 
 extern void es_registry_set_launcher(bool running);

@@ -81,8 +81,8 @@ index_of(const char *name, const char *const *names, int n)
 	return -1;
 }
 
-bool
-es_form_parse(const char *name, EsForm *form)
+static bool
+parse_form(const char *name, EsForm *form)
 {
 	int			i = index_of(name, form_names, lengthof(form_names));
 
@@ -197,7 +197,7 @@ read_row(TupleTableSlot *slot, EsProjection *projection)
 	projection->name = text_of(slot, COL_NAME);
 	projection->owner = text_of(slot, COL_OWNER);
 	projection->search_path = text_of(slot, COL_SEARCH_PATH);
-	if (!es_form_parse(text_of(slot, COL_FORM), &projection->form) ||
+	if (!parse_form(text_of(slot, COL_FORM), &projection->form) ||
 		!es_on_error_parse(text_of(slot, COL_ON_ERROR), &projection->on_error) ||
 		index_of(state, state_names, lengthof(state_names)) < 0)
 		ereport(ERROR,

@@ -70,7 +70,6 @@ extern const EsProjection *es_definition_by_name(const EsCatalog *cat, EsName na
 extern const EsProjection *es_definition_require(const EsCatalog *cat, EsName name);
 
 extern const char *es_form_name(EsForm form);
-extern bool es_form_parse(const char *name, EsForm *form);
 extern bool es_on_error_parse(const char *name, EsOnError *on_error);
 
 #endif							/* ES_DEFINITION_H */
