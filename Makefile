@@ -60,6 +60,7 @@ OBJS = \
 	src/worker/launcher.o \
 	src/worker/pool.o \
 	src/worker/scheduler.o \
+	src/worker/session.o \
 	src/worker/worker.o
 
 # The install script is these pieces, in this order.

@@ -240,6 +240,32 @@ store_events(EsAppend *call, const EsCatalog *cat, Relation log)
 	es_writer_store(call, cat, log);
 }
 
+/* Calls of this backend that have begun to store: triggers run code in the midst. */
+static int	storing = 0;
+
+bool
+es_append_in_progress(void)
+{
+	return storing > 0;
+}
+
+static void
+store_and_apply(EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	storing++;
+	PG_TRY();
+	{
+		store_events(call, cat, log);
+		CommandCounterIncrement();	/* (3) */
+	}
+	PG_FINALLY();
+	{
+		storing--;
+	}
+	PG_END_TRY();
+	es_inline_apply(cat, call);
+}
+
 /*
  * Carry the call out.  Afterwards version and position of each stream, and
  * call->duplicate, are the result.
@@ -265,10 +291,6 @@ es_append_execute(EsAppend *call)
 		number_all(call, cat, log);
 
 	if (!call->duplicate && call->nevents > 0)
-	{
-		store_events(call, cat, log);
-		CommandCounterIncrement();	/* (3) */
-		es_inline_apply(cat, call);
-	}
+		store_and_apply(call, cat, log);
 	table_close(log, NoLock);
 }

@@ -19,7 +19,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -102,8 +101,10 @@ es_aggregate(PG_FUNCTION_ARGS)
 	FmgrInfo   *reducer;
 	EsBatch    *batch;
 	TupleTableSlot *slot;
+	MemoryContext step;
 	int64		up_to;
 	Datum		state;
+	bool		own_state = false;	/* allocated here */
 	bool		isnull = PG_ARGISNULL(2);
 
 	es_arg_require(fcinfo, 1, "reducer");
@@ -116,14 +117,27 @@ es_aggregate(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(4))
 		up_to = Min(up_to, last_version_at(batch, PG_GETARG_TIMESTAMPTZ(4)));
 	slot = es_batch_slot(batch);
+	step = AllocSetContextCreate(CurrentMemoryContext, "eventstore fold", ALLOCSET_DEFAULT_SIZES);
 	while (es_batch_next(batch, slot))
 	{
+		MemoryContext old = MemoryContextSwitchTo(step);
 		bool		none;
+		Datum		next;
 
 		CHECK_FOR_INTERRUPTS();
 		if (DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_VERSION, &none)) > up_to)
+		{
+			MemoryContextSwitchTo(old);
 			break;
-		state = es_state_fold(reducer, state, &isnull, ExecFetchSlotHeapTupleDatum(slot));
+		}
+		next = es_state_fold(reducer, state, &isnull, ExecFetchSlotHeapTupleDatum(slot));
+		MemoryContextSwitchTo(old);
+		next = isnull ? 0 : PointerGetDatum(PG_DETOAST_DATUM_COPY(next));
+		if (own_state)
+			pfree(DatumGetPointer(state));
+		state = next;
+		own_state = !isnull;
+		MemoryContextReset(step);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	es_batch_free(batch);

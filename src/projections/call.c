@@ -78,6 +78,13 @@ es_call_failed_position(void)
 	return failed_position;
 }
 
+/* What comes now may fail without any event being applied. */
+void
+es_call_forget_failure(void)
+{
+	failed_position = 0;
+}
+
 static void
 frame_context(void *arg)
 {
@@ -170,6 +177,20 @@ owner_of(const EsProjection *projection)
 	return owner;
 }
 
+/*
+ * The projection's search_path, for the present level of settings.  Temporary tables
+ * are looked for last: they are the caller's, who could put one in the place of any
+ * that the code means.
+ */
+void
+es_call_set_search_path(const EsProjection *projection)
+{
+	const char *path = projection->search_path;
+
+	(void) set_config_option("search_path", path[0] == '\0' ? "pg_temp" : psprintf("%s, pg_temp", path),
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 enter(const EsProjection *projection, Scope *scope)
 {
@@ -181,8 +202,7 @@ enter(const EsProjection *projection, Scope *scope)
 		context |= SECURITY_RESTRICTED_OPERATION;
 	SetUserIdAndSecContext(owner, scope->security_context | context);
 	scope->settings_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", projection->search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	es_call_set_search_path(projection);
 }
 
 /* After an error the abort of the (sub)transaction does this. */
@@ -271,8 +291,8 @@ kept_plan(const EsProjection *projection, const EsCatalog *cat)
 		elog(ERROR, "SPI_keepplan failed");
 	if (entry != NULL)
 		forget_query(entry);
-	else if (hash_get_num_entries(queries) >= MAX_PLANS)
-		forget_queries();
+	else if (hash_get_num_entries(queries) >= MAX_PLANS && top->below == NULL)
+		forget_queries();		/* not those that are running */
 	code = MemoryContextStrdup(TopMemoryContext, projection->code);
 	search_path = MemoryContextStrdup(TopMemoryContext, projection->search_path);
 	entry = hash_search(queries, &key, HASH_ENTER, NULL);
@@ -338,6 +358,18 @@ call_handler(FmgrInfo *handler, Datum event)
 	(void) FunctionCallInvoke(call);
 }
 
+/* Is the projection of this frame being run by a frame below? */
+static bool
+is_running_below(const Frame *frame)
+{
+	for (const Frame *below = frame->below; below != NULL; below = below->below)
+	{
+		if (below->projection->id == frame->projection->id)
+			return true;
+	}
+	return false;
+}
+
 static void
 run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
@@ -347,6 +379,11 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 	MemoryContext per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
 													ALLOCSET_DEFAULT_SIZES);
 
+	if (projection->form == ES_FORM_REDUCER && is_running_below(frame))
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("reducer of projection \"%s\" has appended an event that it would fold itself",
+						projection->name)));
 	if (projection->form == ES_FORM_REDUCER)
 		states = es_states_load(projection, batch, projection->live);
 	PushCopiedSnapshot(GetTransactionSnapshot());
@@ -368,10 +405,12 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 		MemoryContextReset(per_event);
 		CommandCounterIncrement();	/* (3) */
 		UpdateActiveSnapshotCommandId();
-		es_worker_note_event(batch->count);
+		if (frame->depth == 1)
+			es_worker_note_event(batch->count);
 	}
-	frame->position = 0;
 	frame->event = NULL;
+	if (batch->count > 1)
+		frame->position = 0;	/* from here on it is about all of them */
 	PopActiveSnapshot();
 	if (states != NULL)
 		es_states_store(states);
@@ -410,6 +449,7 @@ apply(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 		TupleTableSlot *slot = only_event(batch, frame);
 
 		run_query(projection, cat, batch);
+		frame->event = NULL;
 		if (slot != NULL)
 			ExecDropSingleTupleTableSlot(slot);
 	}
@@ -458,6 +498,7 @@ run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 	PG_TRY();
 	{
 		run(cat, batch, &frame);
+		frame.position = 0;
 	}
 	PG_FINALLY();
 	{

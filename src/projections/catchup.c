@@ -13,8 +13,8 @@
  * Invariants
  * 1. A batch that holds nothing for the projection is not worth a write each time
  *    the head moves: a worker keeps "nothing up to there" in shared memory
- *    (figures.c) and stores the checkpoint once LAZY_POSITIONS have been passed.  A
- *    session stores it at once.
+ *    (figures.c) and stores the checkpoint some seconds later, for standbys and for
+ *    the next start of the server.  A session stores it at once.
  * 2. After users' code has run, nothing that a look-up returned is used (definition.h).
  *
  * Lock order: event_log, projection_progress, what the code locks.
@@ -22,7 +22,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -30,8 +29,6 @@
 #include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/progress.h"
-
-#define LAZY_POSITIONS		10000
 
 static Snapshot
 take_snapshot(EsCatchup *catchup, int64 *upto)
@@ -70,10 +67,11 @@ es_catchup_batch(EsCatchup *catchup)
 	catchup->events = 0;
 	catchup->runs = false;
 	catchup->complete = true;
-	if (!es_progress_lock(catchup->id, &progress))
+	/* a worker does not wait for a session: there may be others to run */
+	if (!(catchup->figures != NULL ? es_progress_try_lock(catchup->id, &progress) :
+		  es_progress_lock(catchup->id, &progress)))
 		return;
-	AcceptInvalidationMessages();	/* the wait may have been for a change */
-	projection = es_definition_by_id(cat, catchup->id);
+	projection = es_definition_under_lock(cat, catchup->id);
 	if (projection == NULL || projection->state != ES_STATE_RUNNING || projection->live)
 		return;
 	catchup->runs = true;
@@ -107,13 +105,13 @@ es_catchup_batch(EsCatchup *catchup)
 	}
 	if (wrote || (batch->upto > progress.checkpoint &&
 				  (catchup->figures == NULL || progress.failures > 0 ||
-				   batch->upto - progress.checkpoint > LAZY_POSITIONS)))
+				   es_figures_is_time_to_store(catchup->figures))))
 	{
 		es_progress_move(catchup->id, batch->upto);
 		catchup->checkpoint = batch->upto;
 	}
-	else if (catchup->figures != NULL)
-		es_figures_nothing(catchup->figures, progress.checkpoint, batch->upto);	/* (1) */
+	if (!wrote && catchup->figures != NULL)
+		es_figures_nothing(catchup->figures, catchup->checkpoint, batch->upto);	/* (1) */
 	es_batch_free(batch);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

@@ -42,26 +42,6 @@ signature(EsForm form)
 	return form == ES_FORM_REDUCER ? "(state jsonb, event es_event) returning jsonb" : "(event es_event)";
 }
 
-/*
- * The function of that name with the signature of the form.  If it is missing:
- * an error, or InvalidOid.
- */
-Oid
-es_code_function(const char *name, EsForm form, Oid event_type, bool missing_ok)
-{
-	List	   *names = stringToQualifiedNameList(name);
-	Oid			types[2] = {JSONBOID, event_type};
-	bool		reducer = form == ES_FORM_REDUCER;
-	Oid			function = LookupFuncName(names, reducer ? 2 : 1, reducer ? types : types + 1, true);
-
-	if (!OidIsValid(function) && !missing_ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s%s does not exist", name, signature(form)),
-				 errhint("The %s of a projection is a function with exactly these arguments.", es_form_name(form))));
-	return function;
-}
-
 static void
 check_function(Oid function, const char *name, EsForm form)
 {
@@ -76,13 +56,35 @@ check_function(Oid function, const char *name, EsForm form)
 				 errmsg("reducer %s must return jsonb", name)));
 }
 
+/*
+ * The function of that name with the signature of the form.  If it is missing:
+ * an error, or InvalidOid.  Looked at each time, for another one may have been given
+ * the name since.
+ */
+Oid
+es_code_function(const char *name, EsForm form, Oid event_type, bool missing_ok)
+{
+	List	   *names = stringToQualifiedNameList(name);
+	Oid			types[2] = {JSONBOID, event_type};
+	bool		reducer = form == ES_FORM_REDUCER;
+	Oid			function = LookupFuncName(names, reducer ? 2 : 1, reducer ? types : types + 1, true);
+
+	if (OidIsValid(function))
+		check_function(function, name, form);
+	else if (!missing_ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s%s does not exist", name, signature(form)),
+				 errhint("The %s of a projection is a function with exactly these arguments.", es_form_name(form))));
+	return function;
+}
+
 /* The name of a function as given, qualified. */
 char *
 es_code_qualify(const char *given, EsForm form, Oid event_type)
 {
 	Oid			function = es_code_function(given, form, event_type, false);
 
-	check_function(function, given, form);
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
 									  get_func_name(function));
 }
@@ -181,6 +183,28 @@ add_names(Node *node, List **named)
 
 /* ---- statements ---- */
 
+/* What is being analysed: a position in it is not one in the caller's statement. */
+typedef struct GivenText
+{
+	const char *argument;
+	const char *text;
+} GivenText;
+
+static void
+given_context(void *arg)
+{
+	const GivenText *given = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(given->text);
+	}
+	errcontext("%s of the projection", given->argument);
+}
+
 static Query *
 analyze(RawStmt *raw, const char *text, Oid event_type)
 {
@@ -208,9 +232,13 @@ analyze(RawStmt *raw, const char *text, Oid event_type)
 void
 es_code_analyze_query(const char *query, Oid event_type, List **named)
 {
-	List	   *statements = pg_parse_query(query);
+	GivenText	given = {"query", query};
+	ErrorContextCallback callback = {error_context_stack, given_context, &given};
+	List	   *statements;
 	Query	   *analyzed;
 
+	error_context_stack = &callback;
+	statements = pg_parse_query(query);
 	if (list_length(statements) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -221,12 +249,7 @@ es_code_analyze_query(const char *query, Oid event_type, List **named)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("query must be an INSERT, UPDATE, DELETE, MERGE or SELECT")));
 	(void) add_names((Node *) analyzed, named);
-}
-
-static bool
-is_transaction_control(Node *statement)
-{
-	return IsA(statement, TransactionStmt);
+	error_context_stack = callback.previous;
 }
 
 /*
@@ -235,13 +258,16 @@ is_transaction_control(Node *statement)
 void
 es_code_analyze_reset(const char *reset, List **named)
 {
+	GivenText	given = {"reset", reset};
+	ErrorContextCallback callback = {error_context_stack, given_context, &given};
 	ListCell   *lc;
 
+	error_context_stack = &callback;
 	foreach(lc, pg_parse_query(reset))
 	{
 		RawStmt    *raw = lfirst_node(RawStmt, lc);
 
-		if (is_transaction_control(raw->stmt))
+		if (IsA(raw->stmt, TransactionStmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("reset must not begin or end a transaction")));
@@ -255,4 +281,5 @@ es_code_analyze_reset(const char *reset, List **named)
 		else
 			(void) add_names((Node *) analyze(raw, reset, InvalidOid), named);
 	}
+	error_context_stack = callback.previous;
 }

@@ -21,9 +21,9 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 
 #include "core/args.h"
+#include "log/append.h"
 #include "log/head.h"
 #include "log/registry.h"
 #include "projections/call.h"
@@ -52,6 +52,11 @@ es_control_begin(const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by the code of a projection", function)));
+	/* which would be applied by the statement, and then by the append */
+	if (es_append_in_progress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called by a trigger on eventstore.event_log", function)));
 	return es_catalog_lock(AccessShareLock);
 }
 
@@ -76,13 +81,39 @@ const EsProjection *
 es_control_lock(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
 {
 	int			id = projection->id;
-	EsName		name = {pstrdup(projection->name), strlen(projection->name)};
+	char	   *name = pstrdup(projection->name);
 
 	es_figures_interrupt(cat, id);
-	if (!es_progress_lock(id, progress))
-		return es_definition_require(cat, name);	/* dropped: says so, or finds a namesake */
-	AcceptInvalidationMessages();
-	return es_definition_require(cat, name);
+	projection = es_progress_lock(id, progress) ? es_definition_under_lock(cat, id) : NULL;
+	if (projection == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("projection \"%s\" does not exist", name),
+				 errdetail("It has been dropped meanwhile.")));
+	return projection;
+}
+
+/*
+ * Statements that must see all that there is, which an older snapshot does not.
+ */
+void
+es_control_require_read_committed(const char *function)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s must be called in a READ COMMITTED transaction", function)));
+}
+
+/* Whoever waits for a stopped projection, or runs it, is told. */
+void
+es_control_refuse_stopped(const EsProjection *projection)
+{
+	if (projection->state == ES_STATE_STOPPED)
+		ereport(ERROR,
+				(errcode(ES_PROJECTION_STOPPED),
+				 errmsg("projection \"%s\" is stopped by an error", projection->name),
+				 errhint("See eventstore.projections; es_resume_projection() lets it go on.")));
 }
 
 /*
@@ -169,6 +200,7 @@ es_resume_projection(PG_FUNCTION_ARGS)
 	}
 	else if (progress.failures > 0)
 		es_progress_move(id, progress.checkpoint);	/* attempts are counted anew */
+	es_figures_hurry(cat, id);
 	if (projection->state != ES_STATE_RUNNING)
 	{
 		es_progress_set_state(id, ES_STATE_RUNNING, projection->live, projection->rebuild_up_to);
@@ -191,6 +223,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	int64		start_after;
 	int			id = projection->id;
 
+	es_control_require_read_committed("es_rebuild_projection()");
 	if (projection->reset == NULL && projection->form != ES_FORM_REDUCER)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -206,16 +239,6 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	es_call_reset(es_definition_by_id(cat, id));
 	CommandCounterIncrement();
 	PG_RETURN_VOID();
-}
-
-static void
-refuse_stopped(const EsProjection *projection)
-{
-	if (projection->state == ES_STATE_STOPPED)
-		ereport(ERROR,
-				(errcode(ES_PROJECTION_STOPPED),
-				 errmsg("projection \"%s\" is stopped by an error", projection->name),
-				 errhint("See eventstore.projections; es_resume_projection() lets it go on.")));
 }
 
 /*
@@ -234,7 +257,7 @@ es_run_projection(PG_FUNCTION_ARGS)
 	if (catchup.upto != PG_INT64_MAX)
 		es_head_refuse_ahead(cat, catchup.upto);
 	catchup.limit = PG_INT32_MAX;
-	refuse_stopped(projection);
+	es_control_refuse_stopped(projection);
 	if (projection->state == ES_STATE_PAUSED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -155,22 +155,21 @@ typedef struct Letter
 } Letter;
 
 static Letter *
-read_letters(int id, Datum positions, bool all, int *n)
+read_letters(int id, int *n)
 {
 	static EsStatement read = {
 		"SELECT position, stream, parks, attempts FROM eventstore.dead_letter"
-		" WHERE projection_id = $1 AND ($2 IS NULL OR position = ANY ($2)) ORDER BY position",
-		{INT4OID, INT8ARRAYOID}
+		" WHERE projection_id = $1 ORDER BY position",
+		{INT4OID}
 	};
-	Datum		values[2] = {Int32GetDatum(id), positions};
-	bool		nulls[2] = {false, all};
+	Datum		values[1] = {Int32GetDatum(id)};
 	MemoryContext caller = CurrentMemoryContext;
 	Letter	   *letters;
 	EsSpi		spi;
 	bool		isnull;
 
 	es_spi_begin(&spi);
-	*n = (int) es_spi_run(&read, values, nulls);
+	*n = (int) es_spi_run(&read, values, NULL);
 	letters = MemoryContextAllocHuge(caller, sizeof(Letter) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 	{
@@ -241,7 +240,10 @@ try_letter(const EsCatalog *cat, int id, const Letter *letter)
 	PG_TRY();
 	{
 		/* users' code has run since the last look (definition.h) */
-		apply_letter(cat, es_definition_by_id(cat, id), letter);
+		const EsProjection *projection = es_definition_by_id(cat, id);
+
+		if (projection != NULL)
+			apply_letter(cat, projection, letter);
 		remove_letter(id, letter->position);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
@@ -253,12 +255,14 @@ try_letter(const EsCatalog *cat, int id, const Letter *letter)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
+		/* not about the event: the caller's affair */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
+			ReThrowError(error);
 		add_letter(id, letter->position, letter->stream, letter->parks, letter->attempts + 1,
 				   error->message, unpack_sql_state(error->sqlerrcode));
 		FreeErrorData(error);
@@ -268,7 +272,7 @@ try_letter(const EsCatalog *cat, int id, const Letter *letter)
 	return applied;
 }
 
-/* Has an earlier letter of this stream just failed? */
+/* Does an earlier letter of this stream stay? */
 static bool
 waits(List *blocked, const char *stream)
 {
@@ -282,8 +286,45 @@ waits(List *blocked, const char *stream)
 	return false;
 }
 
+/* The positions asked for; NULL: all. */
+static int64 *
+positions_argument(FunctionCallInfo fcinfo, int *n)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int64	   *positions;
+
+	if (PG_ARGISNULL(1))
+		return NULL;
+	es_array_read(PG_GETARG_ARRAYTYPE_P(1), INT8OID, "positions", &values, &nulls, n);
+	positions = palloc(sizeof(int64) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("positions must not contain null")));
+		positions[i] = DatumGetInt64(values[i]);
+	}
+	return positions;
+}
+
+static bool
+is_wanted(const int64 *positions, int n, int64 position)
+{
+	for (int i = 0; positions != NULL && i < n; i++)
+	{
+		if (positions[i] == position)
+			return true;
+	}
+	return positions == NULL;
+}
+
 /*
  * es_retry_dead_letters(name, positions) → bigint
+ *
+ * A letter that waits behind one that stays, because it was not asked for or failed
+ * again, stays too.
  */
 Datum
 es_retry_dead_letters(PG_FUNCTION_ARGS)
@@ -291,23 +332,28 @@ es_retry_dead_letters(PG_FUNCTION_ARGS)
 	const EsCatalog *cat = es_control_begin("es_retry_dead_letters()");
 	const EsProjection *projection = es_control_find(cat, fcinfo);
 	int			id = projection->id;
+	int			nwanted = 0;
+	int64	   *wanted = positions_argument(fcinfo, &nwanted);
 	EsProgress	progress;
 	Letter	   *letters;
 	List	   *blocked = NIL;
 	int			n;
 	int64		applied = 0;
 
-	es_control_lock(cat, projection, &progress);
-	letters = read_letters(id, PG_ARGISNULL(1) ? 0 : PG_GETARG_DATUM(1), PG_ARGISNULL(1), &n);
+	es_control_require_read_committed("es_retry_dead_letters()");
+	(void) es_control_lock(cat, projection, &progress);
+	letters = read_letters(id, &n);
 	for (int i = 0; i < n; i++)
 	{
+		const Letter *letter = &letters[i];
+		bool		try = is_wanted(wanted, nwanted, letter->position) &&
+			!(letter->parks && waits(blocked, letter->stream));
+
 		CHECK_FOR_INTERRUPTS();
-		if (letters[i].parks && waits(blocked, letters[i].stream))
-			continue;
-		if (try_letter(cat, id, &letters[i]))
+		if (try && try_letter(cat, id, letter))
 			applied++;
-		else if (letters[i].parks)
-			blocked = lappend(blocked, letters[i].stream);
+		else if (letter->parks)
+			blocked = lappend(blocked, letter->stream);
 	}
 	PG_RETURN_INT64(applied);
 }

@@ -17,10 +17,12 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "core/args.h"
 #include "core/spi.h"
 #include "log/head.h"
+#include "projections/call.h"
 #include "projections/code.h"
 #include "projections/control.h"
 #include "projections/figures.h"
@@ -261,12 +263,15 @@ update_row(int id, const Datum *values, const bool *isnull)
 	CommandCounterIncrement();
 }
 
-/* What the projection's code names, and a reset. */
+/* What the projection's code names, and a reset: as its search_path finds it. */
 static List *
 names_with_reset(const EsCatalog *cat, const EsProjection *projection, const char *reset)
 {
 	List	   *named = NIL;
+	int			level = NewGUCNestLevel();
 	Oid			function;
+
+	es_call_set_search_path(projection);
 
 	if (projection->form == ES_FORM_QUERY)
 		es_code_analyze_query(projection->code, cat->event, &named);
@@ -277,6 +282,7 @@ names_with_reset(const EsCatalog *cat, const EsProjection *projection, const cha
 			es_code_add_function(function, &named);
 	}
 	es_code_analyze_reset(reset, &named);
+	AtEOXact_GUC(false, level);
 	return named;
 }
 

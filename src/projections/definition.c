@@ -8,17 +8,15 @@
  * DDL does, and a backend takes that in with the lock on event_log.
  *
  * Invariants
- * 1. The table is read as of this moment (SnapshotSelf), whatever the isolation
+ * 1. The table is read with a snapshot of this moment, whatever the isolation
  *    level: an append in an old REPEATABLE READ transaction must apply the inline
  *    projections of today.  Own uncommitted changes are seen, and forgotten if they
  *    are rolled back, for an abort sends invalidations to oneself
  *    (utils/cache/inval.c).
  * 2. An invalidation that comes while the table is read makes us read it again.
  * 3. What a caller got stays allocated until the next look-up: whoever runs users'
- *    code, which can change projections, looks again afterwards or keeps a copy.
- *    The copy before the newest is kept, and with it the callers that are on the
- *    stack while code below them looks: "retired" is freed when no run is in
- *    progress.
+ *    code, which can change projections, looks again afterwards.  While code runs,
+ *    former copies are kept ("retired") for those on the stack below it.
  *
  * Locks: AccessShare on eventstore.projection, after event_log.
  * Crash: nothing is kept here.
@@ -38,6 +36,7 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "core/spi.h"
 #include "projections/call.h"
 #include "projections/definition.h"
 #include "projections/figures.h"
@@ -68,6 +67,12 @@ const char *
 es_form_name(EsForm form)
 {
 	return form_names[form];
+}
+
+const char *
+es_state_name(EsState state)
+{
+	return state_names[state];
 }
 
 static int
@@ -193,6 +198,7 @@ read_row(TupleTableSlot *slot, EsProjection *projection)
 	bool		isnull;
 
 	memset(projection, 0, sizeof(*projection));
+	projection->tid = slot->tts_tid;
 	projection->id = (int) number_of(slot, COL_ID, false);
 	projection->name = text_of(slot, COL_NAME);
 	projection->owner = text_of(slot, COL_OWNER);
@@ -230,7 +236,8 @@ read_table(Oid table, EsProjections *found)
 {
 	Relation	rel = table_open(table, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL);	/* (1) */
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* (1) */
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	int			capacity = 16;
 
 	memset(found, 0, sizeof(*found));
@@ -243,6 +250,7 @@ read_table(Oid table, EsProjections *found)
 		read_row(slot, &found->list[found->n++]);
 	}
 	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 
@@ -318,6 +326,41 @@ es_definition_by_id(const EsCatalog *cat, int id)
 	EsProjection wanted = {.id = id};
 
 	return bsearch(&wanted, all->list, all->n, sizeof(EsProjection), compare_ids);
+}
+
+/*
+ * The same for whoever holds the lock of its progress, which each change of a
+ * projection takes: what the last one has committed may be visible before its
+ * invalidation is sent.  So the row is compared, and all are read anew if it is
+ * another.
+ */
+const EsProjection *
+es_definition_under_lock(const EsCatalog *cat, int id)
+{
+	static EsStatement find = {
+		"SELECT ctid FROM eventstore.projection WHERE projection_id = $1", {INT4OID}
+	};
+	const EsProjection *known;
+	Datum		values[1] = {Int32GetDatum(id)};
+	ItemPointerData tid;
+	bool		there;
+	bool		isnull;
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	there = es_spi_look(&find, values) > 0;
+	if (there)
+		tid = *(ItemPointer) DatumGetPointer(es_spi_value(1, 1, &isnull));
+	es_spi_end(&spi);
+	if (!there)
+		return NULL;
+	known = es_definition_by_id(cat, id);
+	if (known == NULL || !ItemPointerEquals(&tid, (ItemPointer) &known->tid))
+	{
+		(void) es_definitions_anew(cat);
+		known = es_definition_by_id(cat, id);
+	}
+	return known;
 }
 
 /* The projection of that name, or NULL. */

@@ -8,6 +8,7 @@
 #include "core/catalog.h"
 #include "datatype/timestamp.h"
 #include "read/filter.h"
+#include "storage/itemptr.h"
 
 typedef enum EsForm
 {
@@ -33,6 +34,7 @@ typedef enum EsState
 typedef struct EsProjection
 {
 	int			id;
+	ItemPointerData tid;		/* of its row */
 	char	   *name;
 	char	   *owner;
 	char	   *search_path;
@@ -66,10 +68,12 @@ extern void es_definition_init(void);
 extern const EsProjections *es_definitions(const EsCatalog *cat);
 extern const EsProjections *es_definitions_anew(const EsCatalog *cat);
 extern const EsProjection *es_definition_by_id(const EsCatalog *cat, int id);
+extern const EsProjection *es_definition_under_lock(const EsCatalog *cat, int id);
 extern const EsProjection *es_definition_by_name(const EsCatalog *cat, EsName name);
 extern const EsProjection *es_definition_require(const EsCatalog *cat, EsName name);
 
 extern const char *es_form_name(EsForm form);
+extern const char *es_state_name(EsState state);
 extern bool es_on_error_parse(const char *name, EsOnError *on_error);
 
 #endif							/* ES_DEFINITION_H */

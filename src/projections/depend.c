@@ -20,8 +20,10 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 
@@ -60,6 +62,30 @@ find_dependent(const EsCatalog *cat, const char *identity)
 	return NULL;
 }
 
+/*
+ * A role that owns projections is not dropped, as one that owns tables.  Only those of
+ * this database are known.
+ */
+static void
+refuse_owner(Oid role)
+{
+	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
+	char	   *name = GetUserNameFromId(role, true);
+	const EsProjections *all;
+
+	if (cat == NULL || name == NULL)
+		return;
+	all = es_definitions(cat);
+	for (int i = 0; i < all->n; i++)
+	{
+		if (strcmp(all->list[i].owner, name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("role \"%s\" cannot be dropped because some objects depend on it", name),
+					 errdetail("owner of projection \"%s\"", all->list[i].name)));
+	}
+}
+
 static void
 before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
@@ -69,8 +95,11 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
-	if (access != OAT_DROP || sub_id != 0 ||
-		(class_id != RelationRelationId && class_id != ProcedureRelationId))
+	if (access != OAT_DROP || sub_id != 0)
+		return;
+	if (class_id == AuthIdRelationId)
+		refuse_owner(object_id);
+	if (class_id != RelationRelationId && class_id != ProcedureRelationId)
 		return;
 	/* not what the server itself drops: temporary tables, parts of a table rewrite */
 	if (((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL)
@@ -93,19 +122,33 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 	pfree(identity);
 }
 
-/*
- * Each statement that can drop says so anew; what event triggers run in its midst
- * comes before or after its own drops.
- */
-static void
-note_behavior(Node *statement)
+static bool
+alters_with_cascade(AlterTableStmt *statement)
 {
-	if (IsA(statement, DropStmt))
-		cascade = ((DropStmt *) statement)->behavior == DROP_CASCADE;
-	else if (IsA(statement, DropOwnedStmt))
-		cascade = ((DropOwnedStmt *) statement)->behavior == DROP_CASCADE;
-	else
-		cascade = false;
+	ListCell   *lc;
+
+	foreach(lc, statement->cmds)
+	{
+		if (((AlterTableCmd *) lfirst(lc))->behavior == DROP_CASCADE)
+			return true;
+	}
+	return false;
+}
+
+static bool
+says_cascade(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DropStmt:
+			return ((DropStmt *) statement)->behavior == DROP_CASCADE;
+		case T_DropOwnedStmt:
+			return ((DropOwnedStmt *) statement)->behavior == DROP_CASCADE;
+		case T_AlterTableStmt:
+			return alters_with_cascade((AlterTableStmt *) statement);
+		default:
+			return false;
+	}
 }
 
 static void
@@ -115,8 +158,12 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	ProcessUtility_hook_type next = prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility;
 
-	note_behavior(pstmt->utilityStmt);
+	bool		outer = cascade;
+
+	/* an error leaves it; the next statement says it anew */
+	cascade = says_cascade(pstmt->utilityStmt);
 	next(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+	cascade = outer;
 }
 
 void

@@ -83,14 +83,13 @@ narrower(const EsProjection *projection, int64 events, int64 done, Cause cause)
 {
 	if (events <= 1 || cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE)
 		return 0;
-	if (projection->form != ES_FORM_QUERY)
-	{
-		/* not an event's: the function could not even be called */
-		if (es_call_failed_position() == 0 && done == 0)
-			return 0;
-		return Max(done, 1);
-	}
-	return cause == CAUSE_CODE ? 0 : events / 2;
+	/* not an event's: the function could not even be called */
+	if (projection->form != ES_FORM_QUERY && es_call_failed_position() == 0 && done == 0)
+		return 0;
+	if (projection->form == ES_FORM_QUERY)
+		return cause == CAUSE_CODE ? 0 : events / 2;
+	/* all were handled, but their states could not be stored */
+	return done < events ? Max(done, 1) : events / 2;
 }
 
 static void
@@ -133,8 +132,9 @@ es_failure_handle(EsFigures *figures, int64 events, int64 done, const ErrorData 
 	EsProgress	progress;
 	int64		fewer;
 
-	if (cat == NULL || !es_progress_lock(figures->id, &progress) ||
-		(projection = es_definition_by_id(cat, figures->id)) == NULL)
+	if (cat == NULL || !es_progress_try_lock(figures->id, &progress) ||
+		(projection = es_definition_under_lock(cat, figures->id)) == NULL ||
+		projection->state != ES_STATE_RUNNING)
 		return;
 	fewer = narrower(projection, events, done, cause);
 	if (fewer > 0)

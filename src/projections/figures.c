@@ -38,6 +38,12 @@
 
 PG_FUNCTION_INFO_V1(es_projection_figures);
 
+/* That a projection found nothing is stored so much later. */
+#define STORE_AFTER_MS		5000
+/* The switch to inline is tried again after so long, and twice that, and so on. */
+#define SWITCH_DELAY_MS		1000
+#define SWITCH_GREATEST_MS	60000
+
 /* A batch begins with so many events, and grows while it takes less time than that. */
 #define FIRST_BATCH			1000
 #define BATCH_TARGET_MS		500
@@ -95,7 +101,14 @@ end_of_transaction(XactEvent event, void *arg)
 {
 	EsDatabase *db = changed_in;
 
-	if (db == NULL || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+	if (db == NULL)
+		return;
+	/* nobody would be told at COMMIT PREPARED */
+	if (event == XACT_EVENT_PRE_PREPARE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has changed projections")));
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	changed_in = NULL;
 	pg_atomic_fetch_add_u32(&db->projections_changed, 1);
@@ -187,7 +200,8 @@ sync_place(Oid store, const EsProjection *projection, int *without_place)
 		return;
 	if (runnable && !place->runnable)
 	{
-		place->not_before = 0;
+		place->not_before = place->switch_at = 0;
+		place->switch_failures = 0;
 		place->batch_limit = FIRST_BATCH;
 	}
 	place->runnable = runnable;
@@ -235,6 +249,19 @@ es_figures_sync(const EsCatalog *cat)
 				 errhint("Raise eventstore.max_projections (now %d) and restart the server.", table->n)));
 }
 
+/* The database is dropped, and all its processes have ended. */
+void
+es_figures_forget(Oid dboid)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < table->n; i++)
+	{
+		if (table->places[i].dboid == dboid)
+			memset(&table->places[i], 0, sizeof(EsFigures));
+	}
+	LWLockRelease(table->lock);
+}
+
 /* How many projections of the store are there for workers to run? */
 int
 es_figures_count(Oid store)
@@ -248,11 +275,29 @@ es_figures_count(Oid store)
 	return n;
 }
 
+/* When there will be something to do for it; 0: not before the head moves. */
+static TimestampTz
+due_at(const EsFigures *place, int64 head, TimestampTz now)
+{
+	TimestampTz at = 0;
+
+	if (!place->runnable || place->pid != 0)
+		return 0;
+	if (place->reached < head)
+		at = now;
+	else if (place->wants_inline)
+		at = Max(place->switch_at, now);
+	else if (place->store_at != 0)
+		at = Max(place->store_at, now);
+	return at == 0 ? 0 : Max(at, place->not_before);
+}
+
 static bool
 is_due(const EsFigures *place, int64 head, TimestampTz now)
 {
-	return place->runnable && place->pid == 0 && place->not_before <= now &&
-		(place->reached < head || place->wants_inline);
+	TimestampTz at = due_at(place, head, now);
+
+	return at != 0 && at <= now;
 }
 
 /*
@@ -270,14 +315,12 @@ es_figures_due(Oid store, int64 head, TimestampTz *next)
 	for (int i = 0; i < table->n; i++)
 	{
 		const EsFigures *place = &table->places[i];
+		TimestampTz at = is_of(place, store) ? due_at(place, head, now) : 0;
 
-		if (!is_of(place, store) || !place->runnable || place->pid != 0)
-			continue;
-		if (is_due(place, head, now))
+		if (at != 0 && at <= now)
 			due++;
-		else if (place->not_before > now && (place->reached < head || place->wants_inline) &&
-				 (*next == 0 || place->not_before < *next))
-			*next = place->not_before;
+		else if (at != 0 && (*next == 0 || at < *next))
+			*next = at;
 	}
 	LWLockRelease(table->lock);
 	return due;
@@ -361,6 +404,32 @@ es_figures_end(EsFigures *figures, int64 events)
 	LWLockRelease(table->lock);
 }
 
+/* Has it been long enough since it first found nothing? */
+bool
+es_figures_is_time_to_store(EsFigures *figures)
+{
+	/* only the worker that has claimed it changes these */
+	return figures->store_at != 0 && figures->store_at <= GetCurrentTimestamp();
+}
+
+bool
+es_figures_is_time_to_switch(EsFigures *figures)
+{
+	return figures->wants_inline && figures->switch_at <= GetCurrentTimestamp();
+}
+
+/* Appenders were in the way: give them more and more time. */
+void
+es_figures_note_no_switch(EsFigures *figures)
+{
+	int64		delay = Min((int64) SWITCH_DELAY_MS << Min(figures->switch_failures, 10), SWITCH_GREATEST_MS);
+
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->switch_failures++;
+	figures->switch_at = GetCurrentTimestamp() + delay * 1000;
+	LWLockRelease(table->lock);
+}
+
 /* There is none of its events in (from, upto]. */
 void
 es_figures_nothing(EsFigures *figures, int64 from, int64 upto)
@@ -369,6 +438,10 @@ es_figures_nothing(EsFigures *figures, int64 from, int64 upto)
 	figures->empty_from = from;
 	figures->empty_upto = upto;
 	figures->reached = upto;
+	if (from == upto)
+		figures->store_at = 0;
+	else if (figures->store_at == 0)
+		figures->store_at = GetCurrentTimestamp() + STORE_AFTER_MS * INT64CONST(1000);
 	LWLockRelease(table->lock);
 }
 
@@ -434,6 +507,25 @@ es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint)
 		reached = Max(reached, place->empty_upto);
 	LWLockRelease(table->lock);
 	return reached;
+}
+
+/* An operator lets it go on: not at the next attempt that was due, but now. */
+void
+es_figures_hurry(const EsCatalog *cat, int id)
+{
+	EsFigures  *place;
+
+	if (table == NULL)
+		return;
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	place = find_place(cat->position_register, id);
+	if (place != NULL)
+	{
+		place->not_before = place->switch_at = 0;
+		place->batch_limit = FIRST_BATCH;
+	}
+	LWLockRelease(table->lock);
+	es_figures_note_change();
 }
 
 /*

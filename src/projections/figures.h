@@ -27,6 +27,11 @@ typedef struct EsFigures
 	/* There is none of its events in (empty_from, empty_upto]. */
 	int64		empty_from;
 	int64		empty_upto;
+	TimestampTz store_at;		/* when to store that as its checkpoint; 0: it is */
+
+	/* the switch to inline, while appenders are in its way */
+	TimestampTz switch_at;
+	int			switch_failures;
 
 	/* to be looked at while it runs */
 	TimestampTz batch_started;	/* 0: none is running */
@@ -39,6 +44,9 @@ typedef struct EsFigures
 extern void es_figures_init(void);
 extern void es_figures_note_change(void);
 
+/* evict.c */
+extern void es_figures_forget(Oid dboid);
+
 /* scheduler */
 extern void es_figures_sync(const EsCatalog *cat);
 extern int	es_figures_count(Oid store);
@@ -49,6 +57,9 @@ extern EsFigures *es_figures_claim(Oid store, int64 head);
 extern void es_figures_begin(EsFigures *figures);
 extern void es_figures_tell(EsFigures *figures, int64 events, int64 done);
 extern void es_figures_end(EsFigures *figures, int64 events);
+extern bool es_figures_is_time_to_store(EsFigures *figures);
+extern bool es_figures_is_time_to_switch(EsFigures *figures);
+extern void es_figures_note_no_switch(EsFigures *figures);
 extern void es_figures_nothing(EsFigures *figures, int64 from, int64 upto);
 extern void es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit);
 extern void es_figures_note_death(EsFigures *figures);
@@ -57,6 +68,7 @@ extern void es_figures_release(EsFigures *figures);
 
 /* anybody */
 extern int64 es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint);
+extern void es_figures_hurry(const EsCatalog *cat, int id);
 extern void es_figures_interrupt(const EsCatalog *cat, int id);
 
 #endif							/* ES_FIGURES_H */

@@ -72,7 +72,8 @@ apply_to(const EsCatalog *cat, int id, EsAppend *call)
 
 /*
  * Apply the call's events, which are stored and visible to the next command.
- * Assumes event_log locked by es_seal_lock_log.
+ * Assumes event_log locked by es_seal_lock_log, and that no statement about
+ * projections has run since (es_append_in_progress).
  */
 void
 es_inline_apply(const EsCatalog *cat, EsAppend *call)
@@ -157,14 +158,18 @@ wait_for_lock(Oid log)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		LockTimeout = own_timeout;
 		MemoryContextSwitchTo(context);
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
+		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
 		locked = false;
 	}
 	PG_END_TRY();
@@ -223,11 +228,14 @@ catch_up_and_flip(const EsCatalog *cat, int id, int64 limit, EsFigures *figures)
 	EsCatchup	catchup = {.cat = cat, .id = id, .upto = PG_INT64_MAX, .limit = limit,
 	.to_the_end = true, .figures = figures};
 
+	const EsProjection *projection;
+
 	es_catchup_batch(&catchup);
 	if (!catchup.runs || !catchup.complete)
 		return false;
-	if (!es_definition_by_id(cat, id)->is_inline)
-		return false;
+	projection = es_definition_by_id(cat, id);
+	if (projection == NULL || !projection->is_inline)
+		return false;			/* its code has dropped it */
 	es_progress_move(id, es_figures_reached(cat, id, catchup.checkpoint));
 	es_progress_set_state(id, ES_STATE_RUNNING, true, 0);
 	CommandCounterIncrement();
@@ -253,21 +261,20 @@ es_inline_try_switch(const EsCatalog *cat, int id)
 }
 
 /*
- * In the worker, when the projection has caught up.  An error names who is in the
- * way.  False: appends were faster.
+ * In the worker, when the projection has caught up.  False: open appenders are in the
+ * way (*in_the_way says which), or appends were faster.
  */
 bool
-es_inline_switch(const EsCatalog *cat, int id, EsFigures *figures)
+es_inline_switch(const EsCatalog *cat, int id, EsFigures *figures, char **in_the_way)
 {
 	if (!ConditionalLockRelationOid(cat->event_log, ShareRowExclusiveLock) &&
 		!wait_for_lock(cat->event_log))
 	{
 		char	   *pids = blockers(cat->event_log);
 
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("waiting to be applied inline: open transactions that have appended are in the way"),
-				 pids != NULL ? errdetail("They are those of processes %s.", pids) : 0));
+		*in_the_way = psprintf("waiting to be applied inline: open transactions that have appended are in the way (processes %s)",
+							   pids != NULL ? pids : "unknown");
+		return false;
 	}
 	AcceptInvalidationMessages();
 	return catch_up_and_flip(cat, id, PG_INT32_MAX, figures);

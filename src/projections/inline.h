@@ -11,7 +11,7 @@
 
 extern void es_inline_apply(const EsCatalog *cat, EsAppend *call);
 extern bool es_inline_try_switch(const EsCatalog *cat, int id);
-extern bool es_inline_switch(const EsCatalog *cat, int id, EsFigures *figures);
+extern bool es_inline_switch(const EsCatalog *cat, int id, EsFigures *figures, char **in_the_way);
 extern void es_inline_lock_out(const EsCatalog *cat);
 
 #endif							/* ES_INLINE_H */

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
@@ -55,13 +56,36 @@ read_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
 	return found;
 }
 
-/* Lock the row to the end of the transaction.  False: the projection is gone. */
+/*
+ * Lock the row to the end of the transaction.  False: the projection is gone; in
+ * REPEATABLE READ and above it may only be younger than the snapshot, which is 40001.
+ */
 bool
 es_progress_lock(int id, EsProgress *progress)
 {
 	static EsStatement lock = {
 		"SELECT checkpoint, failures, coalesce(failed_position, 0) FROM eventstore.projection_progress"
 		" WHERE projection_id = $1 FOR NO KEY UPDATE",
+		{INT4OID}
+	};
+
+	if (read_row(&lock, true, id, progress))
+		return true;
+	if (IsolationUsesXactSnapshot() && es_progress_read(id, progress))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent creation of the projection"),
+				 errhint("The transaction might succeed if retried.")));
+	return false;
+}
+
+/* The same, without waiting.  False also if somebody else holds the lock. */
+bool
+es_progress_try_lock(int id, EsProgress *progress)
+{
+	static EsStatement lock = {
+		"SELECT checkpoint, failures, coalesce(failed_position, 0) FROM eventstore.projection_progress"
+		" WHERE projection_id = $1 FOR NO KEY UPDATE SKIP LOCKED",
 		{INT4OID}
 	};
 
@@ -122,6 +146,25 @@ es_progress_fail(int id, int failures, int64 position, const ErrorData *error)
 	es_spi_end(&spi);
 }
 
+/* What keeps the projection from what it is to be; not a failure. */
+void
+es_progress_tell(int id, const char *message, int sqlstate)
+{
+	static EsStatement tell = {
+		"UPDATE eventstore.projection_progress SET error = $2, sqlstate = $3, failed_at = clock_timestamp()"
+		" WHERE projection_id = $1",
+		{INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		values[3] = {
+		Int32GetDatum(id), CStringGetTextDatum(message), CStringGetTextDatum(unpack_sql_state(sqlstate))
+	};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&tell, values, NULL);
+	es_spi_end(&spi);
+}
+
 /* What the projection's own row says of its course. */
 void
 es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to)
@@ -133,9 +176,8 @@ es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to)
 		" WHERE projection_id = $1",
 		{INT4OID, TEXTOID, BOOLOID, INT8OID}
 	};
-	static const char *const names[] = {"running", "paused", "stopped"};
 	Datum		values[4] = {
-		Int32GetDatum(id), CStringGetTextDatum(names[state]), BoolGetDatum(live),
+		Int32GetDatum(id), CStringGetTextDatum(es_state_name(state)), BoolGetDatum(live),
 		Int64GetDatum(rebuild_up_to)
 	};
 	bool		isnull[4] = {false, false, false, rebuild_up_to == 0};

@@ -16,8 +16,10 @@ typedef struct EsProgress
 
 extern void es_progress_create(int id, int64 checkpoint);
 extern bool es_progress_lock(int id, EsProgress *progress);
+extern bool es_progress_try_lock(int id, EsProgress *progress);
 extern bool es_progress_read(int id, EsProgress *progress);
 extern void es_progress_move(int id, int64 checkpoint);
+extern void es_progress_tell(int id, const char *message, int sqlstate);
 extern void es_progress_fail(int id, int failures, int64 position, const ErrorData *error);
 
 extern void es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to);

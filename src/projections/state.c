@@ -203,7 +203,7 @@ load_rows(EsStates *states, bool lock)
 {
 	static EsStatement make_rows = {
 		"INSERT INTO eventstore.projection_state (projection_id, key, state)"
-		" SELECT $1, k, 'null' FROM unnest($2) k ORDER BY k COLLATE \"C\""
+		" SELECT $1, k, '{}' FROM unnest($2) k ORDER BY k COLLATE \"C\""
 		" ON CONFLICT (projection_id, key) DO NOTHING",
 		{INT4OID, TEXTARRAYOID}
 	};
@@ -232,17 +232,7 @@ load_rows(EsStates *states, bool lock)
 		Datum		state = es_spi_value(i, 2, &isnull);
 
 		entry->stored = true;
-		/* JSON null: the row has only just been made */
-		if (!JB_ROOT_IS_SCALAR(DatumGetJsonbP(state)))
-			set_state(states, entry, state, false);
-		else
-		{
-			JsonbValue	scalar;
-
-			JsonbExtractScalar(&DatumGetJsonbP(state)->root, &scalar);
-			if (scalar.type != jbvNull)
-				set_state(states, entry, state, false);
-		}
+		set_state(states, entry, state, false);
 	}
 	es_spi_end(&spi);
 }

@@ -51,11 +51,7 @@ has_reached(const EsCatalog *cat, EsName name, int64 position)
 		UnregisterSnapshot(snapshot);
 		return head >= position;
 	}
-	if (projection->state == ES_STATE_STOPPED)
-		ereport(ERROR,
-				(errcode(ES_PROJECTION_STOPPED),
-				 errmsg("projection \"%s\" is stopped by an error", projection->name),
-				 errhint("See eventstore.projections; es_resume_projection() lets it go on.")));
+	es_control_refuse_stopped(projection);
 	return es_progress_read(projection->id, &progress) &&
 		es_figures_reached(cat, projection->id, progress.checkpoint) >= position;
 }

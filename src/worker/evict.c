@@ -35,6 +35,7 @@
 
 #include "compat/compat.h"
 #include "log/registry.h"
+#include "projections/figures.h"
 #include "worker/worker.h"
 
 /* As long as the server itself waits for others to leave a database. */
@@ -215,7 +216,10 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	PG_END_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));
 
 	if (IsA(statement, DropdbStmt))
+	{
 		es_registry_forget(dboid);
+		es_figures_forget(dboid);
+	}
 	else
 		release(0, PointerGetDatum(&hold));
 }

@@ -5,8 +5,9 @@
  * eventstore.max_workers places in shared memory, for all databases together.  The
  * scheduler of a database starts a worker when projections wait and none of its
  * workers is idle; a worker that has had nothing to do for a while leaves, but the
- * last one of a database stays, unless somebody else needs its place: to start a
- * process takes longer than a projection may wait.
+ * last one of a database stays, for to start a process takes longer than a projection
+ * may wait.  When all places are taken, a database that has none asks for one: a
+ * worker of another, idle or having run for a second, leaves.
  *
  * Invariants
  * 1. A place is taken by the scheduler before it starts a worker, and belongs to
@@ -35,6 +36,8 @@
 #include "core/settings.h"
 #include "worker/worker.h"
 
+/* A worker that others wait for runs so long at least. */
+#define SHARE_MS			1000
 /* A worker that was started has to say so in that time. */
 #define START_PATIENCE_MS	30000
 
@@ -51,7 +54,7 @@ typedef struct EsPool
 {
 	LWLock	   *lock;
 	int			n;
-	pg_atomic_uint32 wanted;	/* databases that found no place, lately */
+	pg_atomic_uint32 wanted;	/* OID of a database that found no place */
 	EsPlace		places[FLEXIBLE_ARRAY_MEMBER];
 } EsPool;
 
@@ -145,6 +148,23 @@ free_place(EsPlace *place)
 	pg_atomic_write_u32(&place->idle, 0);
 }
 
+/* Let the idle workers of other databases leave.  Hold the lock. */
+static void
+ask_for_place(void)
+{
+	pg_atomic_write_u32(&pool->wanted, MyDatabaseId);
+	pg_memory_barrier();
+	for (int i = 0; i < pool->n; i++)
+	{
+		EsPlace    *place = &pool->places[i];
+		uint32		procno = pg_atomic_read_u32(&place->procno);
+
+		if (OidIsValid(place->dboid) && place->dboid != MyDatabaseId && procno != 0 &&
+			pg_atomic_read_u32(&place->idle) != 0)
+			SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
+	}
+}
+
 /* Take a free place; NULL: there is none, or one of ours is being started. */
 static EsPlace *
 take_place(void)
@@ -152,6 +172,7 @@ take_place(void)
 	TimestampTz now = GetCurrentTimestamp();
 	EsPlace    *found = NULL;
 	int			taken = 0;
+	int			own = 0;
 	bool		starting = false;
 
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
@@ -167,20 +188,24 @@ take_place(void)
 		else
 		{
 			taken++;
+			own += place->dboid == MyDatabaseId;
 			starting |= place->dboid == MyDatabaseId && place->pid == 0;
 		}
 	}
 	if (starting || taken >= es_guc_max_workers)
 	{
-		if (!starting)
-			pg_atomic_write_u32(&pool->wanted, 1);
+		if (own == 0)
+			ask_for_place();
 		found = NULL;
 	}
 	if (found != NULL)
 	{
+		uint32		own_wish = MyDatabaseId;
+
 		found->dboid = MyDatabaseId;
 		found->pid = 0;
 		found->taken = now;
+		(void) pg_atomic_compare_exchange_u32(&pool->wanted, &own_wish, InvalidOid);
 	}
 	LWLockRelease(pool->lock);
 	return found;
@@ -270,11 +295,24 @@ es_pool_set_idle(bool idle)
 	pg_memory_barrier();		/* (2) */
 }
 
-/* Having had nothing to do: is there a reason to stay? */
+/*
+ * Does another database wait for a place?  A worker that has had its share makes
+ * room.
+ */
+bool
+es_pool_is_wanted_elsewhere(void)
+{
+	uint32		wanted = pg_atomic_read_u32(&pool->wanted);
+
+	return wanted != InvalidOid && wanted != MyDatabaseId &&
+		TimestampDifferenceExceeds(own_place->taken, GetCurrentTimestamp(), SHARE_MS) &&
+		pg_atomic_compare_exchange_u32(&pool->wanted, &wanted, InvalidOid);
+}
+
+/* Having had nothing to do: is there a reason to leave? */
 bool
 es_pool_may_leave(void)
 {
-	bool		wanted = pg_atomic_exchange_u32(&pool->wanted, 0) != 0;
 	bool		others = false;
 	int			taken = 0;
 
@@ -287,7 +325,7 @@ es_pool_may_leave(void)
 		others |= place != own_place && place->dboid == MyDatabaseId && place->pid != 0;
 	}
 	LWLockRelease(pool->lock);
-	return wanted || others || taken > es_guc_max_workers;
+	return others || taken > es_guc_max_workers;
 }
 
 /* ---- statements that need a database to themselves ---- */

@@ -25,7 +25,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -36,7 +35,6 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -44,6 +42,7 @@
 #include "log/head.h"
 #include "log/registry.h"
 #include "projections/figures.h"
+#include "worker/session.h"
 #include "worker/worker.h"
 
 #define MARK_INTERVAL_MS	100
@@ -54,22 +53,6 @@
 #define NO_ROOM_MS			10000
 /* Waiting readers, and workers, are woken at most so often. */
 #define WAKE_INTERVAL_MS	1
-
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-finish(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-}
 
 /* What this process tends. */
 typedef struct EsOffice
@@ -114,7 +97,7 @@ take_office(EsOffice *office)
 	const EsCatalog *cat;
 	bool		taken = false;
 
-	begin();
+	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL)
 	{
@@ -143,7 +126,7 @@ take_office(EsOffice *office)
 		db->scheduler_wanted = false;
 		LWLockRelease(es_registry_lock());
 	}
-	finish();
+	es_session_finish();
 	if (taken)
 		es_registry_wake_launcher();	/* the next one may be tried */
 	return taken;
@@ -163,7 +146,7 @@ look(const EsOffice *office, bool check_store, int64 *head)
 		*head = es_registry_glance(db);	/* (5) */
 		return true;
 	}
-	begin();
+	es_session_begin();
 	{
 		const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
 
@@ -176,7 +159,7 @@ look(const EsOffice *office, bool check_store, int64 *head)
 			UnregisterSnapshot(snapshot);
 		}
 	}
-	finish();
+	es_session_finish();
 	return there;
 }
 
@@ -188,7 +171,7 @@ record(Oid store, int64 head)
 	bool		recorded = false;
 
 	pgstat_report_activity(STATE_RUNNING, "recording the head of the event log");
-	begin();
+	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	/* (2): the wait may have been for DROP and CREATE EXTENSION */
 	if (cat != NULL && cat->position_register == store)
@@ -196,7 +179,8 @@ record(Oid store, int64 head)
 		(void) es_mark_move(cat, head);
 		recorded = true;
 	}
-	finish();
+	es_session_finish();
+	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return recorded;
 }
@@ -208,14 +192,14 @@ sync_projections(const EsOffice *office)
 	const EsCatalog *cat;
 	bool		synced = false;
 
-	begin();
+	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL && cat->position_register == office->store)
 	{
 		es_figures_sync(cat);
 		synced = true;
 	}
-	finish();
+	es_session_finish();
 	return synced;
 }
 
@@ -246,17 +230,6 @@ serve_projections(const EsOffice *office, int64 head, long sleep)
 	return sleep;
 }
 
-/* What ALTER DATABASE or the configuration say does not apply here. */
-static void
-set_up_session(void)
-{
-	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-}
-
 void
 es_scheduler_main(Datum arg)
 {
@@ -273,7 +246,7 @@ es_scheduler_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	set_up_session();
+	es_session_set_up();
 	if (!take_office(&office))
 		return;
 	db = office.db;
@@ -317,6 +290,7 @@ es_scheduler_main(Datum arg)
 		if (head > announced)
 		{
 			ConditionVariableBroadcast(&db->head_moved);
+			ConditionVariableBroadcast(&db->progress_moved);	/* of inline ones */
 			announced = head;
 			if (waiters)
 			{
@@ -346,6 +320,8 @@ es_scheduler_main(Datum arg)
 		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						   sleep, PG_WAIT_EXTENSION);
 		check_store = (events & WL_TIMEOUT) && sleep == IDLE_MS;
+		if (check_store)
+			projections_known = false;	/* should a change not have been told */
 		ResetLatch(MyLatch);
 	}
 }

@@ -46,9 +46,12 @@
 
 #include "core/settings.h"
 #include "log/registry.h"
+#include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/figures.h"
 #include "projections/inline.h"
+#include "projections/progress.h"
+#include "worker/session.h"
 #include "worker/worker.h"
 
 /* A worker that is not needed leaves after that time. */
@@ -110,36 +113,6 @@ die_claimed(int code, Datum arg)
 	release_claim();
 }
 
-/* What ALTER DATABASE, ALTER ROLE or the configuration say does not apply here. */
-static void
-set_up_session(void)
-{
-	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);	/* (3) */
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("session_replication_role", "origin", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("row_security", "on", PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-finish(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
 /* pg_stat_activity and the process title. */
 static void
 tell(const EsProjection *projection)
@@ -160,7 +133,7 @@ run_batch(EsCatchup *catchup)
 {
 	const EsProjection *projection;
 
-	begin();
+	es_session_begin();
 	catchup->cat = es_catalog_lock_if_there(AccessShareLock);
 	if (catchup->cat != NULL &&
 		(projection = es_definition_by_id(catchup->cat, catchup->id)) != NULL)
@@ -168,19 +141,29 @@ run_batch(EsCatchup *catchup)
 		tell(projection);
 		es_catchup_batch(catchup);
 	}
-	finish();
+	es_session_finish();
 	if (catchup->events > 0)
 		es_figures_end(claimed, catchup->events);
 }
 
+/*
+ * The projection has caught up: let appends apply it.  That open ones are in the way
+ * is no failure, but told, and tried again later and later.
+ */
 static void
 run_switch(EsCatchup *catchup)
 {
-	begin();
+	char	   *in_the_way = NULL;
+
+	es_session_begin();
 	catchup->cat = es_catalog_lock_if_there(AccessShareLock);
-	if (catchup->cat != NULL)
-		(void) es_inline_switch(catchup->cat, catchup->id, claimed);
-	finish();
+	if (catchup->cat != NULL &&
+		!es_inline_switch(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
+	{
+		es_figures_note_no_switch(claimed);
+		es_progress_tell(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
+	}
+	es_session_finish();
 }
 
 /* The error as text for people: what the time limit did is not the user's request. */
@@ -203,15 +186,18 @@ note_failure(EsCatchup *catchup, ErrorData *error)
 	}
 	/* should recording it fail as well, and end this process */
 	es_figures_put_off(claimed, UNRECORDED_MS, 0);
-	begin();
+	HOLD_CANCEL_INTERRUPTS();	/* a statement that wants the projection waits a moment */
+	es_session_begin();
 	es_failure_handle(claimed, catchup->events, events_done, error);
-	finish();
+	es_session_finish();
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 /*
- * Run the claimed projection for one batch, whatever happens in it.
+ * Run the claimed projection for one batch, whatever happens in it.  False: the store
+ * has gone.
  */
-static void
+static bool
 take_turn(MemoryContext context)
 {
 	EsCatchup	catchup = {.id = claimed->id, .upto = PG_INT64_MAX,
@@ -220,13 +206,14 @@ take_turn(MemoryContext context)
 
 	events_done = 0;
 	batch_timed_out = false;
+	es_call_forget_failure();
 	es_figures_begin(claimed);
 	PG_TRY();
 	{
 		if (es_guc_projection_timeout > 0)
 			enable_timeout_after(batch_timeout, es_guc_projection_timeout);
 		run_batch(&catchup);
-		if (catchup.runs && catchup.complete && claimed->wants_inline)
+		if (catchup.runs && catchup.complete && es_figures_is_time_to_switch(claimed))
 			run_switch(&catchup);
 		disable_timeout(batch_timeout, false);
 	}
@@ -249,10 +236,13 @@ take_turn(MemoryContext context)
 	LockReleaseAll(USER_LOCKMETHOD, true);	/* (1) */
 	if (error != NULL)
 		note_failure(&catchup, error);
+	else if (!catchup.runs)
+		es_figures_put_off(claimed, INTERRUPTED_MS, 0);
 	else if (catchup.complete && catchup.events == 0)
 		es_figures_put_off(claimed, es_figures_count(claimed->store) * 1000 / IDLE_LOOKS, 0);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(context);
+	return error != NULL || catchup.cat != NULL;
 }
 
 /* The store of this database; NULL: there is none. */
@@ -262,14 +252,14 @@ find_store(Oid *store)
 	const EsCatalog *cat;
 	EsDatabase *db = NULL;
 
-	begin();
+	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL)
 	{
 		db = es_positions_attach(cat);
 		*store = db->store;
 	}
-	finish();
+	es_session_finish();
 	return db;
 }
 
@@ -307,7 +297,7 @@ sleep_until_woken(EsDatabase *db, Oid store)
 	ResetLatch(MyLatch);
 	es_pool_set_idle(false);
 	if (!(events & WL_TIMEOUT))
-		return true;
+		return !es_pool_is_wanted_elsewhere();
 	return !es_pool_may_leave() && find_store(&store_now) != NULL && store_now == store;
 }
 
@@ -318,6 +308,7 @@ es_worker_main(Datum arg)
 	EsDatabase *db;
 	Oid			dboid;
 	Oid			store = InvalidOid;
+	bool		there;
 
 	memcpy(&dboid, MyBgworkerEntry->bgw_extra, sizeof(Oid));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -328,7 +319,7 @@ es_worker_main(Datum arg)
 		return;
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 	is_worker = true;
-	set_up_session();
+	es_session_set_up();
 	batch_timeout = RegisterTimeout(USER_TIMEOUT, time_is_up);
 	before_shmem_exit(die_claimed, (Datum) 0);
 	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker", ALLOCSET_DEFAULT_SIZES);
@@ -337,6 +328,7 @@ es_worker_main(Datum arg)
 
 	while (db != NULL && db->store == store)
 	{
+		QueryCancelPending = false; /* there is nothing to cancel */
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
@@ -351,9 +343,12 @@ es_worker_main(Datum arg)
 				break;
 			continue;
 		}
-		take_turn(context);
+		there = take_turn(context);
 		release_claim();
 		ConditionVariableBroadcast(&db->progress_moved);
+		es_registry_wake_scheduler(db); /* it knows when the next one is due */
 		pgstat_report_stat(false);
+		if (!there || es_pool_is_wanted_elsewhere())
+			break;
 	}
 }
