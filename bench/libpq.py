@@ -1,4 +1,4 @@
-"""The few calls of PostgreSQL's C client library that the bulk cases need.
+"""The few calls of PostgreSQL's C client library that some cases need.
 
 They are what every driver does: a prepared statement whose parameters travel as
 text beside it, and COPY from a buffer.  psql and pgbench can do neither with a
@@ -16,11 +16,14 @@ CALLS = {
     'PQstatus': (number, [pointer]),
     'PQfinish': (None, [pointer]),
     'PQerrorMessage': (text, [pointer]),
+    'PQbackendPID': (number, [pointer]),
     'PQexec': (pointer, [pointer, text]),
     'PQprepare': (pointer, [pointer, text, text, number, pointer]),
     'PQexecPrepared': (pointer, [pointer, text, number, pointer, pointer, pointer, number]),
     'PQresultStatus': (number, [pointer]),
     'PQclear': (None, [pointer]),
+    'PQntuples': (number, [pointer]),
+    'PQgetvalue': (text, [pointer, number, number]),
     'PQputCopyData': (number, [pointer, text, number]),
     'PQputCopyEnd': (number, [pointer, text]),
     'PQgetResult': (pointer, [pointer]),
@@ -49,22 +52,31 @@ class Connection:
     def fail(self):
         raise Error(self.library.PQerrorMessage(self.connection).decode(errors='replace'))
 
-    def expect(self, result, status):
+    def expect(self, result, *statuses):
         got = self.library.PQresultStatus(result)
         self.library.PQclear(result)
-        if got != status:
+        if got not in statuses:
             self.fail()
 
     def close(self):
         self.library.PQfinish(self.connection)
 
-    def prepare(self, name, statement):
-        self.expect(self.library.PQprepare(self.connection, name, statement, 0, None), COMMAND_OK)
+    def pid(self):
+        """The process that serves the connection."""
+        return self.library.PQbackendPID(self.connection)
+
+    def prepare(self, name, statement, types=()):
+        """types: of the parameters, as OIDs; the server finds out what is not said."""
+        oids = (ctypes.c_uint * len(types))(*types)
+        self.expect(self.library.PQprepare(self.connection, name, statement, len(types), oids), COMMAND_OK)
 
     def query(self, name, parameters):
-        """Run a prepared statement and take its whole result."""
+        """Run a prepared statement and take its whole result; the first value of it."""
         values = (text * len(parameters))(*parameters)
-        self.expect(self.library.PQexecPrepared(self.connection, name, len(parameters), values, None, None, 0), TUPLES_OK)
+        result = self.library.PQexecPrepared(self.connection, name, len(parameters), values, None, None, 0)
+        value = self.library.PQgetvalue(result, 0, 0) if self.library.PQntuples(result) > 0 else None
+        self.expect(result, TUPLES_OK, COMMAND_OK)
+        return value
 
     def copy(self, statement, rows):
         """COPY … FROM STDIN of rows in text format."""

@@ -62,13 +62,24 @@ forget(void)
 	catalog_valid = false;
 }
 
+/* Is this one of what the store consists of?  EsCatalog is nothing but OIDs. */
+static bool
+is_known(Oid relid)
+{
+	const Oid  *oids = (const Oid *) &catalog;
+
+	for (int i = 0; i < sizeof(EsCatalog) / sizeof(Oid); i++)
+	{
+		if (oids[i] == relid)
+			return true;
+	}
+	return false;
+}
+
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (!catalog_valid || relid == InvalidOid ||
-		relid == catalog.event_log || relid == catalog.stream ||
-		relid == catalog.event_type || relid == catalog.mark ||
-		relid == catalog.position_register)
+	if (!catalog_valid || relid == InvalidOid || is_known(relid))
 		forget();
 }
 

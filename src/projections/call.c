@@ -392,15 +392,18 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 		MemoryContext old = MemoryContextSwitchTo(per_event);
 		bool		isnull;
 		Datum		event;
+		int			level;
 
 		CHECK_FOR_INTERRUPTS();
 		frame->position = DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_POSITION, &isnull));
 		frame->event = slot;
 		event = ExecFetchSlotHeapTupleDatum(slot);
+		level = NewGUCNestLevel();
 		if (states != NULL)
 			es_states_fold(states, function, slot, event);
 		else
 			call_handler(function, event);
+		AtEOXact_GUC(false, level); /* where batches end must not matter */
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_event);
 		CommandCounterIncrement();	/* (3) */

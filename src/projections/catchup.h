@@ -35,6 +35,7 @@ extern void es_dead_letters_add(const EsProjection *projection, int64 position, 
 extern void es_dead_letters_remove(int id);
 
 /* failure.c */
-extern void es_failure_handle(EsFigures *figures, int64 events, int64 done, const ErrorData *error);
+extern void es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 done,
+							  const ErrorData *error);
 
 #endif							/* ES_CATCHUP_H */

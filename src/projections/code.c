@@ -99,6 +99,7 @@ char *
 es_code_identity(Oid class_id, Oid object_id)
 {
 	Oid			extension = get_extension_oid("eventstore", true);
+	const char *kind;
 
 	if (object_id < FirstNormalObjectId || !OidIsValid(extension) ||
 		getExtensionOfObject(class_id, object_id) == extension)
@@ -109,14 +110,23 @@ es_code_identity(Oid class_id, Oid object_id)
 	{
 		case RELKIND_RELATION:
 		case RELKIND_PARTITIONED_TABLE:
+			kind = "table";
+			break;
 		case RELKIND_FOREIGN_TABLE:
+			kind = "foreign table";
+			break;
 		case RELKIND_VIEW:
+			kind = "view";
+			break;
 		case RELKIND_MATVIEW:
-			return psprintf("table %s", quote_qualified_identifier(get_namespace_name(get_rel_namespace(object_id)),
-																   get_rel_name(object_id)));
+			kind = "materialized view";
+			break;
 		default:
 			return NULL;
 	}
+	return psprintf("%s %s", kind,
+					quote_qualified_identifier(get_namespace_name(get_rel_namespace(object_id)),
+											   get_rel_name(object_id)));
 }
 
 static void
@@ -138,6 +148,10 @@ add_object(Oid class_id, Oid object_id, List **named)
 void
 es_code_add_function(Oid function, List **named)
 {
+	if (isAnyTempNamespace(get_func_namespace(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a projection cannot use the temporary function \"%s\"", get_func_name(function))));
 	add_object(ProcedureRelationId, function, named);
 }
 
@@ -154,7 +168,7 @@ add_relation(Oid relation, List **named)
 static bool
 add_called(Oid function, void *context)
 {
-	add_object(ProcedureRelationId, function, context);
+	es_code_add_function(function, context);
 	return false;
 }
 

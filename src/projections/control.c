@@ -269,6 +269,10 @@ es_run_projection(PG_FUNCTION_ARGS)
 		applied += catchup.events;
 		CommandCounterIncrement();
 	} while (catchup.runs && !catchup.complete);
+	if (!catchup.runs && es_definition_by_id(cat, catchup.id) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the projection has been dropped meanwhile")));
 	if (catchup.runs && is_inline && catchup.upto == PG_INT64_MAX)
 		(void) es_inline_try_switch(cat, catchup.id);
 	PG_RETURN_INT64(applied);

@@ -34,7 +34,7 @@
 
 PG_FUNCTION_INFO_V1(es_retry_dead_letters);
 
-/* The streams with a letter that parks; NULL: none. */
+/* The streams with a letter that parks, whatever on_error says now; NULL: none. */
 HTAB *
 es_dead_letters_parked_streams(const EsProjection *projection)
 {
@@ -48,8 +48,6 @@ es_dead_letters_parked_streams(const EsProjection *projection)
 	EsSpi		spi;
 	uint64		n;
 
-	if (projection->on_error != ES_ON_ERROR_PARK)
-		return NULL;
 	ctl.hcxt = CurrentMemoryContext;
 	es_spi_begin(&spi);
 	n = es_spi_run(&read, values, NULL);

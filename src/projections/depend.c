@@ -18,16 +18,19 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
+#include "utils/builtins.h"
 
-#include "log/guard.h"
+#include "core/spi.h"
 #include "projections/code.h"
 #include "projections/progress.h"
 
@@ -151,6 +154,27 @@ says_cascade(Node *statement)
 	}
 }
 
+/*
+ * Owners are kept by name, which a dump carries.  A role that is renamed keeps its
+ * projections: nobody who takes its old name gets them.  Only those of this database.
+ */
+static void
+rename_owner(RenameStmt *statement)
+{
+	static EsStatement rename = {
+		"UPDATE eventstore.projection SET owner = $2 WHERE owner = $1", {TEXTOID, TEXTOID}
+	};
+	Datum		values[2] = {CStringGetTextDatum(statement->subname), CStringGetTextDatum(statement->newname)};
+	EsSpi		spi;
+
+	CommandCounterIncrement();
+	if (RecoveryInProgress() || es_catalog_lock_if_there(AccessShareLock) == NULL)
+		return;
+	es_spi_begin(&spi);
+	(void) es_spi_run(&rename, values, NULL);
+	es_spi_end(&spi);
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params,
@@ -164,6 +188,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	cascade = says_cascade(pstmt->utilityStmt);
 	next(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	cascade = outer;
+	if (IsA(pstmt->utilityStmt, RenameStmt) &&
+		((RenameStmt *) pstmt->utilityStmt)->renameType == OBJECT_ROLE)
+		rename_owner((RenameStmt *) pstmt->utilityStmt);
 }
 
 void

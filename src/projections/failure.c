@@ -120,12 +120,13 @@ stop(const EsProjection *projection, int64 position, int failures, const ErrorDa
 
 /*
  * The batch that "figures" ran, of so many events, has failed and is rolled back;
- * so many had been handled by then.  Assumes a new transaction, which the caller commits.
+ * so many had been handled by then.  "cat" is its store, NULL if that has gone.
+ * Assumes a new transaction, which the caller commits.
  */
 void
-es_failure_handle(EsFigures *figures, int64 events, int64 done, const ErrorData *error)
+es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 done,
+				  const ErrorData *error)
 {
-	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
 	Cause		cause = cause_of(error->sqlerrcode);
 	int64		position = es_call_failed_position();
 	const EsProjection *projection;

@@ -570,14 +570,15 @@ es_projection_figures(PG_FUNCTION_ARGS)
 	for (int i = 0; i < table->n; i++)
 	{
 		const EsFigures *place = &places[i];
-		Datum		values[10] = {
+		Datum		values[11] = {
 			Int32GetDatum(place->id), Int32GetDatum((int32) place->pid),
 			TimestampTzGetDatum(place->batch_started), Int64GetDatum(place->batch_events),
 			Int64GetDatum(place->batch_done), Float8GetDatum(place->batch_ms),
-			Float8GetDatum(place->rate), TimestampTzGetDatum(place->not_before),
+			Float8GetDatum(place->rate), Int32GetDatum(place->deaths),
+			TimestampTzGetDatum(place->not_before),
 			Int64GetDatum(place->empty_from), Int64GetDatum(place->empty_upto)
 		};
-		bool		isnull[10] = {false};
+		bool		isnull[11] = {false};
 
 		if (!is_of(place, cat->position_register))
 			continue;
@@ -585,7 +586,7 @@ es_projection_figures(PG_FUNCTION_ARGS)
 		isnull[2] = isnull[3] = isnull[4] = place->batch_started == 0;
 		isnull[5] = place->batch_ms == 0;
 		isnull[6] = place->rate == 0;
-		isnull[7] = place->not_before == 0;
+		isnull[8] = place->not_before == 0;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 	}
 	return (Datum) 0;

@@ -8,6 +8,7 @@ CREATE FUNCTION eventstore.projection_figures(
     OUT batch_done bigint,
     OUT batch_ms float8,
     OUT events_per_second float8,
+    OUT worker_deaths int,
     OUT not_before timestamptz,
     OUT empty_from bigint,
     OUT empty_upto bigint)
@@ -22,7 +23,7 @@ SELECT
     p.name,
     CASE
         WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
-        WHEN g.failures OPERATOR(pg_catalog.>) 0 THEN 'retrying'
+        WHEN g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0 THEN 'retrying'
         WHEN p.rebuild_up_to IS NOT NULL THEN 'rebuilding'
         WHEN p.mode OPERATOR(pg_catalog.=) 'inline' AND NOT p.live THEN 'catching up'
         ELSE 'running'
@@ -43,11 +44,12 @@ SELECT
     f.batch_events,
     f.batch_done,
     g.failures,
+    f.worker_deaths,
     g.error AS last_error,
     g.sqlstate AS last_sqlstate,
     g.failed_position,
     g.failed_at,
-    CASE WHEN g.failures OPERATOR(pg_catalog.>) 0 AND p.state OPERATOR(pg_catalog.=) 'running' THEN f.not_before END AS next_try_at,
+    CASE WHEN (g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0) AND p.state OPERATOR(pg_catalog.=) 'running' THEN f.not_before END AS next_try_at,
     (SELECT pg_catalog.count(*) FROM eventstore.dead_letter d
      WHERE d.projection_id OPERATOR(pg_catalog.=) p.projection_id) AS dead_letters,
     CASE WHEN p.rebuild_up_to IS NOT NULL THEN
@@ -55,8 +57,8 @@ SELECT
                          OPERATOR(pg_catalog./) greatest(p.rebuild_up_to OPERATOR(pg_catalog.-) p.start_after, 1), 1)
     END AS rebuilt_percent,
     CASE WHEN p.rebuild_up_to IS NOT NULL AND f.events_per_second OPERATOR(pg_catalog.>) 0 THEN
-        pg_catalog.make_interval(secs => greatest(p.rebuild_up_to OPERATOR(pg_catalog.-) c.checkpoint, 0)
-                                         OPERATOR(pg_catalog./) f.events_per_second)
+        pg_catalog.make_interval(secs => least(greatest(p.rebuild_up_to OPERATOR(pg_catalog.-) c.checkpoint, 0)
+                                               OPERATOR(pg_catalog./) f.events_per_second, 1e9))
     END AS rebuild_time_left,
     p.types,
     p.categories,
@@ -93,6 +95,7 @@ COMMENT ON COLUMN eventstore.projections.batch_started IS 'When the batch that i
 COMMENT ON COLUMN eventstore.projections.batch_events IS 'Events in that batch';
 COMMENT ON COLUMN eventstore.projections.batch_done IS 'How many of them have been handled; not for a query';
 COMMENT ON COLUMN eventstore.projections.failures IS 'Attempts that failed since the checkpoint last moved';
+COMMENT ON COLUMN eventstore.projections.worker_deaths IS 'Workers that ended in the midst of a batch, since one last ended well';
 COMMENT ON COLUMN eventstore.projections.failed_position IS 'The event that failed; null: the error is not about one event';
 COMMENT ON COLUMN eventstore.projections.next_try_at IS 'When the next attempt is due';
 COMMENT ON COLUMN eventstore.projections.dead_letters IS 'Events that it was let pass';

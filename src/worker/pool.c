@@ -38,6 +38,8 @@
 
 /* A worker that others wait for runs so long at least. */
 #define SHARE_MS			1000
+/* A wish for a place is forgotten after that time. */
+#define WISH_MS				5000
 /* A worker that was started has to say so in that time. */
 #define START_PATIENCE_MS	30000
 
@@ -54,7 +56,9 @@ typedef struct EsPool
 {
 	LWLock	   *lock;
 	int			n;
-	pg_atomic_uint32 wanted;	/* OID of a database that found no place */
+	Oid			wanted;			/* a database that found no place */
+	TimestampTz wanted_at;
+	bool		granted;		/* a worker leaves for it */
 	EsPlace		places[FLEXIBLE_ARRAY_MEMBER];
 } EsPool;
 
@@ -96,7 +100,6 @@ shmem_startup(void)
 		memset(pool, 0, pool_size());
 		pool->lock = &GetNamedLWLockTranche("eventstore pool")->lock;
 		pool->n = MAX_PLACES;
-		pg_atomic_init_u32(&pool->wanted, 0);
 		for (int i = 0; i < pool->n; i++)
 		{
 			pg_atomic_init_u32(&pool->places[i].procno, 0);
@@ -152,8 +155,11 @@ free_place(EsPlace *place)
 static void
 ask_for_place(void)
 {
-	pg_atomic_write_u32(&pool->wanted, MyDatabaseId);
-	pg_memory_barrier();
+	if (pool->wanted != InvalidOid)
+		return;					/* one wish at a time */
+	pool->wanted = MyDatabaseId;
+	pool->wanted_at = GetCurrentTimestamp();
+	pool->granted = false;
 	for (int i = 0; i < pool->n; i++)
 	{
 		EsPlace    *place = &pool->places[i];
@@ -174,8 +180,14 @@ take_place(void)
 	int			taken = 0;
 	int			own = 0;
 	bool		starting = false;
+	int			room = es_guc_max_workers;
 
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
+	if (pool->wanted == MyDatabaseId ||
+		TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS))
+		pool->wanted = InvalidOid;
+	if (pool->wanted != InvalidOid)
+		room--;					/* the last place is not for us */
 	for (int i = 0; i < pool->n; i++)
 	{
 		EsPlace    *place = &pool->places[i];
@@ -192,7 +204,7 @@ take_place(void)
 			starting |= place->dboid == MyDatabaseId && place->pid == 0;
 		}
 	}
-	if (starting || taken >= es_guc_max_workers)
+	if (starting || taken >= room)
 	{
 		if (own == 0)
 			ask_for_place();
@@ -200,12 +212,9 @@ take_place(void)
 	}
 	if (found != NULL)
 	{
-		uint32		own_wish = MyDatabaseId;
-
 		found->dboid = MyDatabaseId;
 		found->pid = 0;
 		found->taken = now;
-		(void) pg_atomic_compare_exchange_u32(&pool->wanted, &own_wish, InvalidOid);
 	}
 	LWLockRelease(pool->lock);
 	return found;
@@ -261,7 +270,7 @@ es_pool_serve(int due)
 /* ---- worker ---- */
 
 static void
-leave(int code, Datum arg)
+leave_place(int code, Datum arg)
 {
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
 	free_place(own_place);
@@ -282,7 +291,7 @@ es_pool_enter(int number, Oid dboid)
 	LWLockRelease(pool->lock);
 	if (!ours)
 		return false;
-	before_shmem_exit(leave, (Datum) 0);
+	before_shmem_exit(leave_place, (Datum) 0);
 	pg_atomic_write_u32(&own_place->procno, MyProc->pgprocno + 1);
 	return true;
 }
@@ -302,11 +311,20 @@ es_pool_set_idle(bool idle)
 bool
 es_pool_is_wanted_elsewhere(void)
 {
-	uint32		wanted = pg_atomic_read_u32(&pool->wanted);
+	TimestampTz now = GetCurrentTimestamp();
+	bool		leave;
 
-	return wanted != InvalidOid && wanted != MyDatabaseId &&
-		TimestampDifferenceExceeds(own_place->taken, GetCurrentTimestamp(), SHARE_MS) &&
-		pg_atomic_compare_exchange_u32(&pool->wanted, &wanted, InvalidOid);
+	/* a glance without the lock: almost always there is no wish */
+	if (pool->wanted == InvalidOid || pool->wanted == MyDatabaseId)
+		return false;
+	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
+	leave = pool->wanted != InvalidOid && pool->wanted != MyDatabaseId && !pool->granted &&
+		TimestampDifferenceExceeds(own_place->taken, now, SHARE_MS) &&
+		!TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS);
+	if (leave)
+		pool->granted = true;
+	LWLockRelease(pool->lock);
+	return leave;
 }
 
 /* Having had nothing to do: is there a reason to leave? */

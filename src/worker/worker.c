@@ -125,6 +125,18 @@ tell(const EsProjection *projection)
 }
 
 /*
+ * The store of the claimed projection, locked; NULL: it has gone.  Another one may
+ * have taken its place, with other projections of the same ids.
+ */
+static const EsCatalog *
+claimed_store(void)
+{
+	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
+
+	return cat != NULL && cat->position_register == claimed->store ? cat : NULL;
+}
+
+/*
  * One turn of the claimed projection.  True: there is more.  "catchup" is what came
  * of it, also after an error.
  */
@@ -134,7 +146,7 @@ run_batch(EsCatchup *catchup)
 	const EsProjection *projection;
 
 	es_session_begin();
-	catchup->cat = es_catalog_lock_if_there(AccessShareLock);
+	catchup->cat = claimed_store();
 	if (catchup->cat != NULL &&
 		(projection = es_definition_by_id(catchup->cat, catchup->id)) != NULL)
 	{
@@ -156,7 +168,7 @@ run_switch(EsCatchup *catchup)
 	char	   *in_the_way = NULL;
 
 	es_session_begin();
-	catchup->cat = es_catalog_lock_if_there(AccessShareLock);
+	catchup->cat = claimed_store();
 	if (catchup->cat != NULL &&
 		!es_inline_switch(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
 	{
@@ -188,7 +200,7 @@ note_failure(EsCatchup *catchup, ErrorData *error)
 	es_figures_put_off(claimed, UNRECORDED_MS, 0);
 	HOLD_CANCEL_INTERRUPTS();	/* a statement that wants the projection waits a moment */
 	es_session_begin();
-	es_failure_handle(claimed, catchup->events, events_done, error);
+	es_failure_handle(claimed_store(), claimed, catchup->events, events_done, error);
 	es_session_finish();
 	RESUME_CANCEL_INTERRUPTS();
 }
@@ -301,6 +313,18 @@ sleep_until_woken(EsDatabase *db, Oid store)
 	return !es_pool_may_leave() && find_store(&store_now) != NULL && store_now == store;
 }
 
+/* There is no store: the scheduler, which sent us, should look. */
+static void
+tell_scheduler(void)
+{
+	EsDatabase *db = es_registry_database(MyDatabaseId, false);
+
+	if (db == NULL)
+		return;
+	pg_atomic_fetch_add_u32(&db->projections_changed, 1);
+	es_registry_wake_scheduler(db);
+}
+
 void
 es_worker_main(Datum arg)
 {
@@ -326,6 +350,8 @@ es_worker_main(Datum arg)
 	MemoryContextSwitchTo(context);
 	db = find_store(&store);
 
+	if (db == NULL)
+		tell_scheduler();
 	while (db != NULL && db->store == store)
 	{
 		QueryCancelPending = false; /* there is nothing to cancel */
@@ -348,6 +374,8 @@ es_worker_main(Datum arg)
 		ConditionVariableBroadcast(&db->progress_moved);
 		es_registry_wake_scheduler(db); /* it knows when the next one is due */
 		pgstat_report_stat(false);
+		if (!there)
+			tell_scheduler();
 		if (!there || es_pool_is_wanted_elsewhere())
 			break;
 	}
