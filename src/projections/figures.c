@@ -262,6 +262,19 @@ es_figures_forget(Oid dboid)
 	LWLockRelease(table->lock);
 }
 
+/* The store has gone, or nobody serves it: a scheduler that comes fills them anew. */
+void
+es_figures_forget_store(Oid store)
+{
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < table->n; i++)
+	{
+		if (is_of(&table->places[i], store) && table->places[i].pid == 0)
+			memset(&table->places[i], 0, sizeof(EsFigures));
+	}
+	LWLockRelease(table->lock);
+}
+
 /* How many projections of the store are there for workers to run? */
 int
 es_figures_count(Oid store)

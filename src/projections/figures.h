@@ -47,6 +47,9 @@ extern void es_figures_note_change(void);
 /* evict.c */
 extern void es_figures_forget(Oid dboid);
 
+/* scheduler and worker, when they leave */
+extern void es_figures_forget_store(Oid store);
+
 /* scheduler */
 extern void es_figures_sync(const EsCatalog *cat);
 extern int	es_figures_count(Oid store);

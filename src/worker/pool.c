@@ -58,6 +58,7 @@ typedef struct EsPool
 	int			n;
 	Oid			wanted;			/* a database that found no place */
 	TimestampTz wanted_at;
+	bool		urgent;			/* it has no worker at all */
 	bool		granted;		/* a worker leaves for it */
 	EsPlace		places[FLEXIBLE_ARRAY_MEMBER];
 } EsPool;
@@ -153,12 +154,13 @@ free_place(EsPlace *place)
 
 /* Let the idle workers of other databases leave.  Hold the lock. */
 static void
-ask_for_place(void)
+ask_for_place(bool urgent)
 {
-	if (pool->wanted != InvalidOid)
+	if (pool->wanted != InvalidOid && !(urgent && !pool->urgent))
 		return;					/* one wish at a time */
 	pool->wanted = MyDatabaseId;
 	pool->wanted_at = GetCurrentTimestamp();
+	pool->urgent = urgent;
 	pool->granted = false;
 	for (int i = 0; i < pool->n; i++)
 	{
@@ -206,8 +208,8 @@ take_place(void)
 	}
 	if (starting || taken >= room)
 	{
-		if (own == 0)
-			ask_for_place();
+		if (!starting)
+			ask_for_place(own == 0);
 		found = NULL;
 	}
 	if (found != NULL)
@@ -305,11 +307,11 @@ es_pool_set_idle(bool idle)
 }
 
 /*
- * Does another database wait for a place?  A worker that has had its share makes
- * room.
+ * Does another database wait for a place?  An idle worker makes room; one that has
+ * had its share also does, for a database that has no worker at all.
  */
 bool
-es_pool_is_wanted_elsewhere(void)
+es_pool_is_wanted_elsewhere(bool idle)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		leave;
@@ -319,6 +321,7 @@ es_pool_is_wanted_elsewhere(void)
 		return false;
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
 	leave = pool->wanted != InvalidOid && pool->wanted != MyDatabaseId && !pool->granted &&
+		(idle || pool->urgent) &&
 		TimestampDifferenceExceeds(own_place->taken, now, SHARE_MS) &&
 		!TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS);
 	if (leave)

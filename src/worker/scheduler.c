@@ -84,6 +84,7 @@ gone(int code, Datum arg)
 	LWLockRelease(es_registry_lock());
 	if (replaced)
 		es_registry_wake_launcher();
+	es_figures_forget_store(office->store);
 }
 
 /*

@@ -309,7 +309,7 @@ sleep_until_woken(EsDatabase *db, Oid store)
 	ResetLatch(MyLatch);
 	es_pool_set_idle(false);
 	if (!(events & WL_TIMEOUT))
-		return !es_pool_is_wanted_elsewhere();
+		return !es_pool_is_wanted_elsewhere(true);
 	return !es_pool_may_leave() && find_store(&store_now) != NULL && store_now == store;
 }
 
@@ -375,8 +375,11 @@ es_worker_main(Datum arg)
 		es_registry_wake_scheduler(db); /* it knows when the next one is due */
 		pgstat_report_stat(false);
 		if (!there)
+		{
+			es_figures_forget_store(store);
 			tell_scheduler();
-		if (!there || es_pool_is_wanted_elsewhere())
+		}
+		if (!there || es_pool_is_wanted_elsewhere(false))
 			break;
 	}
 }
