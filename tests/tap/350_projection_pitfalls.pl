@@ -73,6 +73,7 @@ my $last = one($node, <<'SQL', 'app');
 SELECT max(position) FROM es_append_events('Idle-1', (SELECT jsonb_agg(jsonb_build_object('type', 'Other')) FROM generate_series(1, 50)))
 SQL
 is(applied('idle', 'app'), 't', 'a projection passes events that it does not want');
+$node->wait_for_catchup($standby);    # it has to know the projection
 gives($standby, "SELECT es_wait_for_projection('idle', $last, '30 s')", 't',
 	'a standby learns that within some seconds', 'app');
 gives($standby, "SELECT checkpoint >= $last, lag FROM eventstore.projections", 't|0',
