@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 
 #include "core/args.h"
 #include "log/append.h"
@@ -74,6 +75,15 @@ es_control_find(const EsCatalog *cat, FunctionCallInfo fcinfo)
 	return projection;
 }
 
+static void
+refuse_dropped(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("projection \"%s\" does not exist", name),
+			 errdetail("It has been dropped meanwhile.")));
+}
+
 /*
  * Lock the projection's progress; the projection as it is then.
  */
@@ -86,10 +96,7 @@ es_control_lock(const EsCatalog *cat, const EsProjection *projection, EsProgress
 	es_figures_interrupt(cat, id);
 	projection = es_progress_lock(id, progress) ? es_definition_under_lock(cat, id) : NULL;
 	if (projection == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("projection \"%s\" does not exist", name),
-				 errdetail("It has been dropped meanwhile.")));
+		refuse_dropped(name);
 	return projection;
 }
 
@@ -141,18 +148,27 @@ lock_out_of_appends(const EsCatalog *cat, const EsProjection *projection, EsProg
 }
 
 /*
+ * Remove a projection.
+ */
+void
+es_control_remove(const EsCatalog *cat, const EsProjection *projection)
+{
+	EsProgress	progress;
+
+	projection = lock_out_of_appends(cat, projection, &progress);
+	es_progress_remove(projection->id);
+	CommandCounterIncrement();
+}
+
+/*
  * es_drop_projection(name)
  */
 Datum
 es_drop_projection(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_drop_projection()");
-	const EsProjection *projection = es_control_find(cat, fcinfo);
-	EsProgress	progress;
 
-	projection = lock_out_of_appends(cat, projection, &progress);
-	es_progress_remove(projection->id);
-	CommandCounterIncrement();
+	es_control_remove(cat, es_control_find(cat, fcinfo));
 	PG_RETURN_VOID();
 }
 
@@ -241,6 +257,19 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* projection is NULL if it has been dropped meanwhile. */
+static void
+refuse_to_run(const EsProjection *projection, const char *name)
+{
+	if (projection == NULL)
+		refuse_dropped(name);
+	es_control_refuse_stopped(projection);
+	if (projection->state == ES_STATE_PAUSED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" is paused", name)));
+}
+
 /*
  * es_run_projection(name, up_to) → bigint
  */
@@ -250,6 +279,7 @@ es_run_projection(PG_FUNCTION_ARGS)
 	const EsCatalog *cat = es_control_begin("es_run_projection()");
 	const EsProjection *projection = es_control_find(cat, fcinfo);
 	EsCatchup	catchup = {.cat = cat, .id = projection->id};
+	char	   *name = pstrdup(projection->name);
 	bool		is_inline = projection->is_inline;
 	int64		applied = 0;
 
@@ -257,11 +287,7 @@ es_run_projection(PG_FUNCTION_ARGS)
 	if (catchup.upto != PG_INT64_MAX)
 		es_head_refuse_ahead(cat, catchup.upto);
 	catchup.limit = PG_INT32_MAX;
-	es_control_refuse_stopped(projection);
-	if (projection->state == ES_STATE_PAUSED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("projection \"%s\" is paused", projection->name)));
+	refuse_to_run(projection, name);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -269,10 +295,12 @@ es_run_projection(PG_FUNCTION_ARGS)
 		applied += catchup.events;
 		CommandCounterIncrement();
 	} while (catchup.runs && !catchup.complete);
-	if (!catchup.runs && es_definition_by_id(cat, catchup.id) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the projection has been dropped meanwhile")));
+	if (!catchup.runs)
+	{
+		/* what has become of it while we waited for its lock */
+		AcceptInvalidationMessages();
+		refuse_to_run(es_definition_by_id(cat, catchup.id), name);
+	}
 	if (catchup.runs && is_inline && catchup.upto == PG_INT64_MAX)
 		(void) es_inline_try_switch(cat, catchup.id);
 	PG_RETURN_INT64(applied);

@@ -12,7 +12,10 @@
  * reaches too, before it is removed (catalog/dependency.c, deleteOneObject).
  * Whether the statement said CASCADE is not handed to it: the utility hook notes that.
  *
- * Locks: rows of a projection that goes along are deleted.
+ * Locks: a projection that goes along is removed as by es_drop_projection(), with
+ * appends locked out if it is live, and a worker's batch stopped.  The object is locked
+ * by then: an appender that has not yet touched it in its transaction, and does so now,
+ * is in a deadlock with the drop, which the server resolves (40P01).
  * Crash: everything belongs to the dropping transaction.
  */
 #include "postgres.h"
@@ -32,7 +35,8 @@
 
 #include "core/spi.h"
 #include "projections/code.h"
-#include "projections/progress.h"
+#include "projections/control.h"
+#include "projections/figures.h"
 
 static object_access_hook_type prev_object_access_hook = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -107,8 +111,12 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 	/* not what the server itself drops: temporary tables, parts of a table rewrite */
 	if (((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL)
 		return;
+	if ((cat = es_catalog_lock_if_there(AccessShareLock)) == NULL)
+		return;
+	if (object_id == cat->projection)
+		es_figures_note_change();	/* the extension goes, and all projections */
 	identity = es_code_identity(class_id, object_id);
-	if (identity == NULL || (cat = es_catalog_lock_if_there(AccessShareLock)) == NULL)
+	if (identity == NULL)
 		return;
 	while ((projection = find_dependent(cat, identity)) != NULL)
 	{
@@ -119,8 +127,7 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 					 errhint("Drop the projection first with es_drop_projection(), or use DROP ... CASCADE to drop it too.")));
 		ereport(NOTICE,
 				(errmsg("drop cascades to projection \"%s\"", projection->name)));
-		es_progress_remove(projection->id);
-		CommandCounterIncrement();
+		es_control_remove(cat, projection);
 	}
 	pfree(identity);
 }
