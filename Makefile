@@ -16,6 +16,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/role.o \
 	src/core/settings.o \
 	src/core/spi.o \
 	src/core/target.o \
@@ -56,9 +57,16 @@ OBJS = \
 	src/read/filter.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/streams/lifecycle.o \
+	src/streams/retention.o \
+	src/streams/scavenge.o \
+	src/streams/snapshot.o \
+	src/streams/upcast.o \
+	src/streams/visible.o \
 	src/worker/evict.o \
 	src/worker/launcher.o \
 	src/worker/pool.o \
+	src/worker/scavenger.o \
 	src/worker/scheduler.o \
 	src/worker/session.o \
 	src/worker/worker.o
@@ -71,6 +79,9 @@ SQL_PIECES = \
 	src/log/head.sql \
 	src/read/read.sql \
 	src/log/views.sql \
+	src/streams/tables.sql \
+	src/streams/streams.sql \
+	src/streams/views.sql \
 	src/projections/tables.sql \
 	src/projections/projections.sql \
 	src/projections/views.sql \

@@ -46,8 +46,8 @@
 #include "log/seal.h"
 #include "projections/inline.h"
 
-static void
-raise_wrong_version(EsName stream, int64 expected, int64 actual)
+void
+es_version_raise(EsName stream, int64 expected, int64 actual)
 {
 	ereport(ERROR,
 			(errcode(ES_WRONG_EXPECTED_VERSION),
@@ -60,10 +60,32 @@ raise_wrong_version(EsName stream, int64 expected, int64 actual)
 					   ES_NAME_ARGS(stream), (long long) expected, (long long) actual)));
 }
 
-static bool
-version_matches(int64 expected, int64 actual)
+/* Is this an expected version at all? */
+void
+es_version_check_expected(int64 version)
 {
-	return expected == ES_EXPECT_EXISTS ? actual > 0 : expected == actual;
+	if (version >= 0 || version == ES_EXPECT_EXISTS)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("expected_version %lld is not valid", (long long) version),
+			 version == -1 ?
+			 errhint("Use 0 for a stream that has no events, NULL for any version.") :
+			 errhint("Use a version, 0 for a stream that has no events, -4 for one that has, NULL for any.")));
+}
+
+/*
+ * A deleted stream has no events, though its versions go on: 0 matches it, and so does
+ * the last version.
+ */
+bool
+es_version_matches(const EsStream *stream, int64 expected, int64 actual)
+{
+	bool		empty = actual == 0 || (stream->deleted && actual == stream->used_version);
+
+	if (expected == ES_EXPECT_EXISTS)
+		return !empty;
+	return expected == actual || (expected == 0 && empty);
 }
 
 /*
@@ -74,15 +96,17 @@ number_events(EsAppend *call, EsAppendStream *stream)
 {
 	EsName		name = stream->head.name;
 
-	if (call->expects && !version_matches(call->expected_version, stream->version))
-		raise_wrong_version(name, call->expected_version, stream->version);
+	if (stream->head.tombstoned && stream->first >= 0)
+		es_stream_refuse_tombstoned(&stream->head);
+	if (call->expects && !es_version_matches(&stream->head, call->expected_version, stream->version))
+		es_version_raise(name, call->expected_version, stream->version);
 
 	for (int i = stream->first; i >= 0; i = call->events[i].next)
 	{
 		EsEvent    *event = &call->events[i];
 
-		if (event->expects && !version_matches(event->expected_version, stream->version))
-			raise_wrong_version(name, event->expected_version, stream->version);
+		if (event->expects && !es_version_matches(&stream->head, event->expected_version, stream->version))
+			es_version_raise(name, event->expected_version, stream->version);
 		event->version = ++stream->version;
 	}
 }
@@ -111,7 +135,7 @@ note_read(const EsCatalog *cat, Relation log, const EsAppendStream *stream)
 {
 	EsVersions *versions = es_versions_open(cat, log, RowExclusiveLock, GetTransactionSnapshot());
 
-	(void) es_version_of(versions, stream->head.key);
+	(void) es_version_of(versions, &stream->head);
 	es_versions_close(versions);
 }
 
@@ -128,7 +152,7 @@ number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 		EsAppendStream *stream = &call->streams[i];
 
 		CHECK_FOR_INTERRUPTS();
-		stream->version = stream->head.created ? 0 : es_version_of(versions, stream->head.key);
+		stream->version = stream->head.created ? 0 : es_version_of(versions, &stream->head);
 		number_events(call, stream);
 		if (IsolationUsesXactSnapshot() && !stream->head.created)
 			refuse_newer(versions, stream);

@@ -73,6 +73,9 @@ typedef struct EsAppend
 /* append.c */
 extern void es_append_execute(EsAppend *call);
 extern bool es_append_in_progress(void);
+extern void es_version_check_expected(int64 version);
+extern bool es_version_matches(const EsStream *stream, int64 expected, int64 actual);
+extern void es_version_raise(EsName stream, int64 expected, int64 actual);
 
 /* idempotency.c */
 extern bool es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log);

@@ -56,22 +56,9 @@ event_context(void *arg)
 }
 
 static void
-check_expected_version(int64 version)
-{
-	if (version >= 0 || version == ES_EXPECT_EXISTS)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("expected_version %lld is not valid", (long long) version),
-			 version == -1 ?
-			 errhint("Use 0 for a stream that has no events, NULL for any version.") :
-			 errhint("Use a version, 0 for a stream that has no events, -4 for one that has, NULL for any.")));
-}
-
-static void
 set_expected_version(EsEvent *event, int64 version)
 {
-	check_expected_version(version);
+	es_version_check_expected(version);
 	event->expects = true;
 	event->expected_version = version;
 }
@@ -370,7 +357,7 @@ es_append_events(PG_FUNCTION_ARGS)
 	{
 		call.expects = true;
 		call.expected_version = PG_GETARG_INT64(2);
-		check_expected_version(call.expected_version);
+		es_version_check_expected(call.expected_version);
 	}
 	refuse_condition(fcinfo, 3);
 	new_events(&call, es_json_events_count(json));
@@ -597,7 +584,7 @@ es_check_version(PG_FUNCTION_ARGS)
 	if (call.expects)
 	{
 		call.expected_version = PG_GETARG_INT64(1);
-		check_expected_version(call.expected_version);
+		es_version_check_expected(call.expected_version);
 	}
 	set_only_stream(&call, stream);
 	es_append_execute(&call);

@@ -103,7 +103,7 @@ raise_incomplete(const char *detail)
 static void
 check_restored(int64 *next_position, int64 *next_stream_key)
 {
-	EsOwnerScope owner;
+	EsRoleScope owner;
 	int64		last[2];
 	int64		missing;
 
@@ -137,7 +137,7 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 
 	PopActiveSnapshot();
 	SPI_finish();
-	es_owner_leave(&owner);
+	es_role_leave(&owner);
 }
 
 /*

@@ -42,7 +42,11 @@ COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across 
 
 CREATE TABLE eventstore.stream (
     stream_key bigint NOT NULL,
-    name text COLLATE "C" NOT NULL
+    name text COLLATE "C" NOT NULL,
+    first_version bigint,
+    used_version bigint,
+    deleted boolean,
+    tombstoned boolean
 );
 
 CREATE UNIQUE INDEX stream_key ON eventstore.stream (stream_key);
@@ -51,6 +55,10 @@ CREATE UNIQUE INDEX stream_name ON eventstore.stream (name);
 COMMENT ON TABLE eventstore.stream IS 'A row a stream: its lock orders the writers of the stream';
 COMMENT ON COLUMN eventstore.stream.stream_key IS 'What stands for the stream in the log';
 COMMENT ON COLUMN eventstore.stream.name IS 'Compared byte by byte';
+COMMENT ON COLUMN eventstore.stream.first_version IS 'Earlier events are gone; null: none is';
+COMMENT ON COLUMN eventstore.stream.used_version IS 'Versions up to here are used, even if no event has them; null: those of events';
+COMMENT ON COLUMN eventstore.stream.deleted IS 'Deleted when it was at used_version';
+COMMENT ON COLUMN eventstore.stream.tombstoned IS 'Gone for good: takes no events';
 
 -- ---- event types ----
 

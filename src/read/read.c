@@ -33,6 +33,7 @@
 #include "log/stream.h"
 #include "read/filter.h"
 #include "read/rows.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_read_stream);
 PG_FUNCTION_INFO_V1(es_read_all);
@@ -93,6 +94,8 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 		if (selection.by_stream &&
 			!es_filter_takes_stream(&read->filter,
 									es_rows_stream_name(read->rows, event_column(event, ES_LOG_COL_STREAM_KEY))))
+			continue;
+		if (!es_rows_shows(read->rows, event))
 			continue;
 		es_rows_put(read->rows, event, unknown_name);
 		count++;
@@ -157,6 +160,7 @@ es_read_stream(PG_FUNCTION_ARGS)
 	int64		from;
 	int64		max_count = es_arg_count(fcinfo, 2, "max_count");
 	EsRange		versions = {0, PG_INT64_MAX, false};
+	EsShown		shown;
 	EsStreams  *streams;
 	EsRows	   *rows;
 	EsCursor   *cursor;
@@ -182,10 +186,14 @@ es_read_stream(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	selection = es_filter_select(&filter, cat, snapshot);
+	shown = es_visible_of_stream(cat, snapshot, &stream);
+	versions.after = Max(versions.after, shown.first_version - 1);
 	cursor = es_cursor_open(cat, snapshot, versions, 1);
 	es_cursor_add_versions(cursor, stream.key);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
+		if (event_column(event, ES_LOG_COL_CREATED_AT) < shown.since)
+			continue;
 		if (!selection.everything &&
 			!es_filter_takes_key(&selection, event_column(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
@@ -333,7 +341,7 @@ es_read_correlation(PG_FUNCTION_ARGS)
 	es_rows_open(rows, snapshot);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
-		if (!has_correlation(event, wanted))
+		if (!has_correlation(event, wanted) || !es_rows_shows(rows, event))
 			continue;
 		es_rows_put(rows, event, unknown_name);
 		count++;

@@ -258,7 +258,7 @@ one($node, q{CREATE EXTENSION eventstore; BEGIN; SELECT es_append('A', 'B'); ROL
 gives($node, 'SELECT sealed FROM eventstore.status',
 	't', 'an append seals, also when it is rolled back', $used);
 restore_fails('a sealed log takes no restore', $used, qr/append-only/, "$folder/data");
-refused($node, "COPY eventstore.stream FROM STDIN;\n1\tx\n\\.\n",
+refused($node, "COPY eventstore.stream FROM STDIN;\n1\tx\t\\N\t\\N\t\\N\t\\N\n\\.\n",
 	'42501', 'nor rows of streams',
 	dbname => $used, like => qr/HINT:.*eventstore\.restore/);
 {
