@@ -34,6 +34,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -102,6 +103,16 @@ static EsStatement count_removed = {
 	"INSERT INTO eventstore.scavenged AS s (category, events) VALUES ($1, $2)"
 	" ON CONFLICT (category) DO UPDATE SET events = s.events + $2",
 	{TEXTOID, INT8OID}
+};
+
+static EsStatement count_gone = {
+	"SELECT coalesce((SELECT sum(events) FROM eventstore.scavenged WHERE $2 OR category = ANY ($1)), 0)::int8"
+	" + (SELECT count(*) FROM eventstore.hidden h"
+	"    JOIN eventstore.stream s USING (stream_key)"
+	"    JOIN eventstore.event_log l ON l.stream_key = h.stream_key AND l.version < h.before_version"
+	"    JOIN (SELECT DISTINCT ON (type_key) type_key, category FROM eventstore.event_type) t ON t.type_key = l.type_key"
+	"    WHERE $2 OR coalesce(t.category, split_part(s.name, '-', 1)) = ANY ($1))",
+	{TEXTARRAYOID, BOOLOID}
 };
 
 /* ---- removing ---- */
@@ -382,6 +393,29 @@ es_scavenge_lock(const EsCatalog *cat, bool wait)
 		return ConditionalLockRelationOid(cat->hidden, ShareUpdateExclusiveLock);
 	LockRelationOid(cat->hidden, ShareUpdateExclusiveLock);
 	return true;
+}
+
+/*
+ * How many events of some categories (NULL: all) are not in the log any more, or are
+ * hidden by a statement about their stream.
+ */
+int64
+es_scavenge_gone(const EsName *categories, int ncategories)
+{
+	Datum	   *names = palloc(sizeof(Datum) * Max(ncategories, 1));
+	Datum		values[2] = {0, BoolGetDatum(categories == NULL)};
+	int64		gone;
+	bool		isnull;
+	EsSpi		spi;
+
+	for (int i = 0; i < ncategories; i++)
+		names[i] = PointerGetDatum(cstring_to_text_with_len(categories[i].bytes, categories[i].len));
+	values[0] = PointerGetDatum(construct_array(names, ncategories, TEXTOID, -1, false, TYPALIGN_INT));
+	es_spi_begin(&spi);
+	(void) es_spi_look(&count_gone, values);
+	gone = DatumGetInt64(es_spi_value(1, 1, &isnull));
+	es_spi_end(&spi);
+	return gone;
 }
 
 /*

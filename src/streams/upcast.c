@@ -103,6 +103,10 @@ static EsStatement store_upcaster = {
 	{TEXTOID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
 };
 
+static EsStatement remove_upcaster = {
+	"DELETE FROM eventstore.upcaster WHERE type = $1 AND from_schema = $2", {TEXTOID, INT4OID}
+};
+
 /* ---- the list ---- */
 
 static void
@@ -457,6 +461,43 @@ es_upcast_slot(EsUpcasts *upcasts, TupleTableSlot *event)
 	memcpy(upcasts->slot->tts_isnull, event->tts_isnull, sizeof(bool) * ES_EVENT_COLS);
 	es_upcast_event(upcasts, upcasts->slot->tts_values, upcasts->slot->tts_isnull);
 	return ExecStoreVirtualTuple(upcasts->slot);
+}
+
+/* ---- dropping ---- */
+
+/*
+ * A function is about to be dropped, all names qualified.  If it is an
+ * upcaster, that is refused, or with CASCADE the upcaster goes along.
+ */
+void
+es_upcast_before_drop(const EsCatalog *cat, const char *function, bool cascade)
+{
+	EsUpcasts  *upcasts = es_upcasts_begin(cat);
+	EsSpi		spi;
+
+	for (int i = 0; upcasts != NULL && i < upcasts->n; i++)
+	{
+		Upcaster   *upcaster = &upcasts->list[i];
+		Datum		values[2] = {
+			PointerGetDatum(cstring_to_text_with_len(upcaster->type.bytes, upcaster->type.len)),
+			Int32GetDatum(upcaster->from_schema)
+		};
+
+		if (strcmp(psprintf("%s(pg_catalog.jsonb,pg_catalog.jsonb)", upcaster->function), function) != 0)
+			continue;
+		if (!cascade)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("cannot drop function %s because the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d, depends on it",
+							function, ES_NAME_ARGS(upcaster->type), upcaster->from_schema),
+					 errhint("Register another function first, or use DROP ... CASCADE to show these events as they are stored.")));
+		ereport(NOTICE,
+				(errmsg("drop cascades to the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d",
+						ES_NAME_ARGS(upcaster->type), upcaster->from_schema)));
+		es_spi_begin(&spi);
+		(void) es_spi_run(&remove_upcaster, values, NULL);
+		es_spi_end(&spi);
+	}
 }
 
 /* ---- registering ---- */

@@ -18,6 +18,8 @@ extern TupleTableSlot *es_upcast_slot(EsUpcasts *upcasts, TupleTableSlot *event)
 extern bool es_upcast_gives(const EsUpcasts *upcasts, EsName type, int32 schema_version, EsName wanted);
 extern EsName *es_upcast_sources(const EsUpcasts *upcasts, int *n);
 
+extern void es_upcast_before_drop(const EsCatalog *cat, const char *function, bool cascade);
+
 extern void es_upcast_init(void);
 
 #endif							/* ES_UPCAST_H */
