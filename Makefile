@@ -23,6 +23,7 @@ OBJS = \
 	src/log/append.o \
 	src/log/append_call.o \
 	src/log/append_json.o \
+	src/log/condition.o \
 	src/log/dictionary.o \
 	src/log/guard.o \
 	src/log/head.o \
@@ -34,6 +35,7 @@ OBJS = \
 	src/log/seal.o \
 	src/log/status.o \
 	src/log/stream.o \
+	src/log/tags.o \
 	src/log/uuid7.o \
 	src/log/version.o \
 	src/log/writer.o \
@@ -55,6 +57,7 @@ OBJS = \
 	src/projections/wait.o \
 	src/read/cursor.o \
 	src/read/filter.o \
+	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
 	src/streams/lifecycle.o \

@@ -39,6 +39,7 @@ INSERT INTO call (name, arguments) VALUES
     ('es_read_all', ARRAY['0', '1', '''{Placed}''', '''{Order}''', 'false', '''0 s''']),
     ('es_read_category', ARRAY['''Order''', '0', '1', '0', '1', '''0 s''']),
     ('es_read_correlation', ARRAY['''x''', '1']),
+    ('es_query', ARRAY['''[{}]''', '0', '1', '''0 s''']),
     ('es_create_projection', ARRAY['''orders''', '''handle''', 'NULL', 'NULL', '''async''', '''{Placed}''', '''{Order}''', '''stream''', '0',
         '1', '''stop''', '0', '''''', 'true']),
     ('es_alter_projection', ARRAY['''orders''', '1', '''stop''', '0', '''''']),

@@ -19,6 +19,9 @@ typedef struct EsCatalog
 	Oid			event_log_id;			/* unique (event_id) */
 	Oid			event_log_type;			/* (type_key, position) */
 	Oid			event_log_correlation;	/* (hash of correlation id, position) */
+	Oid			event_tag;
+	Oid			event_tag_tag;			/* (tag, position) */
+	Oid			append_lock;
 	Oid			stream;
 	Oid			stream_name;			/* unique (name) */
 	Oid			stream_key;				/* unique (stream_key) */

@@ -2,10 +2,12 @@
  * append.c
  *		The append: from a checked call to stored events.
  *
- *	1 event_log is locked RowExclusive, as by an INSERT;
+ *	1 event_log is locked RowExclusive, as by an INSERT; then tags, and what a condition
+ *	  asks for (condition.c);
  *	2 the streams are locked in the byte order of their names (stream.c);
  *	3 as things stand now: is the call a duplicate (idempotency.c)?  If not,
- *	  expected versions are compared with the streams' versions;
+ *	  expected versions are compared with the streams' versions, and the condition is
+ *	  checked;
  *	4 positions are drawn, one range for the call (positions.c);
  *	5 the events are stored (writer.c);
  *	6 inline projections are applied (projections/inline.c).
@@ -24,7 +26,8 @@
  *    whoever writes it with an older snapshot is refused.  One that is only
  *    verified does: its next writer has nothing else to conflict with.
  *
- * Lock order: event_log, stream, rows of stream by name, event_type, registers.
+ * Lock order: event_log, append_lock, tags, stream, rows of stream by name, event_type,
+ * registers.
  * Two calls in one transaction may take streams in any order; a deadlock then
  * is detected as with any rows (40P01).
  *
@@ -307,12 +310,16 @@ es_append_execute(EsAppend *call)
 
 	cat = es_seal_lock_log();
 	log = table_open(cat->event_log, NoLock);
+	es_condition_lock(call, cat);
 	lock_streams(call, cat);
 
 	/* (2) */
 	call->duplicate = call->has_ids && es_idempotency_is_duplicate(call, cat, log);
 	if (!call->duplicate)
+	{
 		number_all(call, cat, log);
+		es_condition_check(call, cat);
+	}
 
 	if (!call->duplicate && call->nevents > 0)
 		store_and_apply(call, cat, log);

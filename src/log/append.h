@@ -7,6 +7,7 @@
 
 #include "eventstore.h"
 #include "core/catalog.h"
+#include "log/condition.h"
 #include "log/stream.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
@@ -66,6 +67,7 @@ typedef struct EsAppend
 	bool		has_ids;		/* the caller gave event ids */
 	bool		expects;		/* no events, but an expected version */
 	int64		expected_version;
+	const EsCondition *condition;	/* NULL: none */
 
 	bool		duplicate;		/* the result: stored before */
 } EsAppend;

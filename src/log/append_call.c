@@ -269,15 +269,6 @@ result_row(const EsAppend *call)
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, isnull));
 }
 
-static void
-refuse_condition(FunctionCallInfo fcinfo, int argno)
-{
-	if (!PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("appends with a condition are not supported by this version")));
-}
-
 /* ---- es_append ---- */
 
 /*
@@ -311,7 +302,7 @@ es_append(PG_FUNCTION_ARGS)
 	}
 	es_arg_require(fcinfo, 7, "schema_version");
 	set_schema_version(event, PG_GETARG_INT32(7));
-	refuse_condition(fcinfo, 8);
+	call.condition = es_condition_argument(fcinfo, 8);
 	check_event(event);
 	set_only_stream(&call, stream);
 
@@ -359,7 +350,7 @@ es_append_events(PG_FUNCTION_ARGS)
 		call.expected_version = PG_GETARG_INT64(2);
 		es_version_check_expected(call.expected_version);
 	}
-	refuse_condition(fcinfo, 3);
+	call.condition = es_condition_argument(fcinfo, 3);
 	new_events(&call, es_json_events_count(json));
 
 	error_context_stack = &callback;

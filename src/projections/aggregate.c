@@ -31,6 +31,7 @@
 #include "projections/state.h"
 #include "read/rows.h"
 #include "streams/snapshot.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate);
 
@@ -103,7 +104,7 @@ es_aggregate(PG_FUNCTION_ARGS)
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
 	EsStream	stream;
 	EsSnapshot	kept;
-	EsSnapshotLimit limit = {PG_INT64_MAX, DT_NOEND};
+	EsSnapshotLimit limit = {0, PG_INT64_MAX, DT_NOEND};
 	Snapshot	snapshot = GetActiveSnapshot();
 	FmgrInfo   *reducer;
 	EsBatch    *batch;
@@ -115,7 +116,7 @@ es_aggregate(PG_FUNCTION_ARGS)
 	bool		isnull = PG_ARGISNULL(2);
 
 	es_arg_require(fcinfo, 1, "reducer");
-	up_to = limit.version = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
+	up_to = limit.last_version = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
 	if (!PG_ARGISNULL(4))
 		limit.saved_at = PG_GETARG_TIMESTAMPTZ(4);
 	es_rows_refuse_row_security(cat);
@@ -123,6 +124,7 @@ es_aggregate(PG_FUNCTION_ARGS)
 	state = isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 
 	stream = find_stream(cat, name, snapshot);
+	limit.first_version = es_visible_of_stream(cat, snapshot, &stream).first_version;
 	kept = usable_snapshot(&stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), limit);
 	if (kept.version > 0)
 	{

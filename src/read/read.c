@@ -32,6 +32,7 @@
 #include "log/registry.h"
 #include "log/stream.h"
 #include "read/filter.h"
+#include "read/query.h"
 #include "read/rows.h"
 #include "streams/visible.h"
 
@@ -39,6 +40,7 @@ PG_FUNCTION_INFO_V1(es_read_stream);
 PG_FUNCTION_INFO_V1(es_read_all);
 PG_FUNCTION_INFO_V1(es_read_category);
 PG_FUNCTION_INFO_V1(es_read_correlation);
+PG_FUNCTION_INFO_V1(es_query);
 
 /* A wait holds a snapshot, and so holds vacuum back. */
 #define MAX_WAIT_SECONDS	60
@@ -51,6 +53,7 @@ typedef struct EsRead
 	const EsCatalog *cat;
 	EsRows	   *rows;
 	EsFilter	filter;
+	const EsQuery *query;		/* instead of the filter; NULL: none */
 	int64		after;			/* forwards: events beyond */
 	int64		before;			/* backwards: events below */
 	bool		backwards;
@@ -105,6 +108,27 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 	return count;
 }
 
+/* The same for a query. */
+static int64
+query_up_to(EsRead *read, int64 head, Snapshot snapshot)
+{
+	EsMatches  *matches = es_matches_open(read->cat, read->query, snapshot, read->after, head);
+	TupleTableSlot *event;
+	int64		count = 0;
+
+	es_rows_open(read->rows, snapshot);
+	while (count < read->max_count && (event = es_matches_next(matches)) != NULL)
+	{
+		if (!es_rows_shows(read->rows, event))
+			continue;
+		es_rows_put(read->rows, event, unknown_name);
+		count++;
+	}
+	es_rows_close(read->rows);
+	es_matches_close(matches);
+	return count;
+}
+
 /*
  * Carry out a read by position, waiting for events if it may.
  */
@@ -125,7 +149,8 @@ read_positions(EsRead *read)
 		if (first)
 			es_head_refuse_ahead(read->cat, read->backwards ? read->before : read->after);
 		first = false;
-		count = read_up_to(read, head, snapshot);
+		count = read->query != NULL ? query_up_to(read, head, snapshot) :
+			read_up_to(read, head, snapshot);
 		UnregisterSnapshot(snapshot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
@@ -275,6 +300,27 @@ es_read_category(PG_FUNCTION_ARGS)
 	read.max_count = es_arg_count(fcinfo, 2, "max_count");
 	group_arguments(fcinfo, 3, &read.filter);
 	read.deadline = wait_argument(fcinfo, 5);
+
+	read.rows = es_rows_begin(fcinfo, read.cat);
+	read_positions(&read);
+	PG_RETURN_NULL();
+}
+
+/*
+ * es_query(query, after_position, max_count, wait)
+ */
+Datum
+es_query(PG_FUNCTION_ARGS)
+{
+	EsRead		read = {0};
+
+	read.cat = es_catalog_lock(AccessShareLock);
+	es_registry_require();
+	es_arg_require(fcinfo, 0, "query");
+	read.query = es_query_parse(&PG_GETARG_JSONB_P(0)->root);
+	read.after = es_arg_place(fcinfo, 1, "after_position", 0);
+	read.max_count = es_arg_count(fcinfo, 2, "max_count");
+	read.deadline = wait_argument(fcinfo, 3);
 
 	read.rows = es_rows_begin(fcinfo, read.cat);
 	read_positions(&read);

@@ -27,7 +27,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "core/args.h"
@@ -203,16 +202,7 @@ es_rows_stream_name(EsRows *rows, int64 stream_key)
 bool
 es_rows_shows(EsRows *rows, TupleTableSlot *event)
 {
-	Datum	   *log = event->tts_values;
-	int64		stream_key;
-
-	if (rows->visible == NULL)
-		return true;
-	slot_getallattrs(event);
-	stream_key = DatumGetInt64(log[ES_LOG_COL_STREAM_KEY - 1]);
-	return es_visible_shows(rows->visible, stream_key, es_rows_stream_name(rows, stream_key),
-							DatumGetInt64(log[ES_LOG_COL_VERSION - 1]),
-							DatumGetTimestampTz(log[ES_LOG_COL_CREATED_AT - 1]));
+	return rows->visible == NULL || es_visible_shows(rows->visible, event);
 }
 
 static void

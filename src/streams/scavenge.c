@@ -21,7 +21,7 @@
  * 4. Positions are not touched: the register says which have been handed out,
  *    whatever events there are (log/positions.c).
  *
- * Lock order: event_log, hidden, stream, rows of stream without waiting, hidden's rows
+ * Lock order: event_log, hidden, stream, event_tag, rows of stream without waiting, hidden's rows
  * without waiting, scavenged.
  * Crash: a step is done or not; the next pass finds what is left.
  */
@@ -44,6 +44,7 @@
 #include "core/args.h"
 #include "core/spi.h"
 #include "log/append.h"
+#include "log/tags.h"
 #include "streams/lifecycle.h"
 #include "streams/visible.h"
 
@@ -170,6 +171,8 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 	TupleTableSlot *event = table_slot_create(step->log, NULL);
 	ScanKeyData key;
 	int64		version = 0;	/* of the stream; 0: not known yet */
+	Datum		tags;
+	bool		no_tags;
 	bool		done = true;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
@@ -192,6 +195,9 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 			done = false;
 			break;
 		}
+		tags = slot_getattr(event, ES_LOG_COL_TAGS, &no_tags);
+		if (!no_tags)
+			es_tags_remove(step->cat, step->snapshot, tags, number_in(event, ES_LOG_COL_POSITION));
 		simple_table_tuple_delete(step->log, &event->tts_tid, step->snapshot);
 		step->left--;
 		step->removed++;

@@ -14,6 +14,8 @@
  * 3. es_load reads snapshot, events and version with one snapshot of the database, the
  *    caller's: the version is that of the last event it gives, and what the next append
  *    expects.
+ * 4. A snapshot is used if all events after it are shown: else it would lead to a
+ *    state that the stream never had.
  *
  * Locks: AccessShare on event_log; a row of eventstore.snapshot to save.
  * Crash: everything belongs to the caller's transaction.
@@ -44,6 +46,7 @@
 #include "read/rows.h"
 #include "streams/lifecycle.h"
 #include "streams/snapshot.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_save_snapshot);
 PG_FUNCTION_INFO_V1(es_load);
@@ -59,7 +62,7 @@ static EsStatement save = {
 
 static EsStatement find = {
 	"SELECT version, state FROM eventstore.snapshot"
-	" WHERE stream_key = $1 AND kind = $2 AND version > $3 AND version <= $4 AND saved_at <= $5",
+	" WHERE stream_key = $1 AND kind = $2 AND version >= $3 AND version <= $4 AND saved_at <= $5",
 	{INT8OID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 };
 
@@ -72,6 +75,15 @@ deleted_up_to(const EsStream *stream)
 	return stream->deleted ? stream->used_version : 0;
 }
 
+/* After a snapshot of an earlier version there are events missing (4). */
+static int64
+least_version(const EsStream *stream, EsSnapshotLimit limit)
+{
+	int64		deleted = deleted_up_to(stream);
+
+	return deleted == PG_INT64_MAX ? deleted : Max(deleted + 1, limit.first_version - 1);
+}
+
 /*
  * The snapshot of a kind, as the active snapshot of the database sees it.
  */
@@ -79,8 +91,8 @@ EsSnapshot
 es_snapshot_find(const EsStream *stream, const char *kind, EsSnapshotLimit limit)
 {
 	Datum		values[5] = {
-		Int64GetDatum(stream->key), CStringGetTextDatum(kind), Int64GetDatum(deleted_up_to(stream)),
-		Int64GetDatum(limit.version), TimestampTzGetDatum(limit.saved_at)
+		Int64GetDatum(stream->key), CStringGetTextDatum(kind), Int64GetDatum(least_version(stream, limit)),
+		Int64GetDatum(limit.last_version), TimestampTzGetDatum(limit.saved_at)
 	};
 	MemoryContext context = CurrentMemoryContext;
 	EsSnapshot	found = {0};
@@ -353,7 +365,9 @@ es_load(PG_FUNCTION_ARGS)
 	es_rows_refuse_row_security(cat);
 	version = look_up(cat, snapshot, &stream);
 	if (stream.key != 0)
-		kept = es_snapshot_find(&stream, kind, (EsSnapshotLimit) {version, DT_NOEND});
+		kept = es_snapshot_find(&stream, kind, (EsSnapshotLimit) {
+			es_visible_of_stream(cat, snapshot, &stream).first_version, version, DT_NOEND
+		});
 	isnull[0] = isnull[1] = kept.version == 0;
 	values[0] = Int64GetDatum(kept.version);
 	values[1] = kept.state;

@@ -14,11 +14,12 @@ typedef struct EsSnapshot
 	Datum		state;			/* jsonb */
 } EsSnapshot;
 
-/* The latest state that may be begun with. */
+/* Which states may be begun with. */
 typedef struct EsSnapshotLimit
 {
-	int64		version;
-	TimestampTz saved_at;
+	int64		first_version;	/* of the stream's events that are shown */
+	int64		last_version;
+	TimestampTz saved_at;		/* not later */
 } EsSnapshotLimit;
 
 extern EsSnapshot es_snapshot_find(const EsStream *stream, const char *kind, EsSnapshotLimit limit);

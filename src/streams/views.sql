@@ -47,7 +47,7 @@ CREATE VIEW eventstore.streams WITH (security_invoker = true) AS
 SELECT
     s.name AS stream,
     es_category(s.name) AS category,
-    greatest(l.version, s.used_version) AS version,
+    coalesce(greatest(l.version, s.used_version), 0) AS version,
     l.created_at AS last_event_at,
     coalesce(s.first_version, 1) AS first_version,
     (s.deleted IS TRUE AND greatest(l.version, s.used_version) OPERATOR(pg_catalog.=) s.used_version) AS deleted,

@@ -38,6 +38,8 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "core/args.h"
+#include "log/append.h"
 #include "streams/visible.h"
 
 /* Columns of eventstore.hidden and eventstore.retention */
@@ -67,6 +69,7 @@ struct EsVisible
 	TimestampTz now;
 	Lookup	   *hidden;			/* NULL: nothing is */
 	Lookup	   *retention;		/* NULL: there are no rules */
+	Lookup	   *streams;		/* by key, where there are rules */
 	Relation	log;			/* opened for a rule that counts */
 	EsVersions *versions;
 	HTAB	   *known;
@@ -132,6 +135,8 @@ es_visible_open(const EsCatalog *cat, Snapshot snapshot)
 	visible->now = GetCurrentTimestamp();
 	visible->hidden = hidden;
 	visible->retention = retention;
+	if (retention != NULL)
+		visible->streams = open_lookup(cat->stream, cat->stream_key, snapshot);
 	visible->known = hash_create("eventstore streams shown", 64, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return visible;
@@ -144,6 +149,7 @@ es_visible_close(EsVisible *visible)
 		return;
 	close_lookup(visible->hidden);
 	close_lookup(visible->retention);
+	close_lookup(visible->streams);
 	if (visible->versions != NULL)
 	{
 		es_versions_close(visible->versions);
@@ -188,8 +194,9 @@ apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
 	Datum		value;
 	bool		isnull;
 
-	if (!find_rule(visible, stream->name) &&
-		!find_rule(visible, es_name_category(stream->name)))
+	if (stream->name.bytes == NULL ||
+		(!find_rule(visible, stream->name) &&
+		 !find_rule(visible, es_name_category(stream->name))))
 		return;
 	rule = visible->retention->slot;
 	value = slot_getattr(rule, RETENTION_COL_COUNT, &isnull);
@@ -217,25 +224,47 @@ ask(EsVisible *visible, const EsStream *stream)
 	return shown;
 }
 
+/* What is shown of the stream with a key, whose name its rule is found by. */
+static EsShown
+ask_by_key(EsVisible *visible, int64 stream_key)
+{
+	EsStream	stream = {.key = stream_key};
+	ScanKeyData key;
+	bool		isnull;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	if (visible->streams != NULL && look_up(visible->streams, &key))
+		stream.name = es_name_from_text(slot_getattr(visible->streams->slot, ES_STREAM_COL_NAME, &isnull));
+	return ask(visible, &stream);
+}
+
+static int64
+number_in(TupleTableSlot *event, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
 /*
- * Is this event shown?
+ * Is this event of the log shown?
  */
 bool
-es_visible_shows(EsVisible *visible, int64 stream_key, EsName stream,
-				 int64 version, TimestampTz created_at)
+es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 {
+	int64		stream_key = number_in(event, ES_LOG_COL_STREAM_KEY);
 	bool		known;
 	KnownStream *entry = hash_search(visible->known, &stream_key, HASH_FIND, &known);
 
 	if (!known)
 	{
-		EsStream	asked = {.key = stream_key, .name = stream};
-		EsShown		shown = ask(visible, &asked);
+		EsShown		shown = ask_by_key(visible, stream_key);
 
 		entry = hash_search(visible->known, &stream_key, HASH_ENTER, NULL);
 		entry->shown = shown;
 	}
-	return version >= entry->shown.first_version && created_at >= entry->shown.since;
+	return number_in(event, ES_LOG_COL_VERSION) >= entry->shown.first_version &&
+		number_in(event, ES_LOG_COL_CREATED_AT) >= entry->shown.since;
 }
 
 /*

@@ -5,6 +5,7 @@
 #ifndef ES_VISIBLE_H
 #define ES_VISIBLE_H
 
+#include "executor/tuptable.h"
 #include "log/stream.h"
 #include "datatype/timestamp.h"
 
@@ -19,8 +20,7 @@ typedef struct EsVisible EsVisible;
 
 extern EsVisible *es_visible_open(const EsCatalog *cat, Snapshot snapshot);
 extern void es_visible_close(EsVisible *visible);
-extern bool es_visible_shows(EsVisible *visible, int64 stream_key, EsName stream,
-							 int64 version, TimestampTz created_at);
+extern bool es_visible_shows(EsVisible *visible, TupleTableSlot *event);
 extern EsShown es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot,
 									const EsStream *stream);
 

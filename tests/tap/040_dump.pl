@@ -242,7 +242,7 @@ for my $table ('stream', 'event_type')
 	refused($node, q{SELECT es_append('Order-1', 'Placed')},
 		'55000', "$what: the first append is refused",
 		dbname => $dbname,
-		like => qr/not restored completely.*HINT:.*event_log, stream and event_type/s);
+		like => qr/not restored completely.*HINT:.*event_log, event_tag, stream and event_type/s);
 	refused($node, q{SELECT es_append('Order-1', 'Placed')},
 		'55000', "$what: the second as well", dbname => $dbname);
 	gives($node, 'SELECT sealed FROM eventstore.status', 'f', "$what: not sealed", $dbname);
