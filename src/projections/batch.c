@@ -110,11 +110,11 @@ es_batch_read(const EsCatalog *cat, const EsProjection *projection, int64 after,
 				continue;
 			}
 		}
+		looked_at++;
 		if (!es_rows_shows(rows, event))
 			continue;
 		es_rows_put(rows, event, unknown_name);
 		batch->count++;
-		looked_at++;
 	}
 	batch->complete = event == NULL;
 	if (batch->complete)
