@@ -8,7 +8,8 @@
  * some milliseconds; es_scavenge() makes a whole pass in its caller's transaction.
  *
  * Rows are removed through the table access method, past the guard's triggers: nobody
- * else can remove an event.  Users' DELETE triggers are not fired.
+ * else can remove an event.  Users' DELETE triggers are not fired, and foreign keys to
+ * event_log not looked at.
  *
  * Invariants
  * 1. One pass at a time works on a store: it holds ShareUpdateExclusive on
@@ -17,7 +18,8 @@
  *    snapshots still find the removed rows, as after any DELETE.
  * 3. The last event of a stream tells its version.  It is removed only when the
  *    stream's row keeps that version, which is written under the row's lock, in the
- *    same transaction.  A stream that somebody holds is left for the next pass.
+ *    same transaction.  A stream that somebody holds is left for the next pass, and so
+ *    is an event whose row somebody has locked: no step waits for a user's transaction.
  * 4. Positions are not touched: the register says which have been handed out,
  *    whatever events there are (log/positions.c).
  *
@@ -160,6 +162,23 @@ current_version(Step *step, const EsStream *stream)
 	return version;
 }
 
+/* False: somebody has locked the row, who is not waited for. */
+static bool
+remove_event(Step *step, TupleTableSlot *event)
+{
+	TM_FailureData failure;
+	Datum		tags;
+	bool		no_tags;
+
+	if (table_tuple_delete(step->log, &event->tts_tid, GetCurrentCommandId(true), step->snapshot,
+						   InvalidSnapshot, false, &failure, false) != TM_Ok)
+		return false;
+	tags = slot_getattr(event, ES_LOG_COL_TAGS, &no_tags);
+	if (!no_tags)
+		es_tags_remove(step->cat, step->snapshot, tags, number_in(event, ES_LOG_COL_POSITION));
+	return true;
+}
+
 /*
  * Remove what is not shown of a stream, from its first event on.  True: all of that
  * is gone.
@@ -171,8 +190,6 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 	TupleTableSlot *event = table_slot_create(step->log, NULL);
 	ScanKeyData key;
 	int64		version = 0;	/* of the stream; 0: not known yet */
-	Datum		tags;
-	bool		no_tags;
 	bool		done = true;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
@@ -195,10 +212,11 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 			done = false;
 			break;
 		}
-		tags = slot_getattr(event, ES_LOG_COL_TAGS, &no_tags);
-		if (!no_tags)
-			es_tags_remove(step->cat, step->snapshot, tags, number_in(event, ES_LOG_COL_POSITION));
-		simple_table_tuple_delete(step->log, &event->tts_tid, step->snapshot);
+		if (!remove_event(step, event))
+		{
+			done = false;
+			break;
+		}
 		step->left--;
 		step->removed++;
 	}
