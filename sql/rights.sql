@@ -128,6 +128,7 @@ INSERT INTO matrix (says, statement) VALUES
     ('projections', $$SELECT count(*) FROM eventstore.projections$$),
     ('dead_letters', $$SELECT count(*) FROM eventstore.dead_letters$$),
     ('projection_state', $$SELECT count(*) FROM eventstore.projection_state$$),
+    ('projection_states', $$SELECT count(*) FROM eventstore.projection_states$$),
     ('UPDATE projection', $$UPDATE eventstore.projection SET owner = 'postgres'$$),
     ('UPDATE checkpoint', $$UPDATE eventstore.projection_progress SET checkpoint = 0$$),
     ('DELETE dead letters', $$DELETE FROM eventstore.dead_letter$$),
