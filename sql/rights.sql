@@ -144,6 +144,7 @@ INSERT INTO matrix (says, statement) VALUES
     ('DELETE hidden', $$DELETE FROM eventstore.hidden$$),
     ('INSERT retention', $$INSERT INTO eventstore.retention VALUES ('Order', 1)$$),
     ('UPDATE upcaster', $$UPDATE eventstore.upcaster SET owner = 'postgres'$$),
+    ('projection_states', $$SELECT count(*) FROM eventstore.projection_states$$),
     ('UPDATE projection', $$UPDATE eventstore.projection SET owner = 'postgres'$$),
     ('UPDATE checkpoint', $$UPDATE eventstore.projection_progress SET checkpoint = 0$$),
     ('DELETE dead letters', $$DELETE FROM eventstore.dead_letter$$),

@@ -45,6 +45,7 @@
 #include "log/guard.h"
 #include "log/seal.h"
 #include "log/tags.h"
+#include "projections/code.h"
 
 PG_FUNCTION_INFO_V1(es_guard);
 PG_FUNCTION_INFO_V1(es_guard_loaded);
@@ -188,7 +189,8 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 /*
  * eventstore.load_guard() → event_trigger
  *
- * Nothing to do: calling it has loaded the library, and so installed the hook.
+ * Calling it has loaded the library, and so installed the hooks.  That for utility
+ * statements comes too late for this one.
  */
 Datum
 es_guard_loaded(PG_FUNCTION_ARGS)
@@ -197,6 +199,7 @@ es_guard_loaded(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("eventstore.load_guard can only be called as an event trigger")));
+	es_depend_note_statement(((EventTriggerData *) fcinfo->context)->parsetree);
 	PG_RETURN_NULL();
 }
 

@@ -203,6 +203,16 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		rename_owner((RenameStmt *) pstmt->utilityStmt);
 }
 
+/*
+ * A statement that may drop is about to run: for a session that loads the library only
+ * now, when the statement has passed the utility hook (log/guard.c).
+ */
+void
+es_depend_note_statement(Node *statement)
+{
+	cascade = says_cascade(statement);
+}
+
 void
 es_depend_init(void)
 {

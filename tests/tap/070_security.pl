@@ -74,7 +74,7 @@ my @looks = (
 	q{SELECT es_category('Order-1')});
 my @either = (q{SELECT es_stream_version('Order-1')});
 my @data = map { "SELECT * FROM eventstore.$_" }
-  qw(events streams event_types event_log stream event_type);
+  qw(events streams event_types event_log stream event_type projection_states);
 my @state = map { "SELECT * FROM eventstore.$_" } qw(status blockers mark);
 my @registers = map { "SELECT * FROM eventstore.${_}_register" }
   qw(position stream_key seal timeline);
