@@ -86,22 +86,19 @@ refuse(const char *what)
 			 errhint("A condition is like {\"query\": [{\"tags\": [\"course:1\"]}], \"after\": 4711}.")));
 }
 
+/* A whole number from 0, in the range of bigint. */
 static int64
 parse_after(const JsonbValue *value)
 {
-	Datum		number;
-	int64		after;
+	Datum		number = value->type == jbvNumeric ? NumericGetDatum(value->val.numeric) : 0;
 
-	if (value->type != jbvNumeric)
+	if (value->type != jbvNumeric ||
+		!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
+										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(0)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
 		refuse("\"after\" of a condition must be a position");
-	number = NumericGetDatum(value->val.numeric);
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
-										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
-		refuse("\"after\" of a condition must be a position");
-	after = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
-	if (after < 0)
-		refuse("\"after\" of a condition must not be negative");
-	return after;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
 }
 
 /*
