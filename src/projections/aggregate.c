@@ -80,6 +80,21 @@ last_version_at(EsBatch *batch, TimestampTz moment)
 	return version;
 }
 
+/* Was the event of a version created after a moment?  One that is gone was not. */
+static bool
+was_later(const EsCatalog *cat, const EsStream *stream, int64 version, TimestampTz moment, Snapshot snapshot)
+{
+	EsBatch    *batch = es_batch_of_stream(cat, stream, version - 1, version, snapshot);
+	TupleTableSlot *slot = es_batch_slot(batch);
+	bool		isnull;
+	bool		later = es_batch_next(batch, slot) &&
+		DatumGetTimestampTz(slot_getattr(slot, ES_EVENT_COL_CREATED_AT, &isnull)) > moment;
+
+	ExecDropSingleTupleTableSlot(slot);
+	es_batch_free(batch);
+	return later;
+}
+
 static FmgrInfo *
 look_up_reducer(const char *name, Oid event_type)
 {
@@ -126,6 +141,9 @@ es_aggregate(PG_FUNCTION_ARGS)
 	stream = find_stream(cat, name, snapshot);
 	limit.first_version = es_visible_of_stream(cat, snapshot, &stream).first_version;
 	kept = usable_snapshot(&stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), limit);
+	if (kept.version > 0 && !PG_ARGISNULL(4) &&
+		was_later(cat, &stream, kept.version, PG_GETARG_TIMESTAMPTZ(4), snapshot))
+		kept.version = 0;
 	if (kept.version > 0)
 	{
 		state = kept.state;
