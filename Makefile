@@ -56,6 +56,15 @@ OBJS = \
 	src/read/filter.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/subscriptions/ack.o \
+	src/subscriptions/declare.o \
+	src/subscriptions/fetch.o \
+	src/subscriptions/held.o \
+	src/subscriptions/lookup.o \
+	src/subscriptions/nack.o \
+	src/subscriptions/partition.o \
+	src/subscriptions/scan.o \
+	src/subscriptions/subscription.o \
 	src/worker/evict.o \
 	src/worker/launcher.o \
 	src/worker/pool.o \
@@ -74,6 +83,9 @@ SQL_PIECES = \
 	src/projections/tables.sql \
 	src/projections/projections.sql \
 	src/projections/views.sql \
+	src/subscriptions/tables.sql \
+	src/subscriptions/subscriptions.sql \
+	src/subscriptions/views.sql \
 	src/log/begin.sql \
 	src/grants.sql
 
