@@ -144,10 +144,11 @@ read_round(EsFetch *fetch, const EsSelection *selection, int64 begin, int ntaken
 		{
 			if (!offer->taken && ntaken == 0)
 			{
-				looked_at = 0;
-				ntaken += es_offer_take(fetch, offer);
-				if (fetch->given >= fetch->max_count)
+				/* if not, the others may be far ahead: do not read up to there */
+				if (!es_offer_take(fetch, offer))
 					break;
+				ntaken++;
+				looked_at = 0;
 			}
 			if (offer->open && offer->taken)
 			{
