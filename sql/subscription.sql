@@ -245,6 +245,10 @@ SELECT ack_timeout, max_retries FROM eventstore.subscriptions;
 SELECT es_create_subscription('seek', partitions => 5, if_not_exists => true);
 SELECT es_create_subscription('seek', partitions => 5);
 SELECT name, partitions FROM eventstore.subscriptions;
+-- One that is ahead of the log came from another one.
+UPDATE eventstore.subscription_partition SET delivered = 1000000;
+SELECT got('seek', 'bob');
+\echo :SQLSTATE
 SELECT es_drop_subscription('seek');
 SELECT es_drop_subscription('seek');
 

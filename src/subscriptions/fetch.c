@@ -26,6 +26,8 @@
  *	  its old name would keep what its predecessor had, for ever.
  * 2. That there is nothing in a partition is written when the fetch comes back empty, or
  *	  when it saves others from reading far: not each time the head moves.
+ * 3. Of a log that is being restored nothing is handed out: its rows need not come in
+ *	  order, and what is passed once never comes.  Its first append ends that (log/seal.c).
  *
  * Lock order: event_log, then rows of subscription_partition in any order, none of them
  * waited for.
@@ -40,6 +42,7 @@
 
 #include "core/args.h"
 #include "log/head.h"
+#include "log/seal.h"
 #include "projections/control.h"
 #include "subscriptions/fetch.h"
 
@@ -321,11 +324,12 @@ finish(EsFetch *fetch, EsOffer *offer)
 }
 
 /*
- * Look once for events.  "known" is from the last look; NULL: this is the first.
+ * Look once for events.  "known" is from the last look, unless this is the first.
  */
 static void
 look(EsFetch *fetch, EsKnown *known, bool first)
 {
+	bool		restoring = es_seal_is_open(fetch->cat);
 	EsGlance   *glances;
 	EsOffer   **due;
 	int			ndue = 0;
@@ -350,7 +354,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 		if (!first && known[i].delivered <= glances[i].delivered)
 			offer->looked = Max(offer->looked, known[i].looked);
 		furthest = Max(furthest, glances[i].delivered);
-		if (judge(fetch, offer))
+		if (!restoring && judge(fetch, offer))	/* (3) */
 			due[ndue++] = offer;
 	}
 	if (first)
