@@ -350,8 +350,11 @@ es_partition_store(const EsSubscription *subscription, const EsPartition *partit
 
 /*
  * Partitions of which it is known that there is no event beyond "from", up to "upto":
- * let them pass that.  Where one is locked, somebody else sees to it.  One that was set
- * back since keeps its place.
+ * let them pass that.  Where one is locked, or has just changed, somebody else sees to it.
+ * One that was set back since keeps its place.
+ *
+ * By ctid, for the planner knows nothing of a new subscription, and would go through all
+ * of its partitions for each of them.
  */
 void
 es_partitions_advance(const EsSubscription *subscription, const int *numbers,
@@ -360,13 +363,13 @@ es_partitions_advance(const EsSubscription *subscription, const int *numbers,
 	static EsStatement advance = {
 		"UPDATE eventstore.subscription_partition p SET delivered = m.upto,"
 		" checkpoint = CASE WHEN p.leased_until IS NULL AND p.held = 0 THEN m.upto ELSE p.checkpoint END"
-		" FROM (SELECT q.partition, k.upto"
+		" FROM (SELECT q.ctid, k.upto"
 		"       FROM unnest($2, $3, $4) AS k(partition, since, upto)"
 		"       JOIN eventstore.subscription_partition q"
 		"         ON q.subscription_id = $1 AND q.partition = k.partition"
 		"       WHERE q.delivered >= k.since AND q.delivered < k.upto"
 		"       FOR NO KEY UPDATE OF q SKIP LOCKED) m"
-		" WHERE p.subscription_id = $1 AND p.partition = m.partition",
+		" WHERE p.ctid = m.ctid",
 		{INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 	};
 	int64	   *wide = palloc(sizeof(int64) * Max(n, 1));
