@@ -33,7 +33,7 @@ import rules
 import store
 
 BIGGEST = 2**63 - 1
-app = FastAPI(title="Shop", description=__doc__)
+app = FastAPI(title="Shop", description=__doc__, docs_url=None, redoc_url=None)
 templates = Jinja2Templates(directory=str(Path(__file__).parent / "templates"))
 templates.env.filters["money"] = lambda cents: f"{cents / 100:,.2f}"
 app.router.add_event_handler("startup", store.pool.open)

@@ -146,7 +146,7 @@ async def tail(file, types):
             # Before the page, for what it is needed for below.
             head = await db.fetchval("SELECT es_head()")
             page = await db.fetch(
-                "SELECT position, stream, type, data FROM es_read_all($1, $2, types => $3, wait => '5 s')",
+                "SELECT position, stream, type, data FROM es_read_all($1, $2, types => $3, wait => '2 s')",
                 position, PAGE, types or None)
         except ERRORS:
             if not db.is_closed():

@@ -143,7 +143,7 @@ def tail(file, types):
             # Before the page, for what it is needed for below.
             head = db.execute("SELECT es_head()").fetchone()[0]
             page = db.execute(
-                "SELECT position, stream, type, data FROM es_read_all(%s, %s, types => %s, wait => '5 s')",
+                "SELECT position, stream, type, data FROM es_read_all(%s, %s, types => %s, wait => '2 s')",
                 (position, PAGE, types or None)).fetchall()
         except psycopg.Error:
             if not db.closed:

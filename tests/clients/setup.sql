@@ -47,6 +47,7 @@ CREATE TABLE ticket (
     version bigint NOT NULL,
     who text NOT NULL,
     sent_by text NOT NULL,
+    sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     number bigint GENERATED ALWAYS AS IDENTITY
 );
 COMMENT ON TABLE ticket IS 'Tickets that were sent';

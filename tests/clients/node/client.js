@@ -151,7 +151,7 @@ async function tail(file, ...types) {
         const [{ head }] = await insist('SELECT es_head() AS head');
         const page = await insist(
             `SELECT position, stream, type, data
-             FROM es_read_all($1, $2, types => $3, wait => '5 s')`,
+             FROM es_read_all($1, $2, types => $3, wait => '2 s')`,
             [position, PAGE, types.length ? types : null]);
         for (const event of page)
             console.log(String(event.position), event.stream, event.type);
