@@ -23,23 +23,33 @@ import asyncpg
 CATEGORY = os.environ.get("CATEGORY", "Show")
 PAGE = 500
 
-# What a call can end with: an error that the server tells, with sqlstate; or none at all.
-ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
+class Database:
+    """A connection, made anew when it is lost.
 
-async def connect():
-    """A connection; for half a minute we believe that the server will come back."""
-    for _ in range(60):
-        try:
-            # Behind PgBouncer the next statement may reach another backend, which knows
-            # nothing of statements prepared before: hence no cache of them.
-            db = await asyncpg.connect(statement_cache_size=0)
-            await db.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-            return db
-        except ERRORS as error:
-            failure = error
-            await asyncio.sleep(0.5)
-    raise failure
+    If it is lost, nobody knows what became of the statement.  So each one here is such that
+    it may be run twice, and is sent again, for half a minute.
+    """
+
+    def __init__(self):
+        self.connection = None
+
+    async def ask(self, sql, *values):
+        for attempt in range(60):
+            try:
+                if self.connection is None or self.connection.is_closed():
+                    # Behind PgBouncer the next statement may reach another backend, which
+                    # knows nothing of statements prepared before: hence no cache of them.
+                    self.connection = await asyncpg.connect(statement_cache_size=0)
+                    await self.connection.set_type_codec(
+                        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+                return await self.connection.fetch(sql, *values)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if self.connection is not None and not self.connection.is_closed():
+                    raise           # it is the statement's own
+                failure = error
+                await asyncio.sleep(0.5 if attempt else 0)
+        raise failure
 
 
 def uuid7():
@@ -51,23 +61,15 @@ def uuid7():
 # ---- commands ----
 
 async def append(db, stream, version, event_id, kind, data):
-    """Appends an event to a stream at that version.
+    """Appends an event to a stream at that version: version, position, duplicate.
 
-    Returns the connection, which may be a new one, with version, position and duplicate.
-    If the connection is lost, nobody knows whether the event was stored.  The same call
-    with the same event id finds out: it stores the event, or says where it stands.  Not to
-    read and decide again: that would mistake one's own event for another's.
+    If the connection is lost, the same call with the same event id is sent again: it stores
+    the event, or says where it stands.  Not to read and decide again: that would mistake
+    one's own event for another's.
     """
-    while True:
-        try:
-            return db, await db.fetchrow(
-                "SELECT version, position, duplicate"
-                " FROM es_append($1, $2, $3, expected_version => $4, event_id => $5)",
-                stream, kind, data, version, event_id)
-        except ERRORS:
-            if not db.is_closed():
-                raise
-            db = await connect()
+    return (await db.ask(
+        "SELECT version, position, duplicate FROM es_append($1, $2, $3, expected_version => $4, event_id => $5)",
+        stream, kind, data, version, event_id))[0]
 
 
 def decide(events, who):
@@ -82,18 +84,17 @@ def decide(events, who):
 
 
 async def reserve(db, show, who):
-    """Reserves a seat.  Returns the connection, what was appended or None, and the retries."""
+    """Reserves a seat: what was appended or None, and how often it was decided again."""
     event_id = uuid7()      # of the command, however often it is tried
     retries = 0
     while True:
-        events = await db.fetch("SELECT version, type, data FROM es_read_stream($1)", show)
+        events = await db.ask("SELECT version, type, data FROM es_read_stream($1)", show)
         decision = decide(events, who)
         if decision is None:
-            return db, None, retries
+            return None, retries
         version = events[-1]["version"] if events else 0
         try:
-            db, appended = await append(db, show, version, event_id, *decision)
-            return db, appended, retries
+            return await append(db, show, version, event_id, *decision), retries
         except asyncpg.PostgresError as error:
             # SE001: somebody else has appended since we read.  Another state, so perhaps
             # another decision.
@@ -103,9 +104,9 @@ async def reserve(db, show, who):
 
 
 async def reserve_all(show, names):
-    db = await connect()
+    db = Database()
     for who in names:
-        db, appended, retries = await reserve(db, show, who)
+        appended, retries = await reserve(db, show, who)
         if appended:
             print(f"{who} {appended['version']} {appended['position']}"
                   f" {'duplicate' if appended['duplicate'] else 'stored'} {retries}")
@@ -135,24 +136,18 @@ async def tail(file, types):
         with open(file, encoding="utf-8") as old:
             remembered = json.load(old)
     position = remembered["position"]
-    db = await connect()
+    db = Database()
     while True:
-        try:
-            # Another epoch is another history (a restore, a failover): it may lack events
-            # that we have handled.
-            epoch = str(await db.fetchval("SELECT es_epoch()"))
-            if remembered["epoch"] not in (None, epoch):
-                sys.exit("this is not the log that was followed before")
-            # Before the page, for what it is needed for below.
-            head = await db.fetchval("SELECT es_head()")
-            page = await db.fetch(
-                "SELECT position, stream, type, data FROM es_read_all($1, $2, types => $3, wait => '2 s')",
-                position, PAGE, types or None)
-        except ERRORS:
-            if not db.is_closed():
-                raise
-            db = await connect()
-            continue
+        # Another epoch is another history (a restore, a failover): it may lack events that
+        # we have handled.
+        epoch = str((await db.ask("SELECT es_epoch()"))[0][0])
+        if remembered["epoch"] not in (None, epoch):
+            sys.exit("this is not the log that was followed before")
+        # Before the page, for what it is needed for below.
+        head = (await db.ask("SELECT es_head()"))[0][0]
+        page = await db.ask(
+            "SELECT position, stream, type, data FROM es_read_all($1, $2, types => $3, wait => '2 s')",
+            position, PAGE, types or None)
         for event in page:
             print(event["position"], event["stream"], event["type"], flush=True)
         before = position
@@ -177,47 +172,47 @@ async def send_ticket(db, consumer, event):
     """
     if not event["data"]["who"]:
         raise ValueError("a ticket for nobody")
-    return await db.execute(
+    return bool(await db.ask(
         f'INSERT INTO "{CATEGORY}".ticket (event_id, show, version, who, sent_by)'
-        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING",
-        event["event_id"], event["stream"], event["version"], event["data"]["who"], consumer) == "INSERT 0 1"
+        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING RETURNING true",
+        event["event_id"], event["stream"], event["version"], event["data"]["who"], consumer))
 
 
 async def consume(consumer):
     """Fetch, handle, acknowledge.  The name must not be that of another process."""
-    db = await connect()
+    db = Database()
     while True:
+        events = await db.ask(
+            "SELECT position, stream, version, data, event_id FROM es_fetch($1, $2, 100, wait => '5 s')",
+            CATEGORY, consumer)
         try:
-            events = await db.fetch(
-                "SELECT position, stream, version, data, event_id FROM es_fetch($1, $2, 100, wait => '5 s')",
-                CATEGORY, consumer)
-            done, failed = [], set()
-            for event in events:
-                # es_nack has taken back the later events of the stream: they come again,
-                # after the one that failed.
-                if event["stream"] in failed:
-                    continue
-                try:
-                    sent = await send_ticket(db, consumer, event)
-                except (KeyError, ValueError) as error:
-                    failed.add(event["stream"])
-                    await db.execute("SELECT es_nack($1, $2, $3, 'retry', $4)",
-                                     CATEGORY, consumer, [event["position"]], str(error))
-                    print("failed", event["position"], flush=True)
-                    continue
-                done.append(event["position"])
-                print("sent" if sent else "known", event["position"], flush=True)
-            if done:
-                await db.execute("SELECT es_ack($1, $2, $3)", CATEGORY, consumer, done)
-        except ERRORS as error:
-            if db.is_closed():
-                db = await connect()
+            await handle(db, consumer, events)
+        except asyncpg.PostgresError as error:
             # 55000: we took longer than ack_timeout, and others have these events now.  No
             # harm: they find the tickets sent.
-            elif getattr(error, "sqlstate", None) == "55000":
-                print("late", flush=True)
-            else:
+            if error.sqlstate != "55000":
                 raise
+            print("late", flush=True)
+
+
+async def handle(db, consumer, events):
+    done, failed = [], set()
+    for event in events:
+        # es_nack has taken back the later events of the stream: they come again, after the
+        # one that failed.
+        if event["stream"] in failed:
+            continue
+        try:
+            sent = await send_ticket(db, consumer, event)
+        except ValueError as error:
+            failed.add(event["stream"])
+            await db.ask("SELECT es_nack($1, $2, $3, 'retry', $4)", CATEGORY, consumer, [event["position"]], str(error))
+            print("failed", event["position"], flush=True)
+        else:
+            done.append(event["position"])
+            print("sent" if sent else "known", event["position"], flush=True)
+    if done:
+        await db.ask("SELECT es_ack($1, $2, $3)", CATEGORY, consumer, done)
 
 
 # ---- a command, then a query ----
@@ -225,19 +220,19 @@ async def consume(consumer):
 async def seats_left(db, show, position):
     """What the read model says, once it has come to a position; else what it says, and that."""
     try:
-        caught_up = await db.fetchval(
-            "SELECT es_wait_for_projection($1, $2, timeout => '1 s')", CATEGORY, position)
+        caught_up = (await db.ask("SELECT es_wait_for_projection($1, $2, timeout => '1 s')", CATEGORY, position))[0][0]
     except asyncpg.PostgresError as error:
         # SE005: the projection is stopped by an error.  Old data are better than none.
         if error.sqlstate != "SE005":
             raise
         caught_up = False
-    left = await db.fetchval(f'SELECT seats_left FROM "{CATEGORY}".seats WHERE show = $1', show)
-    return {"seats_left": left, "may_be_stale": not caught_up}
+    rows = await db.ask(f'SELECT seats_left FROM "{CATEGORY}".seats WHERE show = $1', show)
+    return {"seats_left": rows[0]["seats_left"] if rows else None, "may_be_stale": not caught_up}
 
 
 async def book(show, who):
-    db, appended, _ = await reserve(await connect(), show, who)
+    db = Database()
+    appended, _ = await reserve(db, show, who)
     print(json.dumps(await seats_left(db, show, appended["position"] if appended else None)))
 
 

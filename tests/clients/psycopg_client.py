@@ -25,18 +25,32 @@ CATEGORY = os.environ.get("CATEGORY", "Show")
 PAGE = 500
 
 
-def connect():
-    """A connection; for half a minute we believe that the server will come back."""
-    for _ in range(60):
-        try:
-            # Behind PgBouncer the next statement may reach another backend: hence no
-            # prepared statements that outlive their call, and every statement a
-            # transaction of its own.
-            return psycopg.connect("", autocommit=True, prepare_threshold=None, row_factory=namedtuple_row)
-        except psycopg.OperationalError as error:
-            failure = error
-            time.sleep(0.5)
-    raise failure
+class Database:
+    """A connection, made anew when it is lost.
+
+    If it is lost, nobody knows what became of the statement.  So each one here is such that
+    it may be run twice, and is sent again, for half a minute.
+    """
+
+    def __init__(self):
+        self.connection = None
+
+    def ask(self, sql, values=()):
+        for attempt in range(60):
+            try:
+                if self.connection is None or self.connection.closed:
+                    # Behind PgBouncer the next statement may reach another backend: hence
+                    # no prepared statements that outlive their call, and every statement
+                    # a transaction of its own.
+                    self.connection = psycopg.connect(
+                        "", autocommit=True, prepare_threshold=None, row_factory=namedtuple_row)
+                return self.connection.execute(sql, values).fetchall()
+            except psycopg.OperationalError as error:
+                if self.connection is not None and not self.connection.closed:
+                    raise           # it is the statement's own
+                failure = error
+                time.sleep(0.5 if attempt else 0)
+        raise failure
 
 
 def uuid7():
@@ -48,23 +62,15 @@ def uuid7():
 # ---- commands ----
 
 def append(db, stream, version, event_id, kind, data):
-    """Appends an event to a stream at that version.
+    """Appends an event to a stream at that version: version, position, duplicate.
 
-    Returns the connection, which may be a new one, with version, position and duplicate.
-    If the connection is lost, nobody knows whether the event was stored.  The same call
-    with the same event id finds out: it stores the event, or says where it stands.  Not to
-    read and decide again: that would mistake one's own event for another's.
+    If the connection is lost, the same call with the same event id is sent again: it stores
+    the event, or says where it stands.  Not to read and decide again: that would mistake
+    one's own event for another's.
     """
-    while True:
-        try:
-            return db, db.execute(
-                "SELECT version, position, duplicate"
-                " FROM es_append(%s, %s, %s, expected_version => %s, event_id => %s)",
-                (stream, kind, Jsonb(data), version, event_id)).fetchone()
-        except psycopg.Error:
-            if not db.closed:
-                raise
-            db = connect()
+    return db.ask(
+        "SELECT version, position, duplicate FROM es_append(%s, %s, %s, expected_version => %s, event_id => %s)",
+        (stream, kind, Jsonb(data), version, event_id))[0]
 
 
 def decide(events, who):
@@ -79,18 +85,17 @@ def decide(events, who):
 
 
 def reserve(db, show, who):
-    """Reserves a seat.  Returns the connection, what was appended or None, and the retries."""
+    """Reserves a seat: what was appended or None, and how often it was decided again."""
     event_id = uuid7()      # of the command, however often it is tried
     retries = 0
     while True:
-        events = db.execute("SELECT version, type, data FROM es_read_stream(%s)", (show,)).fetchall()
+        events = db.ask("SELECT version, type, data FROM es_read_stream(%s)", (show,))
         decision = decide(events, who)
         if decision is None:
-            return db, None, retries
+            return None, retries
         version = events[-1].version if events else 0
         try:
-            db, appended = append(db, show, version, event_id, *decision)
-            return db, appended, retries
+            return append(db, show, version, event_id, *decision), retries
         except psycopg.Error as error:
             # SE001: somebody else has appended since we read.  Another state, so perhaps
             # another decision.
@@ -100,9 +105,9 @@ def reserve(db, show, who):
 
 
 def reserve_all(show, names):
-    db = connect()
+    db = Database()
     for who in names:
-        db, appended, retries = reserve(db, show, who)
+        appended, retries = reserve(db, show, who)
         if appended:
             print(f"{who} {appended.version} {appended.position}"
                   f" {'duplicate' if appended.duplicate else 'stored'} {retries}")
@@ -132,24 +137,18 @@ def tail(file, types):
         with open(file, encoding="utf-8") as old:
             remembered = json.load(old)
     position = remembered["position"]
-    db = connect()
+    db = Database()
     while True:
-        try:
-            # Another epoch is another history (a restore, a failover): it may lack events
-            # that we have handled.
-            epoch = str(db.execute("SELECT es_epoch()").fetchone()[0])
-            if remembered["epoch"] not in (None, epoch):
-                sys.exit("this is not the log that was followed before")
-            # Before the page, for what it is needed for below.
-            head = db.execute("SELECT es_head()").fetchone()[0]
-            page = db.execute(
-                "SELECT position, stream, type, data FROM es_read_all(%s, %s, types => %s, wait => '2 s')",
-                (position, PAGE, types or None)).fetchall()
-        except psycopg.Error:
-            if not db.closed:
-                raise
-            db = connect()
-            continue
+        # Another epoch is another history (a restore, a failover): it may lack events that
+        # we have handled.
+        epoch = str(db.ask("SELECT es_epoch()")[0][0])
+        if remembered["epoch"] not in (None, epoch):
+            sys.exit("this is not the log that was followed before")
+        # Before the page, for what it is needed for below.
+        head = db.ask("SELECT es_head()")[0][0]
+        page = db.ask(
+            "SELECT position, stream, type, data FROM es_read_all(%s, %s, types => %s, wait => '2 s')",
+            (position, PAGE, types or None))
         for event in page:
             print(event.position, event.stream, event.type, flush=True)
         before = position
@@ -174,47 +173,47 @@ def send_ticket(db, consumer, event):
     """
     if not event.data["who"]:
         raise ValueError("a ticket for nobody")
-    return db.execute(
+    return bool(db.ask(
         f'INSERT INTO "{CATEGORY}".ticket (event_id, show, version, who, sent_by)'
-        " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (event_id) DO NOTHING",
-        (event.event_id, event.stream, event.version, event.data["who"], consumer)).rowcount > 0
+        " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (event_id) DO NOTHING RETURNING true",
+        (event.event_id, event.stream, event.version, event.data["who"], consumer)))
 
 
 def consume(consumer):
     """Fetch, handle, acknowledge.  The name must not be that of another process."""
-    db = connect()
+    db = Database()
     while True:
+        events = db.ask(
+            "SELECT position, stream, version, data, event_id FROM es_fetch(%s, %s, 100, wait => '5 s')",
+            (CATEGORY, consumer))
         try:
-            events = db.execute(
-                "SELECT position, stream, version, data, event_id FROM es_fetch(%s, %s, 100, wait => '5 s')",
-                (CATEGORY, consumer)).fetchall()
-            done, failed = [], set()
-            for event in events:
-                # es_nack has taken back the later events of the stream: they come again,
-                # after the one that failed.
-                if event.stream in failed:
-                    continue
-                try:
-                    sent = send_ticket(db, consumer, event)
-                except (KeyError, ValueError) as error:
-                    failed.add(event.stream)
-                    db.execute("SELECT es_nack(%s, %s, %s, 'retry', %s)",
-                               (CATEGORY, consumer, [event.position], str(error)))
-                    print("failed", event.position, flush=True)
-                    continue
-                done.append(event.position)
-                print("sent" if sent else "known", event.position, flush=True)
-            if done:
-                db.execute("SELECT es_ack(%s, %s, %s)", (CATEGORY, consumer, done))
+            handle(db, consumer, events)
         except psycopg.Error as error:
-            if db.closed:
-                db = connect()
             # 55000: we took longer than ack_timeout, and others have these events now.  No
             # harm: they find the tickets sent.
-            elif error.sqlstate == "55000":
-                print("late", flush=True)
-            else:
+            if error.sqlstate != "55000":
                 raise
+            print("late", flush=True)
+
+
+def handle(db, consumer, events):
+    done, failed = [], set()
+    for event in events:
+        # es_nack has taken back the later events of the stream: they come again, after the
+        # one that failed.
+        if event.stream in failed:
+            continue
+        try:
+            sent = send_ticket(db, consumer, event)
+        except ValueError as error:
+            failed.add(event.stream)
+            db.ask("SELECT es_nack(%s, %s, %s, 'retry', %s)", (CATEGORY, consumer, [event.position], str(error)))
+            print("failed", event.position, flush=True)
+        else:
+            done.append(event.position)
+            print("sent" if sent else "known", event.position, flush=True)
+    if done:
+        db.ask("SELECT es_ack(%s, %s, %s)", (CATEGORY, consumer, done))
 
 
 # ---- a command, then a query ----
@@ -222,19 +221,19 @@ def consume(consumer):
 def seats_left(db, show, position):
     """What the read model says, once it has come to a position; else what it says, and that."""
     try:
-        caught_up = db.execute(
-            "SELECT es_wait_for_projection(%s, %s, timeout => '1 s')", (CATEGORY, position)).fetchone()[0]
+        caught_up = db.ask("SELECT es_wait_for_projection(%s, %s, timeout => '1 s')", (CATEGORY, position))[0][0]
     except psycopg.Error as error:
         # SE005: the projection is stopped by an error.  Old data are better than none.
         if error.sqlstate != "SE005":
             raise
         caught_up = False
-    row = db.execute(f'SELECT seats_left FROM "{CATEGORY}".seats WHERE show = %s', (show,)).fetchone()
-    return {"seats_left": row.seats_left if row else None, "may_be_stale": not caught_up}
+    rows = db.ask(f'SELECT seats_left FROM "{CATEGORY}".seats WHERE show = %s', (show,))
+    return {"seats_left": rows[0].seats_left if rows else None, "may_be_stale": not caught_up}
 
 
 def book(show, who):
-    db, appended, _ = reserve(connect(), show, who)
+    db = Database()
+    appended, _ = reserve(db, show, who)
     print(json.dumps(seats_left(db, show, appended.position if appended else None)))
 
 

@@ -37,16 +37,12 @@ function lost(error) {
     return error.syscall !== undefined || /^(Connection terminated|Client has encountered)/.test(error.message);
 }
 
-async function query(text, values) {
-    return (await pool.query(text, values)).rows;
-}
-
-// The same, again when the connection is lost; for half a minute we believe that the server
-// will come back.  For statements that may well be run twice.
-async function insist(text, values) {
+// The rows.  If the connection is lost, nobody knows what became of the statement: so each one
+// here is such that it may be run twice, and is sent again, for half a minute.
+async function ask(text, values) {
     for (let attempt = 1; ; attempt++) {
         try {
-            return await query(text, values);
+            return (await pool.query(text, values)).rows;
         } catch (error) {
             if (!lost(error) || attempt === 60)
                 throw error;
@@ -68,11 +64,11 @@ function uuid7() {
 
 // Appends an event to a stream at that version: version, position, duplicate.
 //
-// If the connection is lost, nobody knows whether the event was stored.  The same call with
-// the same event id finds out: it stores the event, or says where it stands.  Not to read and
-// decide again: that would mistake one's own event for another's.
+// If the connection is lost, the same call with the same event id is sent again: it stores the
+// event, or says where it stands.  Not to read and decide again: that would mistake one's own
+// event for another's.
 async function append(stream, version, eventId, type, data) {
-    const [appended] = await insist(
+    const [appended] = await ask(
         `SELECT version, position, duplicate
          FROM es_append($1, $2, $3, expected_version => $4, event_id => $5)`,
         [stream, type, JSON.stringify(data), version, eventId]);
@@ -95,7 +91,7 @@ function decide(events, who) {
 async function reserve(show, who) {
     const eventId = uuid7();    // of the command, however often it is tried
     for (let retries = 0; ; retries++) {
-        const events = await insist('SELECT version, type, data FROM es_read_stream($1)', [show]);
+        const events = await ask('SELECT version, type, data FROM es_read_stream($1)', [show]);
         const decision = decide(events, who);
         if (decision === null)
             return { appended: null, retries };
@@ -144,12 +140,12 @@ async function tail(file, ...types) {
     for (;;) {
         // Another epoch is another history (a restore, a failover): it may lack events that
         // we have handled.
-        const [{ epoch }] = await insist('SELECT es_epoch() AS epoch');
+        const [{ epoch }] = await ask('SELECT es_epoch() AS epoch');
         if (![null, epoch].includes(remembered.epoch))
             throw new Error('this is not the log that was followed before');
         // Before the page, for what it is needed for below.
-        const [{ head }] = await insist('SELECT es_head() AS head');
-        const page = await insist(
+        const [{ head }] = await ask('SELECT es_head() AS head');
+        const page = await ask(
             `SELECT position, stream, type, data
              FROM es_read_all($1, $2, types => $3, wait => '2 s')`,
             [position, PAGE, types.length ? types : null]);
@@ -178,53 +174,54 @@ async function tail(file, ...types) {
 async function sendTicket(consumer, event) {
     if (!event.data.who)
         throw new RangeError('a ticket for nobody');
-    const result = await pool.query(
+    const inserted = await ask(
         `INSERT INTO "${CATEGORY}".ticket (event_id, show, version, who, sent_by)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING`,
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (event_id) DO NOTHING RETURNING true`,
         [event.event_id, event.stream, event.version, event.data.who, consumer]);
-    return result.rowCount > 0;
+    return inserted.length > 0;
 }
 
 // Fetch, handle, acknowledge.  The name must not be that of another process.
 async function consume(consumer) {
     for (;;) {
+        const events = await ask(
+            `SELECT position, stream, version, data, event_id
+             FROM es_fetch($1, $2, 100, wait => '5 s')`, [CATEGORY, consumer]);
         try {
-            const events = await insist(
-                `SELECT position, stream, version, data, event_id
-                 FROM es_fetch($1, $2, 100, wait => '5 s')`, [CATEGORY, consumer]);
-            const done = [];
-            const failed = new Set();
-            for (const event of events) {
-                // es_nack has taken back the later events of the stream: they come again,
-                // after the one that failed.
-                if (failed.has(event.stream))
-                    continue;
-                let sent;
-                try {
-                    sent = await sendTicket(consumer, event);
-                } catch (error) {
-                    if (!(error instanceof RangeError))
-                        throw error;
-                    failed.add(event.stream);
-                    await query(`SELECT es_nack($1, $2, $3, 'retry', $4)`,
-                        [CATEGORY, consumer, [event.position], error.message]);
-                    console.log('failed', String(event.position));
-                    continue;
-                }
-                done.push(event.position);
-                console.log(sent ? 'sent' : 'known', String(event.position));
-            }
-            if (done.length)
-                await query('SELECT es_ack($1, $2, $3)', [CATEGORY, consumer, done]);
+            await handle(consumer, events);
         } catch (error) {
             // 55000: we took longer than ack_timeout, and others have these events now.  No
             // harm: they find the tickets sent.
-            if (error.code === '55000')
-                console.log('late');
-            else if (!lost(error))
+            if (error.code !== '55000')
                 throw error;
+            console.log('late');
         }
     }
+}
+
+async function handle(consumer, events) {
+    const done = [];
+    const failed = new Set();
+    for (const event of events) {
+        // es_nack has taken back the later events of the stream: they come again, after the
+        // one that failed.
+        if (failed.has(event.stream))
+            continue;
+        try {
+            const sent = await sendTicket(consumer, event);
+            done.push(event.position);
+            console.log(sent ? 'sent' : 'known', String(event.position));
+        } catch (error) {
+            if (!(error instanceof RangeError))
+                throw error;
+            failed.add(event.stream);
+            await ask(`SELECT es_nack($1, $2, $3, 'retry', $4)`,
+                [CATEGORY, consumer, [event.position], error.message]);
+            console.log('failed', String(event.position));
+        }
+    }
+    if (done.length)
+        await ask('SELECT es_ack($1, $2, $3)', [CATEGORY, consumer, done]);
 }
 
 // ---- a command, then a query ----
@@ -233,7 +230,7 @@ async function consume(consumer) {
 async function seatsLeft(show, position) {
     let caughtUp = false;
     try {
-        [{ caughtUp }] = await query(
+        [{ caughtUp }] = await ask(
             `SELECT es_wait_for_projection($1, $2, timeout => '1 s') AS "caughtUp"`,
             [CATEGORY, position]);
     } catch (error) {
@@ -241,7 +238,7 @@ async function seatsLeft(show, position) {
         if (error.code !== 'SE005')
             throw error;
     }
-    const [row] = await query(`SELECT seats_left FROM "${CATEGORY}".seats WHERE show = $1`, [show]);
+    const [row] = await ask(`SELECT seats_left FROM "${CATEGORY}".seats WHERE show = $1`, [show]);
     return { seats_left: row ? Number(row.seats_left) : null, may_be_stale: !caughtUp };
 }
 
