@@ -372,7 +372,8 @@ def correlation(correlation_id: str = InPath(max_length=100)):
 def front_page(request: Request, search: str = Query("", max_length=100)):
     return page(request, "index.html", {
         "orders": store.rows(
-            "SELECT * FROM shop.orders WHERE status IN ('open', 'shipped') ORDER BY created_at DESC, order_id LIMIT 20"),
+            """SELECT * FROM shop.orders WHERE status IN ('open', 'shipped')
+               ORDER BY created_at DESC, order_id LIMIT 20"""),
         "products": search_products(search), "search": search})
 
 

@@ -76,7 +76,8 @@ class Appended:
 def uuid7():
     """An event id that rises with time, as an index likes it."""
     milliseconds = time.time_ns() // 1_000_000
-    return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62))
+    return uuid.UUID(
+        int=milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62))
 
 
 def load(db, stream, state):

@@ -37,6 +37,8 @@ my @cases = map {
 	map { { client => $client, route => $_, category => "${client}_$_" } } sort keys %route
 } sort keys %program;
 
+my $user = one($node, 'SELECT current_user');
+
 # ---- running clients ----
 
 # start_run(CASE, HOST =>, NAME =>, [ ARGUMENT.. ]): in the background.
@@ -48,7 +50,7 @@ sub start_run
 	my $run = IPC::Run::start(
 		[   'env', 'PGHOST=' . ($param{host} // $to->host),
 			'PGPORT=' . $to->port, 'PGDATABASE=postgres',
-			'PGUSER=' . one($node, 'SELECT current_user'), "CATEGORY=$case->{category}",
+			"PGUSER=$user", "CATEGORY=$case->{category}",
 			@{ $program{ $case->{client} } }, @$arguments
 		],
 		'<', \undef, '>', "$base.out", '2>', "$base.err");
@@ -90,14 +92,15 @@ sub announce
 	return $show;
 }
 
-# How many statements with this in their text wait for a lock.
-sub blocked
+# Until so many statements, or more, with this in their text wait for a lock.
+sub wait_for_blocked
 {
-	my ($text) = @_;
-	return one($node, <<"SQL");
-SELECT count(*) FROM pg_stat_activity
+	my ($number, $text) = @_;
+	$node->poll_query_until('postgres', <<"SQL") or die "not $number statements wait: $text";
+SELECT count(*) >= $number FROM pg_stat_activity
 WHERE state = 'active' AND wait_event_type = 'Lock' AND position('$text' IN query) > 0
 SQL
+	return;
 }
 
 for my $case (@cases)
@@ -123,7 +126,7 @@ for my $case (@cases)
 		my $n = $_;
 		start_run($case, [ 'reserve', $show, map { "c$n.$_" } 1 .. 4 ], name => "reserve$n")
 	} 1 .. 4;
-	wait_until(sub { blocked('es_append(') == 4 }, 'the clients to append');
+	wait_for_blocked(4, 'es_append(');
 	$holder->query_safe(
 		qq(SELECT FROM es_append('$show', 'SeatReserved', '{"who": "holder"}', expected_version => 1); COMMIT));
 	$holder->quit;
@@ -229,7 +232,7 @@ is(remembered($_)->{position}, $head, name_of($_) . ': a tail comes to the head'
 # All connections of the tails are lost while they wait.
 my $waiting = q{FROM pg_stat_activity WHERE state = 'active' AND wait_event_type = 'Extension'
 	AND position('FROM es_read_all(' IN query) > 0};
-wait_until(sub { one($node, "SELECT count(*) $waiting") == @cases }, 'the tails to wait');
+$node->poll_query_until('postgres', "SELECT count(*) $waiting", scalar(@cases)) or die 'the tails do not wait';
 one($node, "SELECT count(pg_terminate_backend(pid)) $waiting");
 append_pings(3);
 tails_at_head();
@@ -298,22 +301,21 @@ sub let_go
 	return;
 }
 
-# Statements that wait to send a ticket of this case.
-sub blocked_tickets { return blocked(qq("$_[0]->{category}".ticket)) }
+sub wait_for_blocked_tickets
+{
+	my ($case, $number) = @_;
+	return wait_for_blocked($number, qq("$case->{category}".ticket));
+}
 
 # Until so many tickets are sent, so many events parked, and nothing is left to do.
 sub wait_for_tickets
 {
 	my ($case, $tickets, $parked) = @_;
-	wait_until(
-		sub {
-			one($node, <<"SQL") eq "$tickets|0|0|$parked";
+	$node->poll_query_until('postgres', <<"SQL", "$tickets|0|0|$parked") or die "not the tickets of $case->{category}";
 SELECT (SELECT count(*) FROM "$case->{category}".ticket), pending, held, parked
 FROM eventstore.subscriptions
 WHERE name = '$case->{category}'
 SQL
-		},
-		"the tickets of $case->{category}");
 	return;
 }
 
@@ -326,12 +328,12 @@ for my $case (@cases)
 }
 for my $case (@cases)
 {
-	wait_until(sub { blocked_tickets($case) == 1 }, 'a to wait');
+	wait_for_blocked_tickets($case, 1);
 	$case->{b} = start_run($case, [ 'consume', 'b' ], name => 'consume_b');
 }
 for my $case (@cases)
 {
-	wait_until(sub { blocked_tickets($case) == 2 }, 'b to wait');
+	wait_for_blocked_tickets($case, 2);
 	let_go($case->{holder});
 }
 for my $case (@cases)
@@ -351,7 +353,7 @@ for my $case (@cases)
 }
 for my $case (@cases)
 {
-	wait_until(sub { blocked_tickets($case) > 0 }, 'one of them to wait');
+	wait_for_blocked_tickets($case, 1);
 	kill_run($_) for @$case{qw(a b)};
 	let_go($case->{holder});
 	$case->{$_} = start_run($case, [ 'consume', $_ ], name => "consume_$_") for qw(c d);
