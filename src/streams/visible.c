@@ -268,18 +268,27 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 }
 
 /*
- * What is shown of one stream, whose row has been found with the snapshot.
+ * What is shown of a stream whose row has been found.
  */
 EsShown
-es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *stream)
+es_visible_ask(EsVisible *visible, const EsStream *stream)
 {
-	EsVisible  *visible = es_visible_open(cat, snapshot);
 	EsShown		shown = {stream->first_version, DT_NOBEGIN};
 
 	if (visible == NULL)
 		return shown;
 	shown = ask(visible, stream);
 	shown.first_version = Max(shown.first_version, stream->first_version);
+	return shown;
+}
+
+/* The same, for once. */
+EsShown
+es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *stream)
+{
+	EsVisible  *visible = es_visible_open(cat, snapshot);
+	EsShown		shown = es_visible_ask(visible, stream);
+
 	es_visible_close(visible);
 	return shown;
 }
