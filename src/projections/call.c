@@ -341,6 +341,21 @@ set_event(TupleTableSlot *event, void *arg)
 	frame->event = event;
 }
 
+/* Bring the whole batch to its newest shape. */
+static void
+upcast_all(const EsCatalog *cat, EsBatch *batch, Frame *frame)
+{
+	EsUpcasts  *upcasts = es_upcasts_begin(cat);
+
+	if (upcasts == NULL)
+		return;
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	es_batch_upcast(batch, upcasts, set_event, frame);
+	PopActiveSnapshot();
+	frame->event = NULL;
+	frame->position = 0;
+}
+
 static void
 run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
@@ -357,7 +372,11 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 				 errmsg("reducer of projection \"%s\" has appended an event that it would fold itself",
 						projection->name)));
 	if (projection->form == ES_FORM_REDUCER)
+	{
+		upcast_all(cat, batch, frame);	/* keys are those of the newest shape */
+		upcasts = NULL;
 		states = es_states_load(projection, batch, projection->live);
+	}
 	PushCopiedSnapshot(GetTransactionSnapshot());
 	while (es_batch_next(batch, slot))
 	{
@@ -407,20 +426,6 @@ only_event(EsBatch *batch, Frame *frame)
 	es_batch_rewind(batch);
 	set_event(slot, frame);
 	return slot;
-}
-
-static void
-upcast_all(const EsCatalog *cat, EsBatch *batch, Frame *frame)
-{
-	EsUpcasts  *upcasts = es_upcasts_begin(cat);
-
-	if (upcasts == NULL)
-		return;
-	PushCopiedSnapshot(GetTransactionSnapshot());
-	es_batch_upcast(batch, upcasts, set_event, frame);
-	PopActiveSnapshot();
-	frame->event = NULL;
-	frame->position = 0;
 }
 
 static void
