@@ -7,8 +7,19 @@
 
 #include "eventstore.h"
 #include "core/catalog.h"
+#include "log/stream.h"
+
+/* A stream that is held for a statement about it. */
+typedef struct EsHeld
+{
+	const EsCatalog *cat;
+	EsStreams  *streams;
+	EsStream	stream;
+	int64		version;
+} EsHeld;
 
 extern const EsCatalog *es_lifecycle_begin(const char *function);
+extern void es_lifecycle_hold(EsHeld *held, const char *function, EsName name);
 
 /* scavenge.c: a pass over what is hidden, in steps. */
 typedef struct EsScavenge EsScavenge;
