@@ -46,10 +46,7 @@ SELECT key, es_projection_state('accounts', key) FROM unnest('{Account-1, Accoun
 SELECT version FROM es_append('Account-2', 'Deposited', '{"amount": 1}');
 SELECT es_wait_for_projection('accounts', timeout => '60 s');
 SELECT es_projection_state('accounts', 'Account-2');
-SELECT s.key, s.state -> 'total' AS total
-FROM eventstore.projection_state s
-JOIN eventstore.projection p USING (projection_id)
-WHERE p.name = 'accounts' ORDER BY s.key;
+SELECT key, state -> 'total' AS total FROM eventstore.projection_states WHERE projection = 'accounts' ORDER BY key;
 
 -- Or a category has, or a type, or there is one for all,
 CREATE FUNCTION sum_up(state jsonb, event es_event) RETURNS jsonb
@@ -61,7 +58,7 @@ CREATE FUNCTION states(partition_by text, mode text) RETURNS TABLE (key text, st
 BEGIN
     PERFORM es_create_projection('p', reducer => 'sum_up', partition_by => partition_by, mode => mode);
     PERFORM es_run_projection('p');
-    RETURN QUERY SELECT s.key, s.state FROM eventstore.projection_state s JOIN eventstore.projection p USING (projection_id) WHERE p.name = 'p' ORDER BY s.key;
+    RETURN QUERY SELECT s.key, s.state FROM eventstore.projection_states s WHERE s.projection = 'p' ORDER BY s.key;
     PERFORM es_drop_projection('p');
 END $$;
 SELECT * FROM states('category', 'async');
@@ -89,7 +86,7 @@ CREATE FUNCTION states_in_batches(size int) RETURNS TABLE (key text, state jsonb
 BEGIN
     PERFORM es_create_projection('b', reducer => 'sum_up', partition_by => 'type', batch_size => size);
     PERFORM es_run_projection('b', position) FROM es_read_all() ORDER BY position;
-    RETURN QUERY SELECT s.key, s.state FROM eventstore.projection_state s JOIN eventstore.projection p USING (projection_id) WHERE p.name = 'b' ORDER BY s.key;
+    RETURN QUERY SELECT s.key, s.state FROM eventstore.projection_states s WHERE s.projection = 'b' ORDER BY s.key;
     PERFORM es_drop_projection('b');
 END $$;
 SELECT size, (SELECT array_agg(b) FROM states_in_batches(size) b) = (SELECT array_agg(a) FROM states('type', 'async') a) AS same FROM unnest('{1, 2, 1000000}'::int[]) size;

@@ -6,6 +6,7 @@
 #define ES_CODE_H
 
 #include "access/tupdesc.h"
+#include "nodes/nodes.h"
 #include "nodes/pg_list.h"
 #include "projections/definition.h"
 
@@ -17,5 +18,6 @@ extern void es_code_add_function(Oid function, List **named);
 extern char *es_code_identity(Oid class_id, Oid object_id);
 
 extern void es_depend_init(void);
+extern void es_depend_note_statement(Node *statement);
 
 #endif							/* ES_CODE_H */

@@ -117,3 +117,10 @@ JOIN eventstore.projection p USING (projection_id);
 COMMENT ON VIEW eventstore.dead_letters IS 'Events that projections were let pass without applying them';
 COMMENT ON COLUMN eventstore.dead_letters.reason IS
     'skipped; parked: later events of its stream wait; waiting: behind a parked one';
+
+CREATE VIEW eventstore.projection_states AS
+SELECT p.name AS projection, s.key, s.state
+FROM eventstore.projection_state s
+JOIN eventstore.projection p USING (projection_id);
+COMMENT ON VIEW eventstore.projection_states IS 'What reducers have made of the events, by projection and key';
+COMMENT ON COLUMN eventstore.projection_states.key IS 'As partition_by says: a stream, a category, ...';

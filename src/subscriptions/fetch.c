@@ -200,7 +200,7 @@ give_held(EsFetch *fetch, EsOffer *offer)
 			continue;
 		}
 		event = es_lookup_find(lookup, held[i].position);
-		if (event != NULL)
+		if (event != NULL && es_rows_shows(fetch->rows, event))
 			es_offer_give(fetch, offer, event, held[i].position);
 		else
 			gone[ngone++] = held[i].position;

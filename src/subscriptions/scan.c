@@ -140,7 +140,8 @@ read_round(EsFetch *fetch, const EsSelection *selection, int64 begin, int ntaken
 		looked_at++;
 		if (offer->open && upto > offer->looked &&
 			(!selection->by_stream ||
-			 es_filter_takes_stream(&subscription->filter, es_rows_stream_name(fetch->rows, stream_key))))
+			 es_filter_takes_stream(&subscription->filter, es_rows_stream_name(fetch->rows, stream_key))) &&
+			es_rows_shows(fetch->rows, event))
 		{
 			if (!offer->taken && ntaken == 0)
 			{

@@ -74,7 +74,7 @@ my @looks = (
 	q{SELECT es_category('Order-1')});
 my @either = (q{SELECT es_stream_version('Order-1')});
 my @data = map { "SELECT * FROM eventstore.$_" }
-  qw(events streams event_types event_log stream event_type);
+  qw(events streams event_types event_log stream event_type projection_states);
 my @state = map { "SELECT * FROM eventstore.$_" } qw(status blockers mark);
 my @registers = map { "SELECT * FROM eventstore.${_}_register" }
   qw(position stream_key seal timeline);
@@ -192,7 +192,7 @@ all_end('postgres; SET session_replication_role = replica',
 is(log_digest($node), $digest, 'the log is the same after that');
 
 my %rows = (
-	stream => "99\tplanted", event_type => "99\tC\t\\N\tT\t1",
+	stream => "99\tplanted\t\\N\t\\N\t\\N\t\\N", event_type => "99\tC\t\\N\tT\t1",
 	event_log => "99999\t1\t99\t2001-01-01\t1\t11111111-2222-4333-8444-555555555555\t{}\t\\N\t\\N");
 for my $role ('entitled', 'owner', 'postgres')
 {

@@ -2,9 +2,10 @@
 #
 # A session that holds a projection's lock delays that one alone; a statement repeated
 # without pause costs no event, and none comes twice; retries come when they are due.
-# Workers are not ended by a cancel that comes too late; places in shared memory are given
-# back with the database.  A standby learns of checkpoints of projections that have
-# nothing to do.
+# Workers are not ended by a cancel that comes too late, and one serves two databases in
+# turns; they leave when the extension is dropped.  Places in shared memory are given back
+# with the database.  A standby learns of checkpoints of projections that have nothing to
+# do.
 
 use strict;
 use warnings FATAL => 'all';
@@ -15,7 +16,9 @@ use lib "$FindBin::RealBin/lib";
 use EventStore;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use ReadModels;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $node = new_node('pitfalls', allows_streaming => 1, conf => <<'CONF');
 autovacuum = off
@@ -142,6 +145,30 @@ for my $n (1 .. 3)
 }
 one($node, "SELECT es_drop_projection('slow')", 'app');
 
+# ---- two busy databases, one worker ----
+
+# More than it could do in the time of the test, a fifth of a second each.
+database('second');
+for my $dbname ('app', 'second')
+{
+	one($node, "SELECT es_create_projection('naps', 'nap', batch_size => 1, types => '{Nap}')", $dbname);
+	one($node, <<'SQL', $dbname);
+SELECT count(*) FROM es_append_events('Nap-1', (SELECT jsonb_agg(jsonb_build_object('type', 'Nap')) FROM generate_series(1, 500)))
+SQL
+}
+for my $turn (1, 2)
+{
+	for my $dbname ('app', 'second')
+	{
+		my $at = one($node, 'SELECT checkpoint FROM eventstore.projections', $dbname);
+		ok( $node->poll_query_until($dbname,
+				"SELECT checkpoint > $at AND lag > 0 FROM eventstore.projections"),
+			"one worker for two busy databases: $dbname goes on, $turn");
+	}
+}
+one($node, "SELECT es_drop_projection('naps')", $_) for ('app', 'second');
+one($node, 'DROP DATABASE second');
+
 # ---- statements without pause while events are appended ----
 
 set_workers(4);
@@ -181,6 +208,50 @@ SKIP:
 	cmp_ok($peak->() - $before, '<', 60_000, 'in the memory that a hundred take');
 }
 $folder->quit;
+
+# ---- the extension is dropped while there is work ----
+
+database('dropped');
+one($node, <<'SQL', 'dropped');
+SELECT es_create_projection('naps', 'nap', batch_size => 1), es_create_projection('waits', 'one', types => '{Nap}');
+SELECT count(*) FROM es_append_events('Nap-1', (SELECT jsonb_agg(jsonb_build_object('type', 'Nap')) FROM generate_series(1, 100)));
+SQL
+$node->poll_query_until('dropped', "SELECT checkpoint > 0 FROM eventstore.projections WHERE name = 'naps'")
+  or die 'nothing is applied';
+one($node, 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore CASCADE', 'dropped');
+
+# The scheduler is told; a worker that had nothing to do looks after ten seconds.
+comes_true($node, <<'SQL', 'the scheduler leaves at once when the store has gone', seconds => 6);
+SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scheduler' AND datname = 'dropped'
+SQL
+comes_true($node, <<'SQL', 'and the workers leave', seconds => 60);
+SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'eventstore %' AND datname = 'dropped'
+SQL
+
+# Nothing to do, and none of the eight places free: what is dropped makes room for others.
+one($node, 'CREATE EXTENSION eventstore', 'dropped');
+one($node, <<'SQL', 'dropped');
+SELECT count(es_create_projection('idle' || n, query => 'SELECT FROM es_batch', types => '{Never}')) FROM generate_series(1, 8) n;
+SELECT es_append('A-1', 'T');
+SQL
+is(one($node, "SELECT bool_and(es_wait_for_projection('idle' || n, timeout => '$wait s')) FROM generate_series(1, 8) n", 'dropped'),
+	't', 'eight projections of a new store find eight places');
+one($node, 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'dropped');
+my $begun = time;
+my $found = '';
+while ($found ne 't' && time - $begun < $wait)
+{
+	# made anew each time: a scheduler that finds no room tries again when something changes
+	$found = one($node, <<'SQL', 'app');
+SELECT es_create_projection('finds', query => 'SELECT FROM es_batch', types => '{Never}');
+SELECT es_append('A-1', 'T');
+SELECT es_wait_for_projection('finds', timeout => '300 ms');
+SELECT es_drop_projection('finds');
+SQL
+	$found = $found =~ /^t$/m ? 't' : 'f';
+}
+is($found, 't', 'when the extension is dropped, others find room');
+cmp_ok(time - $begun, '<', 6, 'and find it at once');
 
 # ---- places of a database that is dropped ----
 
