@@ -161,6 +161,14 @@ TABLE held;
 SELECT got('mail', 'anna', 3);
 SELECT es_drop_subscription('mail');
 
+-- What is due comes first, and does not keep back a partition that is further behind.
+SELECT es_create_subscription('mail', partitions => 3, categories => '{Order,Customer}');
+SELECT got('mail', 'anna', 6);
+SELECT es_nack('mail', 'anna', '{1}'), es_ack('mail', 'anna', '{3, 4, 7, 8}');
+UPDATE eventstore.subscription_event SET not_before = clock_timestamp() WHERE status = 'retry';
+SELECT got('mail', 'anna');
+SELECT es_drop_subscription('mail');
+
 -- ---- leases ----
 
 -- A lease that is not renewed in time goes to whoever comes; what was pending is handed
