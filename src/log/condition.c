@@ -298,7 +298,7 @@ es_condition_lock(const EsAppend *call, const EsCatalog *cat)
 	if (!all && (call->condition != NULL || bears_tags(call)) && !holds_all(cat))
 	{
 		locks = wanted_locks(call, &n);
-		all = !has_room_for(n);
+		all = n > 0 && !has_room_for(n);
 	}
 	LockRelationOid(cat->append_lock, all ? ExclusiveLock : RowExclusiveLock);
 	if (!all)
