@@ -161,6 +161,14 @@ TABLE held;
 SELECT got('mail', 'anna', 3);
 SELECT es_drop_subscription('mail');
 
+-- What is due comes first, and does not keep back a partition that is further behind.
+SELECT es_create_subscription('mail', partitions => 3, categories => '{Order,Customer}');
+SELECT got('mail', 'anna', 6);
+SELECT es_nack('mail', 'anna', '{1}'), es_ack('mail', 'anna', '{3, 4, 7, 8}');
+UPDATE eventstore.subscription_event SET not_before = clock_timestamp() WHERE status = 'retry';
+SELECT got('mail', 'anna');
+SELECT es_drop_subscription('mail');
+
 -- ---- leases ----
 
 -- A lease that is not renewed in time goes to whoever comes; what was pending is handed
@@ -419,3 +427,44 @@ SELECT n, outcome(statement) FROM (VALUES
 TABLE partitions;
 TABLE held;
 SELECT es_ack('s', 'anna', '[5:6]={1,2}');
+SELECT es_drop_subscription('s');
+
+-- ---- the life of a stream ----
+
+-- What is taken away from a stream is not handed out, nor handed out again.
+SELECT count(*) FROM generate_series(1, 6) n, es_append('Short-' || n % 2, 'Said', to_jsonb(n));
+SELECT es_create_subscription('life', categories => '{Short}', ack_timeout => '1 h');
+SELECT got('life', 'anna', 4);
+SELECT es_nack('life', 'anna', array_agg(position)) FROM eventstore.events WHERE stream = 'Short-1' AND version = 1;
+SELECT es_truncate_stream('Short-1', 3);
+SELECT es_delete_stream('Short-0');
+-- What she has she has.
+SELECT es_ack('life', 'anna', (SELECT pending FROM eventstore.subscription_partition));
+UPDATE eventstore.subscription_event SET not_before = clock_timestamp() WHERE status = 'retry';
+SELECT got('life', 'anna');
+SELECT es_ack('life', 'anna', (SELECT pending FROM eventstore.subscription_partition));
+SELECT count(*) FROM es_append('Short-0', 'Said');
+SELECT got('life', 'anna');
+SELECT es_ack('life', 'anna', (SELECT pending FROM eventstore.subscription_partition));
+SELECT got('life', 'anna');
+SELECT checkpoint = es_head() AS done, pending, held FROM eventstore.subscriptions;
+TABLE held;
+SELECT es_scavenge() >= 0 AS scavenged;
+-- Of what is parked the parked events tell, until it has been replayed.
+SELECT es_seek_subscription('life', 0);
+SELECT got('life', 'anna', 1);
+SELECT es_nack('life', 'anna', (SELECT pending FROM eventstore.subscription_partition), 'park', 'why');
+SELECT es_delete_stream('Short-1');
+SELECT es_scavenge() >= 0 AS scavenged;
+SELECT stream, reason FROM eventstore.parked_events;
+SELECT es_replay_parked('life');
+SELECT got('life', 'anna');
+TABLE held;
+SELECT es_drop_subscription('life');
+
+-- Events come upcast, and are known by the type that they are shown with.
+CREATE FUNCTION shout(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT to_jsonb(upper(data #>> '{}')) $$;
+SELECT es_register_upcaster('Whispered', 1, 'shout', 'Shouted', 2);
+SELECT version FROM es_append('Voice-1', 'Whispered', '"hear me"');
+SELECT es_create_subscription('voice', types => '{Shouted}');
+SELECT stream, type, schema_version, data FROM es_fetch('voice', 'anna');

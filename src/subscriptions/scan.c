@@ -88,7 +88,10 @@ deal_with(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
 		offer->open = false;
 }
 
-/* Where the next round begins: with the partitions that were taken, if there are any. */
+/*
+ * Where the next round begins: with what was taken, as long as there is more to read of it,
+ * then with who is furthest behind.
+ */
 static bool
 begin_of_round(EsFetch *fetch, int64 *begin, int *ntaken)
 {
@@ -98,7 +101,7 @@ begin_of_round(EsFetch *fetch, int64 *begin, int *ntaken)
 		EsOffer    *offer = &fetch->offers[i];
 
 		offer->first = offer->count = 0;
-		*ntaken += offer->open && offer->taken;
+		*ntaken += offer->open && offer->taken && offer->looked < fetch->head;
 	}
 	*begin = fetch->head;
 	for (int i = 0; i < fetch->noffers; i++)

@@ -25,8 +25,9 @@
  *	  handled nor parked.  An event that is both has been handed out again.
  * 2. Whoever changes a partition's row, or its events in subscription_event, holds the
  *	  lock on the row; and whoever changes these events updates the row.
- * 3. No event of a stream is handed out while an earlier one is held that is not
- *	  handed out with it.
+ * 3. No event of a stream is handed out while an earlier one is pending with another
+ *	  consumer, or held and not handed out with it.  Two processes of one name are one
+ *	  consumer.
  * 4. delivered never passes the head that was taken before the snapshot it was read
  *	  with (log/head.c).
  * 5. A consumer acks what it has.  A lease that somebody else has taken is an error.
