@@ -16,12 +16,14 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/role.o \
 	src/core/settings.o \
 	src/core/spi.o \
 	src/core/target.o \
 	src/log/append.o \
 	src/log/append_call.o \
 	src/log/append_json.o \
+	src/log/condition.o \
 	src/log/dictionary.o \
 	src/log/guard.o \
 	src/log/head.o \
@@ -33,6 +35,7 @@ OBJS = \
 	src/log/seal.o \
 	src/log/status.o \
 	src/log/stream.o \
+	src/log/tags.o \
 	src/log/uuid7.o \
 	src/log/version.o \
 	src/log/writer.o \
@@ -54,11 +57,19 @@ OBJS = \
 	src/projections/wait.o \
 	src/read/cursor.o \
 	src/read/filter.o \
+	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/streams/lifecycle.o \
+	src/streams/retention.o \
+	src/streams/scavenge.o \
+	src/streams/snapshot.o \
+	src/streams/upcast.o \
+	src/streams/visible.o \
 	src/worker/evict.o \
 	src/worker/launcher.o \
 	src/worker/pool.o \
+	src/worker/scavenger.o \
 	src/worker/scheduler.o \
 	src/worker/session.o \
 	src/worker/worker.o
@@ -71,6 +82,9 @@ SQL_PIECES = \
 	src/log/head.sql \
 	src/read/read.sql \
 	src/log/views.sql \
+	src/streams/tables.sql \
+	src/streams/streams.sql \
+	src/streams/views.sql \
 	src/projections/tables.sql \
 	src/projections/projections.sql \
 	src/projections/views.sql \

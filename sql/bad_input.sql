@@ -39,6 +39,7 @@ INSERT INTO call (name, arguments) VALUES
     ('es_read_all', ARRAY['0', '1', '''{Placed}''', '''{Order}''', 'false', '''0 s''']),
     ('es_read_category', ARRAY['''Order''', '0', '1', '0', '1', '''0 s''']),
     ('es_read_correlation', ARRAY['''x''', '1']),
+    ('es_query', ARRAY['''[{}]''', '0', '1', '''0 s''']),
     ('es_create_projection', ARRAY['''orders''', '''handle''', 'NULL', 'NULL', '''async''', '''{Placed}''', '''{Order}''', '''stream''', '0',
         '1', '''stop''', '0', '''''', 'true']),
     ('es_alter_projection', ARRAY['''orders''', '1', '''stop''', '0', '''''']),
@@ -50,8 +51,17 @@ INSERT INTO call (name, arguments) VALUES
     ('es_retry_dead_letters', ARRAY['''orders''', '''{1}''']),
     ('es_projection_state', ARRAY['''totals''', '''Order-1''']),
     ('es_drop_projection', ARRAY['''orders''']),
+    ('es_load', ARRAY['''Order-1''', '''default''']),
+    ('es_save_snapshot', ARRAY['''Order-1''', '1', '''{}''', '''default''']),
+    ('es_truncate_stream', ARRAY['''Order-1''', '1']),
+    ('es_delete_stream', ARRAY['''Gone-1''', '0']),
+    ('es_tombstone_stream', ARRAY['''Gone-2''', '0']),
+    ('es_set_retention', ARRAY['''Gone''', '1', '''1 day''']),
+    ('es_scavenge', '{}'),
+    ('es_register_upcaster', ARRAY['''Gone''', '1', '''upcast''', '''Went''', '1']),
     ('es_aggregate', ARRAY['''Order-1''', '''reduce''', '''{}''', '1', '''infinity''']);
 CREATE FUNCTION handle(event es_event) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data';
 CREATE FUNCTION reduce(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
 SELECT es_create_projection('totals', reducer => 'reduce');
 

@@ -73,11 +73,11 @@ CREATE ROLE regress_reader;
 CREATE ROLE regress_operator;
 
 -- append
-GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version TO regress_app;
+GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_save_snapshot TO regress_app;
 -- read
-GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
-GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
 -- Together they give out every function.
 SELECT p.oid::regprocedure AS "given to nobody"
@@ -86,6 +86,7 @@ JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.de
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
 WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
 
+CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data';
 CREATE TABLE matrix (n int GENERATED ALWAYS AS IDENTITY, says text, statement text);
 INSERT INTO matrix (says, statement) VALUES
     ('es_append', $$SELECT es_append('Order-1', 'Paid')$$),
@@ -98,6 +99,7 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_read_all', $$SELECT es_read_all()$$),
     ('es_read_category', $$SELECT es_read_category('Order')$$),
     ('es_read_correlation', $$SELECT es_read_correlation('x')$$),
+    ('es_query', $$SELECT es_query('[{}]')$$),
     ('es_head', $$SELECT es_head()$$),
     ('es_epoch', $$SELECT es_epoch()$$),
     ('es_wait', $$SELECT es_wait(0)$$),
@@ -105,6 +107,14 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_wait_for_projection', $$SELECT es_wait_for_projection('theirs', 0)$$),
     ('es_projection_state', $$SELECT es_projection_state('counts', 'Order-1')$$),
     ('es_aggregate', $$SELECT es_aggregate('Order-1', 'count_one')$$),
+    ('es_save_snapshot', $$SELECT es_save_snapshot('Order-1', 1, '{}')$$),
+    ('es_load', $$SELECT es_load('Order-1')$$),
+    ('es_truncate_stream', $$SELECT es_truncate_stream('Order-1', 1)$$),
+    ('es_delete_stream', $$SELECT es_delete_stream('Gone-1')$$),
+    ('es_tombstone_stream', $$SELECT es_tombstone_stream('Gone-1')$$),
+    ('es_set_retention', $$SELECT es_set_retention('Gone-1', 1)$$),
+    ('es_scavenge', $$SELECT es_scavenge()$$),
+    ('es_register_upcaster', $$SELECT es_register_upcaster('Paid', 100, 'upcast')$$),
     ('es_create_projection', $$SELECT es_create_projection('mine', 'handle', reset => '')$$),
     ('es_alter_projection', $$SELECT es_alter_projection('mine', 100)$$),
     ('es_rebuild_projection', $$SELECT es_rebuild_projection('mine')$$),
@@ -128,6 +138,12 @@ INSERT INTO matrix (says, statement) VALUES
     ('projections', $$SELECT count(*) FROM eventstore.projections$$),
     ('dead_letters', $$SELECT count(*) FROM eventstore.dead_letters$$),
     ('projection_state', $$SELECT count(*) FROM eventstore.projection_state$$),
+    ('snapshots', $$SELECT count(*) FROM eventstore.snapshots$$),
+    ('hidden', $$SELECT count(*) FROM eventstore.hidden$$),
+    ('UPDATE stream', $$UPDATE eventstore.stream SET first_version = 1$$),
+    ('DELETE hidden', $$DELETE FROM eventstore.hidden$$),
+    ('INSERT retention', $$INSERT INTO eventstore.retention VALUES ('Order', 1)$$),
+    ('UPDATE upcaster', $$UPDATE eventstore.upcaster SET owner = 'postgres'$$),
     ('projection_states', $$SELECT count(*) FROM eventstore.projection_states$$),
     ('UPDATE projection', $$UPDATE eventstore.projection SET owner = 'postgres'$$),
     ('UPDATE checkpoint', $$UPDATE eventstore.projection_progress SET checkpoint = 0$$),

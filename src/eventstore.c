@@ -19,6 +19,7 @@
 #include "projections/code.h"
 #include "projections/definition.h"
 #include "projections/figures.h"
+#include "streams/upcast.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -33,6 +34,7 @@ _PG_init(void)
 	es_guard_init();
 	es_definition_init();
 	es_depend_init();
+	es_upcast_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	es_registry_init();

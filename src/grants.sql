@@ -4,10 +4,12 @@
 REVOKE EXECUTE ON FUNCTION
     es_append, es_append_events, es_append_batch, es_check_version,
     es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at,
-    es_read_stream, es_read_all, es_read_category, es_read_correlation,
+    es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query,
     es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection,
     es_resume_projection, es_rebuild_projection, es_run_projection, es_wait_for_projection,
     es_retry_dead_letters, es_projection_state, es_aggregate,
+    es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge,
+    es_register_upcaster, es_save_snapshot, es_load, eventstore.upcasters_changed,
     eventstore.projections_changed, eventstore.projection_figures,
     eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;

@@ -166,6 +166,9 @@ look_up(EsCatalog *found)
 		{"event_log_id", RELKIND_INDEX, &found->event_log_id, &found->event_log},
 		{"event_log_type", RELKIND_INDEX, &found->event_log_type, &found->event_log},
 		{"event_log_correlation", RELKIND_INDEX, &found->event_log_correlation, &found->event_log},
+		{"event_tag", RELKIND_RELATION, &found->event_tag, NULL},
+		{"event_tag_tag", RELKIND_INDEX, &found->event_tag_tag, &found->event_tag},
+		{"append_lock", RELKIND_RELATION, &found->append_lock, NULL},
 		{"stream", RELKIND_RELATION, &found->stream, NULL},
 		{"stream_name", RELKIND_INDEX, &found->stream_name, &found->stream},
 		{"stream_key", RELKIND_INDEX, &found->stream_key, &found->stream},
@@ -180,6 +183,11 @@ look_up(EsCatalog *found)
 		{"seal_register", RELKIND_SEQUENCE, &found->seal_register, NULL},
 		{"timeline_register", RELKIND_SEQUENCE, &found->timeline_register, NULL},
 		{"projection", RELKIND_RELATION, &found->projection, NULL},
+		{"hidden", RELKIND_RELATION, &found->hidden, NULL},
+		{"hidden_pkey", RELKIND_INDEX, &found->hidden_pkey, &found->hidden},
+		{"retention", RELKIND_RELATION, &found->retention, NULL},
+		{"retention_pkey", RELKIND_INDEX, &found->retention_pkey, &found->retention},
+		{"upcaster", RELKIND_RELATION, &found->upcaster, NULL},
 	};
 	Oid			extension = get_extension_oid("eventstore", true);
 
@@ -287,25 +295,10 @@ es_catalog_generation(void)
 
 /*
  * Work on the store's tables with their owner's rights, so that EXECUTE on a
- * function is all that a caller needs, and with a search_path that holds nothing
- * of the caller's.  An error restores both by itself: the (sub)transaction's
- * abort does (access/transam/xact.c).
+ * function is all that a caller needs.
  */
 void
-es_owner_enter(EsOwnerScope *scope)
+es_owner_enter(EsRoleScope *scope)
 {
-	Oid			owner = es_catalog_lock(AccessShareLock)->owner;
-
-	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	SetUserIdAndSecContext(owner, scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
-	scope->settings_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-void
-es_owner_leave(const EsOwnerScope *scope)
-{
-	AtEOXact_GUC(false, scope->settings_level);
-	SetUserIdAndSecContext(scope->user, scope->security_context);
+	es_role_enter(scope, es_catalog_lock(AccessShareLock)->owner, "pg_catalog", 0);
 }

@@ -8,6 +8,8 @@
 #include "postgres.h"
 #include "storage/lockdefs.h"
 
+#include "core/role.h"
+
 typedef struct EsCatalog
 {
 	Oid			schema;
@@ -17,6 +19,9 @@ typedef struct EsCatalog
 	Oid			event_log_id;			/* unique (event_id) */
 	Oid			event_log_type;			/* (type_key, position) */
 	Oid			event_log_correlation;	/* (hash of correlation id, position) */
+	Oid			event_tag;
+	Oid			event_tag_tag;			/* (tag, position) */
+	Oid			append_lock;
 	Oid			stream;
 	Oid			stream_name;			/* unique (name) */
 	Oid			stream_key;				/* unique (stream_key) */
@@ -31,6 +36,11 @@ typedef struct EsCatalog
 	Oid			seal_register;
 	Oid			timeline_register;
 	Oid			projection;
+	Oid			hidden;
+	Oid			hidden_pkey;			/* unique (stream_key) */
+	Oid			retention;
+	Oid			retention_pkey;			/* unique (name) */
+	Oid			upcaster;
 	Oid			event;					/* the type es_event */
 	Oid			owner;					/* of event_log */
 } EsCatalog;
@@ -41,15 +51,6 @@ extern void es_catalog_refresh(void);
 extern uint64 es_catalog_generation(void);
 extern void es_catalog_init(void);
 
-/* Acting as the owner of the store's tables, whoever calls. */
-typedef struct EsOwnerScope
-{
-	int			settings_level;
-	Oid			user;
-	int			security_context;
-} EsOwnerScope;
-
-extern void es_owner_enter(EsOwnerScope *scope);
-extern void es_owner_leave(const EsOwnerScope *scope);
+extern void es_owner_enter(EsRoleScope *scope);
 
 #endif							/* ES_CATALOG_H */

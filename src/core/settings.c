@@ -22,6 +22,7 @@ int			es_guc_max_projections = 1000;
 int			es_guc_max_workers = 4;
 char	   *es_guc_metadata = NULL;
 int			es_guc_projection_timeout = 60 * 1000;
+int			es_guc_scavenge_interval = 60 * 1000;
 bool		es_guc_restore = false;
 
 /*
@@ -121,6 +122,13 @@ es_settings_init(bool preloading)
 							 &es_guc_restore,
 							 false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("eventstore.scavenge_interval",
+							"Time between two passes in which hidden events are removed from the log.",
+							"0: only es_scavenge() removes any.",
+							&es_guc_scavenge_interval,
+							60 * 1000, 0, PG_INT32_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("eventstore");
 }

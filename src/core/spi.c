@@ -29,7 +29,7 @@ void
 es_spi_end(EsSpi *spi)
 {
 	SPI_finish();
-	es_owner_leave(&spi->owner);
+	es_role_leave(&spi->owner);
 }
 
 static void
@@ -86,6 +86,16 @@ es_spi_look(EsStatement *statement, const Datum *values)
 	rows = run(statement, values, NULL, true);
 	PopActiveSnapshot();
 	return rows;
+}
+
+/*
+ * Run a SELECT as the active snapshot sees it.  No parameter is null.
+ */
+uint64
+es_spi_see(EsStatement *statement, const Datum *values)
+{
+	prepare(statement);
+	return run(statement, values, NULL, true);
 }
 
 /* A value of the last statement's result; rows and columns from 1. */

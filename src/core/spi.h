@@ -21,12 +21,13 @@ typedef struct EsStatement
 /* As the owner of the store's tables, connected to SPI. */
 typedef struct EsSpi
 {
-	EsOwnerScope owner;
+	EsRoleScope owner;
 } EsSpi;
 
 extern void es_spi_begin(EsSpi *spi);
 extern void es_spi_end(EsSpi *spi);
 extern uint64 es_spi_look(EsStatement *statement, const Datum *values);
+extern uint64 es_spi_see(EsStatement *statement, const Datum *values);
 extern uint64 es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull);
 extern Datum es_spi_value(int row, int column, bool *isnull);
 extern char *es_spi_text(int row, int column);

@@ -2,10 +2,12 @@
  * append.c
  *		The append: from a checked call to stored events.
  *
- *	1 event_log is locked RowExclusive, as by an INSERT;
+ *	1 event_log is locked RowExclusive, as by an INSERT; then tags, and what a condition
+ *	  asks for (condition.c);
  *	2 the streams are locked in the byte order of their names (stream.c);
  *	3 as things stand now: is the call a duplicate (idempotency.c)?  If not,
- *	  expected versions are compared with the streams' versions;
+ *	  expected versions are compared with the streams' versions, and the condition is
+ *	  checked;
  *	4 positions are drawn, one range for the call (positions.c);
  *	5 the events are stored (writer.c);
  *	6 inline projections are applied (projections/inline.c).
@@ -24,7 +26,8 @@
  *    whoever writes it with an older snapshot is refused.  One that is only
  *    verified does: its next writer has nothing else to conflict with.
  *
- * Lock order: event_log, stream, rows of stream by name, event_type, registers.
+ * Lock order: event_log, append_lock, tags, stream, rows of stream by name, event_type,
+ * registers.
  * Two calls in one transaction may take streams in any order; a deadlock then
  * is detected as with any rows (40P01).
  *
@@ -46,8 +49,8 @@
 #include "log/seal.h"
 #include "projections/inline.h"
 
-static void
-raise_wrong_version(EsName stream, int64 expected, int64 actual)
+void
+es_version_raise(EsName stream, int64 expected, int64 actual)
 {
 	ereport(ERROR,
 			(errcode(ES_WRONG_EXPECTED_VERSION),
@@ -60,10 +63,32 @@ raise_wrong_version(EsName stream, int64 expected, int64 actual)
 					   ES_NAME_ARGS(stream), (long long) expected, (long long) actual)));
 }
 
-static bool
-version_matches(int64 expected, int64 actual)
+/* Is this an expected version at all? */
+void
+es_version_check_expected(int64 version)
 {
-	return expected == ES_EXPECT_EXISTS ? actual > 0 : expected == actual;
+	if (version >= 0 || version == ES_EXPECT_EXISTS)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("expected_version %lld is not valid", (long long) version),
+			 version == -1 ?
+			 errhint("Use 0 for a stream that has no events, NULL for any version.") :
+			 errhint("Use a version, 0 for a stream that has no events, -4 for one that has, NULL for any.")));
+}
+
+/*
+ * A deleted stream has no events, though its versions go on: 0 matches it, and so does
+ * the last version.
+ */
+bool
+es_version_matches(const EsStream *stream, int64 expected, int64 actual)
+{
+	bool		empty = actual == 0 || (stream->deleted && actual == stream->used_version);
+
+	if (expected == ES_EXPECT_EXISTS)
+		return !empty;
+	return expected == actual || (expected == 0 && empty);
 }
 
 /*
@@ -74,15 +99,17 @@ number_events(EsAppend *call, EsAppendStream *stream)
 {
 	EsName		name = stream->head.name;
 
-	if (call->expects && !version_matches(call->expected_version, stream->version))
-		raise_wrong_version(name, call->expected_version, stream->version);
+	if (stream->head.tombstoned && stream->first >= 0)
+		es_stream_refuse_tombstoned(&stream->head);
+	if (call->expects && !es_version_matches(&stream->head, call->expected_version, stream->version))
+		es_version_raise(name, call->expected_version, stream->version);
 
 	for (int i = stream->first; i >= 0; i = call->events[i].next)
 	{
 		EsEvent    *event = &call->events[i];
 
-		if (event->expects && !version_matches(event->expected_version, stream->version))
-			raise_wrong_version(name, event->expected_version, stream->version);
+		if (event->expects && !es_version_matches(&stream->head, event->expected_version, stream->version))
+			es_version_raise(name, event->expected_version, stream->version);
 		event->version = ++stream->version;
 	}
 }
@@ -111,7 +138,7 @@ note_read(const EsCatalog *cat, Relation log, const EsAppendStream *stream)
 {
 	EsVersions *versions = es_versions_open(cat, log, RowExclusiveLock, GetTransactionSnapshot());
 
-	(void) es_version_of(versions, stream->head.key);
+	(void) es_version_of(versions, &stream->head);
 	es_versions_close(versions);
 }
 
@@ -128,7 +155,7 @@ number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 		EsAppendStream *stream = &call->streams[i];
 
 		CHECK_FOR_INTERRUPTS();
-		stream->version = stream->head.created ? 0 : es_version_of(versions, stream->head.key);
+		stream->version = stream->head.created ? 0 : es_version_of(versions, &stream->head);
 		number_events(call, stream);
 		if (IsolationUsesXactSnapshot() && !stream->head.created)
 			refuse_newer(versions, stream);
@@ -283,12 +310,16 @@ es_append_execute(EsAppend *call)
 
 	cat = es_seal_lock_log();
 	log = table_open(cat->event_log, NoLock);
+	es_condition_lock(call, cat);
 	lock_streams(call, cat);
 
 	/* (2) */
 	call->duplicate = call->has_ids && es_idempotency_is_duplicate(call, cat, log);
 	if (!call->duplicate)
+	{
 		number_all(call, cat, log);
+		es_condition_check(call, cat);
+	}
 
 	if (!call->duplicate && call->nevents > 0)
 		store_and_apply(call, cat, log);

@@ -7,6 +7,7 @@
 
 #include "eventstore.h"
 #include "core/catalog.h"
+#include "log/condition.h"
 #include "log/stream.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
@@ -66,6 +67,7 @@ typedef struct EsAppend
 	bool		has_ids;		/* the caller gave event ids */
 	bool		expects;		/* no events, but an expected version */
 	int64		expected_version;
+	const EsCondition *condition;	/* NULL: none */
 
 	bool		duplicate;		/* the result: stored before */
 } EsAppend;
@@ -73,6 +75,9 @@ typedef struct EsAppend
 /* append.c */
 extern void es_append_execute(EsAppend *call);
 extern bool es_append_in_progress(void);
+extern void es_version_check_expected(int64 version);
+extern bool es_version_matches(const EsStream *stream, int64 expected, int64 actual);
+extern void es_version_raise(EsName stream, int64 expected, int64 actual);
 
 /* idempotency.c */
 extern bool es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log);

@@ -56,22 +56,9 @@ event_context(void *arg)
 }
 
 static void
-check_expected_version(int64 version)
-{
-	if (version >= 0 || version == ES_EXPECT_EXISTS)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("expected_version %lld is not valid", (long long) version),
-			 version == -1 ?
-			 errhint("Use 0 for a stream that has no events, NULL for any version.") :
-			 errhint("Use a version, 0 for a stream that has no events, -4 for one that has, NULL for any.")));
-}
-
-static void
 set_expected_version(EsEvent *event, int64 version)
 {
-	check_expected_version(version);
+	es_version_check_expected(version);
 	event->expects = true;
 	event->expected_version = version;
 }
@@ -282,15 +269,6 @@ result_row(const EsAppend *call)
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, isnull));
 }
 
-static void
-refuse_condition(FunctionCallInfo fcinfo, int argno)
-{
-	if (!PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("appends with a condition are not supported by this version")));
-}
-
 /* ---- es_append ---- */
 
 /*
@@ -324,7 +302,7 @@ es_append(PG_FUNCTION_ARGS)
 	}
 	es_arg_require(fcinfo, 7, "schema_version");
 	set_schema_version(event, PG_GETARG_INT32(7));
-	refuse_condition(fcinfo, 8);
+	call.condition = es_condition_argument(fcinfo, 8);
 	check_event(event);
 	set_only_stream(&call, stream);
 
@@ -370,9 +348,9 @@ es_append_events(PG_FUNCTION_ARGS)
 	{
 		call.expects = true;
 		call.expected_version = PG_GETARG_INT64(2);
-		check_expected_version(call.expected_version);
+		es_version_check_expected(call.expected_version);
 	}
-	refuse_condition(fcinfo, 3);
+	call.condition = es_condition_argument(fcinfo, 3);
 	new_events(&call, es_json_events_count(json));
 
 	error_context_stack = &callback;
@@ -597,7 +575,7 @@ es_check_version(PG_FUNCTION_ARGS)
 	if (call.expects)
 	{
 		call.expected_version = PG_GETARG_INT64(1);
-		check_expected_version(call.expected_version);
+		es_version_check_expected(call.expected_version);
 	}
 	set_only_stream(&call, stream);
 	es_append_execute(&call);

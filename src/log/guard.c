@@ -2,7 +2,7 @@
  * guard.c
  *		Nobody writes the log but through the API, and nobody drops it by mistake.
  *
- * es_guard is a trigger on event_log, stream and event_type, ENABLE ALWAYS, so
+ * es_guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
  * that session_replication_role does not switch it off.  It refuses UPDATE,
  * DELETE and TRUNCATE to everybody, a superuser who slips included, and INSERT
  * except to restore: see seal.c.  The append itself does not fire it (writer.c).
@@ -44,6 +44,7 @@
 #include "log/dictionary.h"
 #include "log/guard.h"
 #include "log/seal.h"
+#include "log/tags.h"
 #include "projections/code.h"
 
 PG_FUNCTION_INFO_V1(es_guard);
@@ -138,6 +139,7 @@ is_guarded(const char *name, int column)
 		{"event_log", ES_LOG_COLS},
 		{"event_log_position", 0}, {"event_log_stream", 0}, {"event_log_id", 0},
 		{"event_log_type", 0}, {"event_log_correlation", 0},
+		{"event_tag", ES_TAG_COLS}, {"event_tag_tag", 0}, {"append_lock", 0},
 		{"stream", ES_STREAM_COLS},
 		{"stream_key", 0}, {"stream_name", 0},
 		{"event_type", ES_TYPE_COLS},

@@ -297,7 +297,7 @@ es_stream_version(PG_FUNCTION_ARGS)
 	if (es_stream_find(streams, &stream))
 	{
 		versions = es_versions_open(cat, log, AccessShareLock, snapshot);
-		version = es_version_of(versions, stream.key);
+		version = es_version_of(versions, &stream);
 		es_versions_close(versions);
 	}
 	es_streams_close(streams);

@@ -94,7 +94,7 @@ raise_incomplete(const char *detail)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the event log was not restored completely"),
 			 errdetail_internal("%s", detail),
-			 errhint("Restore the tables event_log, stream and event_type of the schema eventstore together.")));
+			 errhint("Restore the tables event_log, event_tag, stream and event_type of the schema eventstore together.")));
 }
 
 /*
@@ -103,7 +103,7 @@ raise_incomplete(const char *detail)
 static void
 check_restored(int64 *next_position, int64 *next_stream_key)
 {
-	EsOwnerScope owner;
+	EsRoleScope owner;
 	int64		last[2];
 	int64		missing;
 
@@ -128,6 +128,14 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 				  "  WHERE s.stream_key = l.stream_key) LIMIT 1", 1, &missing))
 		raise_incomplete(psprintf("Stream key %lld is missing in eventstore.stream.", (long long) missing));
 
+	/* looked for by the tags of the first event that has any */
+	if (last[0] > 0 &&
+		query_row("SELECT l.position FROM"
+				  " (SELECT position FROM eventstore.event_log WHERE tags IS NOT NULL ORDER BY position LIMIT 1) l"
+				  " WHERE NOT EXISTS (SELECT FROM eventstore.event_tag t"
+				  "  WHERE t.position = l.position)", 1, &missing))
+		raise_incomplete(psprintf("The tags of the event at position %lld are missing in eventstore.event_tag.", (long long) missing));
+
 	if (last[0] > 0 &&
 		query_row("SELECT l.type_key FROM"
 				  " (SELECT DISTINCT type_key FROM eventstore.event_log) l"
@@ -137,7 +145,7 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 
 	PopActiveSnapshot();
 	SPI_finish();
-	es_owner_leave(&owner);
+	es_role_leave(&owner);
 }
 
 /*

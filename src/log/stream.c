@@ -3,11 +3,12 @@
  *		The row of a stream: its lock orders the writers of the stream.
  *
  * Without SQL underneath: the row is found by the index on the name and locked
- * as by SELECT ... FOR NO KEY UPDATE.  It is never updated.  A row that carried
+ * as by SELECT ... FOR NO KEY UPDATE.  No append updates it.  A row that carried
  * the version would leave a dead row behind with every append; while some old
  * snapshot is open (a dump) these cannot be pruned, and each append to a busy
  * stream would have to walk past all of them.  The version is that of the
- * stream's last event instead: see version.c.
+ * stream's last event instead: see version.c.  What takes events away updates it
+ * (streams/lifecycle.c).
  *
  * A new stream is a speculative insertion, as INSERT ... ON CONFLICT makes it
  * (executor/README, "Speculative insertion"): two creators of one name neither
@@ -55,7 +56,7 @@ struct EsStreams
 	IndexScanDesc scan;
 	TupleTableSlot *found;		/* the row that find came to */
 
-	/* to create streams, made when needed */
+	/* to create and update streams, made when needed */
 	TupleTableSlot *made;
 	EsTarget	target;
 };
@@ -95,6 +96,26 @@ es_streams_close(EsStreams *streams)
 	pfree(streams);
 }
 
+/* 0 and false, where the column is null. */
+static Datum
+column_or_0(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+static void
+read_row(TupleTableSlot *slot, EsStream *stream)
+{
+	stream->key = DatumGetInt64(column_or_0(slot, ES_STREAM_COL_KEY));
+	stream->first_version = DatumGetInt64(column_or_0(slot, ES_STREAM_COL_FIRST));
+	stream->used_version = DatumGetInt64(column_or_0(slot, ES_STREAM_COL_USED));
+	stream->deleted = DatumGetBool(column_or_0(slot, ES_STREAM_COL_DELETED));
+	stream->tombstoned = DatumGetBool(column_or_0(slot, ES_STREAM_COL_TOMBSTONED));
+}
+
 /*
  * Look the stream up by its name.
  */
@@ -104,21 +125,22 @@ es_stream_find(EsStreams *streams, EsStream *stream)
 	text	   *name = cstring_to_text_with_len(stream->name.bytes, stream->name.len);
 	ScanKeyData key;
 	bool		found;
-	bool		isnull;
 
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   streams->name_index->rd_indcollation[0],
 						   F_TEXTEQ, PointerGetDatum(name));
 	index_rescan(streams->scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(streams->scan, ForwardScanDirection, streams->found);
-	stream->key = !found ? 0 :
-		DatumGetInt64(slot_getattr(streams->found, ES_STREAM_COL_KEY, &isnull));
+	if (found)
+		read_row(streams->found, stream);
+	else
+		stream->key = 0;
 	pfree(name);
 	return found;
 }
 
 static void
-prepare_to_create(EsStreams *streams)
+prepare_to_write(EsStreams *streams)
 {
 	if (streams->target.relinfo != NULL)
 		return;
@@ -128,17 +150,23 @@ prepare_to_create(EsStreams *streams)
 											 table_slot_callbacks(streams->rel));
 }
 
+/* 0 is stored as NULL: the rows of most streams need no more than key and name. */
+static void
+set_unless_0(TupleTableSlot *slot, int column, Datum value)
+{
+	slot->tts_values[column - 1] = value;
+	slot->tts_isnull[column - 1] = value == 0;
+}
+
 static TupleTableSlot *
 make_row(EsStreams *streams, const EsStream *stream)
 {
 	TupleTableSlot *slot = ExecClearTuple(streams->made);
 
 	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
-	slot->tts_values[ES_STREAM_COL_KEY - 1] = Int64GetDatum(stream->key);
-	slot->tts_isnull[ES_STREAM_COL_KEY - 1] = false;
-	slot->tts_values[ES_STREAM_COL_NAME - 1] =
-		PointerGetDatum(cstring_to_text_with_len(stream->name.bytes, stream->name.len));
-	slot->tts_isnull[ES_STREAM_COL_NAME - 1] = false;
+	set_unless_0(slot, ES_STREAM_COL_KEY, Int64GetDatum(stream->key));
+	set_unless_0(slot, ES_STREAM_COL_NAME,
+				 PointerGetDatum(cstring_to_text_with_len(stream->name.bytes, stream->name.len)));
 	return ExecStoreVirtualTuple(slot);
 }
 
@@ -153,7 +181,9 @@ create_stream(EsStreams *streams, EsStream *stream)
 	TupleTableSlot *row;
 	bool		created = false;
 
-	prepare_to_create(streams);
+	prepare_to_write(streams);
+	stream->first_version = stream->used_version = 0;
+	stream->deleted = stream->tombstoned = false;
 	stream->key = es_stream_keys_draw(es_positions_attach(streams->cat), streams->cat);
 	row = make_row(streams, stream);
 	while (!created)
@@ -192,11 +222,11 @@ row_is_seen(EsStreams *streams)
 }
 
 /*
- * Lock the row that find came to.  False if it has been deleted: that is the work
- * of somebody who went around the guard, or of DROP EXTENSION.
+ * Lock the row that find came to.  False if it has been updated, or deleted: that is
+ * the work of somebody who went around the guard, or of DROP EXTENSION.
  */
 static bool
-lock_row(EsStreams *streams)
+lock_row(EsStreams *streams, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = streams->found->tts_tid;
@@ -205,10 +235,10 @@ lock_row(EsStreams *streams)
 	ExecClearTuple(streams->found);
 	result = table_tuple_lock(streams->rel, &tid, streams->snapshot, streams->found,
 							  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
-							  LockWaitBlock, 0, &failure);
+							  policy, 0, &failure);
 	if (result == TM_Ok)
 		return true;
-	if (result == TM_Updated || result == TM_Deleted)
+	if (result == TM_Updated || result == TM_Deleted || result == TM_WouldBlock)
 		return false;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -229,7 +259,7 @@ es_stream_lock(EsStreams *streams, EsStream *stream)
 		stream->created = false;
 		if (es_stream_find(streams, stream))
 		{
-			if (lock_row(streams))
+			if (lock_row(streams, LockWaitBlock))
 			{
 				stream->unseen = !row_is_seen(streams);
 				return;
@@ -243,6 +273,60 @@ es_stream_lock(EsStreams *streams, EsStream *stream)
 		}
 		/* Somebody was faster: look again. */
 	}
+}
+
+void
+es_stream_refuse_tombstoned(const EsStream *stream)
+{
+	ereport(ERROR,
+			(errcode(ES_STREAM_TOMBSTONED),
+			 errmsg("stream \"" ES_NAME_FORMAT "\" is tombstoned", ES_NAME_ARGS(stream->name)),
+			 errdetail("It is gone for good and takes no more events.")));
+}
+
+/*
+ * Take a stream that nobody else holds.  False: somebody does, or it is not there.
+ */
+bool
+es_stream_try_lock(EsStreams *streams, EsStream *stream)
+{
+	return es_stream_find(streams, stream) && lock_row(streams, LockWaitSkip);
+}
+
+/*
+ * Store what the stream has become.  Its lock is held, and its row stands in "found":
+ * no other stream was looked up since.
+ */
+void
+es_stream_update(EsStreams *streams, const EsStream *stream)
+{
+	ItemPointerData tid;
+	bool		touches_indexes;
+	TupleTableSlot *row;
+
+	prepare_to_write(streams);
+	if (stream->created)
+	{
+		EsStream	again = *stream;
+
+		if (!es_stream_find(streams, &again))
+			elog(ERROR, "stream " ES_NAME_FORMAT " is not where it was created", ES_NAME_ARGS(stream->name));
+	}
+	tid = streams->found->tts_tid;
+	slot_getallattrs(streams->found);
+	row = ExecClearTuple(streams->made);
+	memcpy(row->tts_values, streams->found->tts_values, sizeof(Datum) * row->tts_tupleDescriptor->natts);
+	memcpy(row->tts_isnull, streams->found->tts_isnull, sizeof(bool) * row->tts_tupleDescriptor->natts);
+	set_unless_0(row, ES_STREAM_COL_FIRST, Int64GetDatum(stream->first_version));
+	set_unless_0(row, ES_STREAM_COL_USED, Int64GetDatum(stream->used_version));
+	set_unless_0(row, ES_STREAM_COL_DELETED, BoolGetDatum(stream->deleted));
+	set_unless_0(row, ES_STREAM_COL_TOMBSTONED, BoolGetDatum(stream->tombstoned));
+	ExecStoreVirtualTuple(row);
+	simple_table_tuple_update(streams->rel, &tid, row, streams->snapshot, &touches_indexes);
+	if (touches_indexes)
+		list_free(ExecInsertIndexTuples(streams->target.relinfo, row, streams->target.estate,
+										true, false, NULL, NIL));
+	CommandCounterIncrement();
 }
 
 /*

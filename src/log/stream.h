@@ -14,12 +14,20 @@
 /* Columns of eventstore.stream */
 #define ES_STREAM_COL_KEY		1
 #define ES_STREAM_COL_NAME		2
-#define ES_STREAM_COLS			2
+#define ES_STREAM_COL_FIRST		3
+#define ES_STREAM_COL_USED		4
+#define ES_STREAM_COL_DELETED	5
+#define ES_STREAM_COL_TOMBSTONED	6
+#define ES_STREAM_COLS			6
 
 typedef struct EsStream
 {
 	EsName		name;
 	int64		key;			/* 0: there is no such stream */
+	int64		first_version;	/* earlier events are gone */
+	int64		used_version;	/* at least, whatever events there are */
+	bool		deleted;		/* when it was at used_version */
+	bool		tombstoned;
 	bool		created;		/* by this call */
 	bool		unseen;			/* locked, but made by somebody else since the
 								 * transaction's snapshot */
@@ -32,6 +40,10 @@ extern EsStreams *es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snaps
 extern void es_streams_close(EsStreams *streams);
 extern bool es_stream_find(EsStreams *streams, EsStream *stream);
 extern void es_stream_lock(EsStreams *streams, EsStream *stream);
+extern bool es_stream_try_lock(EsStreams *streams, EsStream *stream);
+extern void es_stream_update(EsStreams *streams, const EsStream *stream);
+
+extern void es_stream_refuse_tombstoned(const EsStream *stream);
 
 extern int	es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
 								   int64 *keys, int max);
@@ -41,7 +53,7 @@ typedef struct EsVersions EsVersions;
 
 extern EsVersions *es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot snapshot);
 extern void es_versions_close(EsVersions *versions);
-extern int64 es_version_of(EsVersions *versions, int64 stream_key);
+extern int64 es_version_of(EsVersions *versions, const EsStream *stream);
 extern bool es_version_is_seen(EsVersions *versions, Snapshot snapshot);
 
 #endif							/* ES_STREAM_H */

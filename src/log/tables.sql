@@ -38,11 +38,32 @@ COMMENT ON COLUMN eventstore.event_log.data IS 'What happened';
 COMMENT ON COLUMN eventstore.event_log.metadata IS 'Why and by whom: correlation_id, causation_id, and what the application adds';
 COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across streams; null: no tags';
 
+-- ---- tags ----
+
+CREATE TABLE eventstore.event_tag (
+    tag bigint NOT NULL,
+    position bigint NOT NULL
+);
+
+CREATE INDEX event_tag_tag ON eventstore.event_tag (tag, position);
+
+COMMENT ON TABLE eventstore.event_tag IS 'Where the events of a tag are: a row for each tag of an event';
+COMMENT ON COLUMN eventstore.event_tag.tag IS 'A hash of the tag';
+COMMENT ON COLUMN eventstore.event_tag.position IS 'The event, in eventstore.event_log';
+
+CREATE TABLE eventstore.append_lock ();
+COMMENT ON TABLE eventstore.append_lock IS
+    'Holds nothing; its lock orders appends with a condition that no tag stands for';
+
 -- ---- streams ----
 
 CREATE TABLE eventstore.stream (
     stream_key bigint NOT NULL,
-    name text COLLATE "C" NOT NULL
+    name text COLLATE "C" NOT NULL,
+    first_version bigint,
+    used_version bigint,
+    deleted boolean,
+    tombstoned boolean
 );
 
 CREATE UNIQUE INDEX stream_key ON eventstore.stream (stream_key);
@@ -51,6 +72,10 @@ CREATE UNIQUE INDEX stream_name ON eventstore.stream (name);
 COMMENT ON TABLE eventstore.stream IS 'A row a stream: its lock orders the writers of the stream';
 COMMENT ON COLUMN eventstore.stream.stream_key IS 'What stands for the stream in the log';
 COMMENT ON COLUMN eventstore.stream.name IS 'Compared byte by byte';
+COMMENT ON COLUMN eventstore.stream.first_version IS 'Earlier events are gone; null: none is';
+COMMENT ON COLUMN eventstore.stream.used_version IS 'Versions up to here are used, even if no event has them; null: those of events';
+COMMENT ON COLUMN eventstore.stream.deleted IS 'Deleted when it was at used_version';
+COMMENT ON COLUMN eventstore.stream.tombstoned IS 'Gone for good: takes no events';
 
 -- ---- event types ----
 
@@ -128,6 +153,10 @@ CREATE TRIGGER eventstore_guard BEFORE INSERT OR UPDATE OR DELETE ON eventstore.
     FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
 CREATE TRIGGER eventstore_guard BEFORE INSERT OR UPDATE OR DELETE ON eventstore.event_type
     FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT OR UPDATE OR DELETE ON eventstore.event_tag
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard_all BEFORE UPDATE OR DELETE OR TRUNCATE ON eventstore.event_tag
+    FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard();
 CREATE TRIGGER eventstore_guard_all BEFORE UPDATE OR DELETE OR TRUNCATE ON eventstore.event_log
     FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard();
 CREATE TRIGGER eventstore_guard_all BEFORE UPDATE OR DELETE OR TRUNCATE ON eventstore.stream
@@ -142,6 +171,8 @@ ALTER TABLE eventstore.stream ENABLE ALWAYS TRIGGER eventstore_guard;
 ALTER TABLE eventstore.stream ENABLE ALWAYS TRIGGER eventstore_guard_all;
 ALTER TABLE eventstore.event_type ENABLE ALWAYS TRIGGER eventstore_guard;
 ALTER TABLE eventstore.event_type ENABLE ALWAYS TRIGGER eventstore_guard_all;
+ALTER TABLE eventstore.event_tag ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.event_tag ENABLE ALWAYS TRIGGER eventstore_guard_all;
 
 -- A drop that would lose events is refused by the library: it must be loaded.
 CREATE FUNCTION eventstore.load_guard() RETURNS event_trigger
@@ -164,4 +195,5 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.position_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_key_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.event_tag', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_log', '');

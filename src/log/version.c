@@ -1,6 +1,7 @@
 /*
  * version.c
- *		The version of a stream: that of its last event.
+ *		The version of a stream: that of its last event, or, if that has been taken
+ *		away, the one that the stream's row keeps.
  *
  * Read from the right end of the stream's range in the index on (stream_key,
  * version), which is the page that an append is going to insert into anyway.  The
@@ -79,15 +80,16 @@ is_visible(EsVersions *versions, ItemPointer tid)
 }
 
 /*
- * The version of the last event of a stream; 0 if it has none.
+ * The version of a stream: that of its last event, or the last that is used; 0 if there
+ * is none.
  */
 int64
-es_version_of(EsVersions *versions, int64 stream_key)
+es_version_of(EsVersions *versions, const EsStream *stream)
 {
 	ScanKeyData key;
 	ItemPointer tid;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
 	ExecClearTuple(versions->slot);
 	index_rescan(versions->scan, &key, 1, NULL, 0);
 	while ((tid = index_getnext_tid(versions->scan, BackwardScanDirection)) != NULL)
@@ -95,11 +97,12 @@ es_version_of(EsVersions *versions, int64 stream_key)
 		bool		isnull;
 
 		if (is_visible(versions, tid))
-			return DatumGetInt64(index_getattr(versions->scan->xs_itup, 2,
-											   versions->scan->xs_itupdesc, &isnull));
+			return Max(stream->used_version,
+					   DatumGetInt64(index_getattr(versions->scan->xs_itup, 2,
+												   versions->scan->xs_itupdesc, &isnull)));
 	}
 	versions->fetched = false;
-	return 0;
+	return stream->used_version;
 }
 
 /*

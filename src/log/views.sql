@@ -1,48 +1,4 @@
--- Views of the log.  security_invoker: the rights, and row-level security, of
--- whoever selects.
-
-CREATE VIEW eventstore.event_types WITH (security_invoker = true) AS
-SELECT DISTINCT
-    category,
-    type,
-    schema_version
-FROM eventstore.event_type;
-COMMENT ON VIEW eventstore.event_types IS
-    'The types in use; category null: in categories beyond the first thousand';
-
-CREATE VIEW eventstore.events WITH (security_invoker = true) AS
-SELECT
-    l.position,
-    s.name AS stream,
-    l.version,
-    t.type,
-    t.schema_version,
-    l.data,
-    l.metadata,
-    l.tags,
-    l.event_id,
-    l.created_at
-FROM eventstore.event_log l
-JOIN eventstore.stream s USING (stream_key)
-JOIN (SELECT DISTINCT ON (type_key) type_key, type, schema_version
-      FROM eventstore.event_type) t USING (type_key);
-COMMENT ON VIEW eventstore.events IS
-    'All events that the snapshot sees, also above the head: for questions, not for consumers';
-
-CREATE VIEW eventstore.streams WITH (security_invoker = true) AS
-SELECT
-    s.name AS stream,
-    es_category(s.name) AS category,
-    l.version,
-    l.created_at AS last_event_at
-FROM eventstore.stream s
-CROSS JOIN LATERAL (
-    SELECT e.version, e.created_at
-    FROM eventstore.event_log e
-    WHERE e.stream_key OPERATOR(pg_catalog.=) s.stream_key
-    ORDER BY e.version DESC
-    LIMIT 1) l;
-COMMENT ON VIEW eventstore.streams IS 'The streams and their versions';
+-- How the log is doing.
 
 CREATE FUNCTION eventstore.log_status(
     OUT preloaded boolean,

@@ -44,6 +44,7 @@
 
 #include "core/target.h"
 #include "log/append.h"
+#include "log/tags.h"
 
 /* Most tuples, and about so many bytes, in one multi-insert. */
 #define MAX_TUPLES	1000
@@ -420,6 +421,8 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 		{
 			fire_before_row(writer, slot, call, event);
 			take_changes(slot, event);
+			if (event->tags != 0)
+				es_condition_lock_tags(cat, event->tags);
 		}
 		if (log->rd_att->constr != NULL)
 		{
@@ -437,5 +440,6 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 			store_waiting(writer);
 	}
 	store_waiting(writer);
+	es_tags_store(call, cat);	/* before AFTER triggers look for them */
 	close_writer(writer);
 }

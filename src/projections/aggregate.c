@@ -2,9 +2,10 @@
  * aggregate.c
  *		A stream folded on demand: es_aggregate.
  *
- * With the caller's rights and snapshot, its own uncommitted events included.
- * "as_of" folds the events up to the last one that was created at or before that
- * moment; the clock may have gone back, but not the stream.
+ * With the caller's rights and snapshot, its own uncommitted events included, from the
+ * newest usable snapshot of the stream on.  "as_of" folds the events up to the last one
+ * that was created at or before that moment; the clock may have gone back, but not the
+ * stream.  A snapshot saved after that moment is not used: it may hold later events.
  *
  * Locks: those of es_read_stream.
  * Crash: nothing is kept here.
@@ -28,33 +29,37 @@
 #include "projections/batch.h"
 #include "projections/code.h"
 #include "projections/state.h"
-#include "read/cursor.h"
 #include "read/rows.h"
+#include "streams/snapshot.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate);
 
-/* The events of a stream up to a version, as the snapshot sees them. */
-static EsBatch *
-read_stream(const EsCatalog *cat, EsName name, int64 up_to, Snapshot snapshot)
+/* The stream, as the snapshot of the database sees it. */
+static EsStream
+find_stream(const EsCatalog *cat, EsName name, Snapshot snapshot)
 {
-	EsBatch    *batch = es_batch_empty(cat);
 	EsStream	stream = {.name = name};
 	EsStreams  *streams = es_streams_open(cat, AccessShareLock, snapshot);
-	EsRange		versions = {0, up_to, false};
-	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc);
-	EsCursor   *cursor;
-	TupleTableSlot *event;
 
 	es_stream_find(streams, &stream);
 	es_streams_close(streams);
-	if (stream.key == 0)
-		return batch;
-	cursor = es_cursor_open(cat, snapshot, versions, 1);
-	es_cursor_add_versions(cursor, stream.key);
-	while ((event = es_cursor_next(cursor)) != NULL)
-		es_rows_put(rows, event, name);
-	es_cursor_close(cursor);
-	return batch;
+	return stream;
+}
+
+/*
+ * What to begin with: the snapshot whose kind is the reducer's name, else the one of
+ * the kind that es_save_snapshot() gives by itself.
+ */
+static EsSnapshot
+usable_snapshot(const EsStream *stream, const char *reducer, EsSnapshotLimit limit)
+{
+	EsSnapshot	found = {0};
+
+	if (stream->key == 0)
+		return found;
+	found = es_snapshot_find(stream, reducer, limit);
+	return found.version > 0 ? found : es_snapshot_find(stream, "default", limit);
 }
 
 static int64
@@ -96,7 +101,10 @@ Datum
 es_aggregate(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	EsName		stream = es_arg_name(fcinfo, 0, "stream");
+	EsName		name = es_arg_name(fcinfo, 0, "stream");
+	EsStream	stream;
+	EsSnapshot	kept;
+	EsSnapshotLimit limit = {0, PG_INT64_MAX, DT_NOEND};
 	Snapshot	snapshot = GetActiveSnapshot();
 	FmgrInfo   *reducer;
 	EsBatch    *batch;
@@ -108,12 +116,22 @@ es_aggregate(PG_FUNCTION_ARGS)
 	bool		isnull = PG_ARGISNULL(2);
 
 	es_arg_require(fcinfo, 1, "reducer");
-	up_to = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
+	up_to = limit.last_version = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
+	if (!PG_ARGISNULL(4))
+		limit.saved_at = PG_GETARG_TIMESTAMPTZ(4);
 	es_rows_refuse_row_security(cat);
 	reducer = look_up_reducer(text_to_cstring(PG_GETARG_TEXT_PP(1)), cat->event);
 	state = isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 
-	batch = read_stream(cat, stream, up_to, snapshot);
+	stream = find_stream(cat, name, snapshot);
+	limit.first_version = es_visible_of_stream(cat, snapshot, &stream).first_version;
+	kept = usable_snapshot(&stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), limit);
+	if (kept.version > 0)
+	{
+		state = kept.state;
+		isnull = false;
+	}
+	batch = es_batch_of_stream(cat, &stream, kept.version, up_to, snapshot);
 	if (!PG_ARGISNULL(4))
 		up_to = Min(up_to, last_version_at(batch, PG_GETARG_TIMESTAMPTZ(4)));
 	slot = es_batch_slot(batch);

@@ -10,6 +10,8 @@
  * 1. A batch from the log ends at the head or at its last event; "upto" is how far
  *    it looked, also past events that the filter leaves out.
  * 2. The events of a stream that is parked are not in the batch, but in its list.
+ * 3. A batch for a projection holds events as they are stored.  They are upcast where
+ *    an error is known to be about one of them (call.c).
  *
  * Locks: those of a read (read/cursor.c).
  * Crash: nothing is kept here.
@@ -28,6 +30,7 @@
 #include "read/cursor.h"
 #include "read/filter.h"
 #include "read/rows.h"
+#include "streams/visible.h"
 
 static const EsName unknown_name = {NULL, 0};
 
@@ -82,7 +85,7 @@ es_batch_read(const EsCatalog *cat, const EsProjection *projection, int64 after,
 	EsSelection selection = es_filter_select(&projection->filter, cat, snapshot);
 	EsRange		range = {after, upto, false};
 	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, range);
-	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc);
+	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc, true);
 	TupleTableSlot *event = NULL;
 	int64		looked_at = 0;
 
@@ -107,9 +110,11 @@ es_batch_read(const EsCatalog *cat, const EsProjection *projection, int64 after,
 				continue;
 			}
 		}
+		looked_at++;
+		if (!es_rows_shows(rows, event))
+			continue;
 		es_rows_put(rows, event, unknown_name);
 		batch->count++;
-		looked_at++;
 	}
 	batch->complete = event == NULL;
 	if (batch->complete)
@@ -117,6 +122,57 @@ es_batch_read(const EsCatalog *cat, const EsProjection *projection, int64 after,
 	es_rows_close(rows);
 	es_cursor_close(cursor);
 	return batch;
+}
+
+/*
+ * The events of a stream beyond a version, up to another, as a snapshot sees them and
+ * readers are shown them: upcast.
+ */
+EsBatch *
+es_batch_of_stream(const EsCatalog *cat, const EsStream *stream, int64 after, int64 upto,
+				   Snapshot snapshot)
+{
+	EsBatch    *batch = es_batch_empty(cat);
+	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc, false);
+	EsRange		versions = {after, upto, false};
+	EsShown		shown;
+	EsCursor   *cursor;
+	TupleTableSlot *event;
+
+	if (stream->key == 0)
+		return batch;
+	shown = es_visible_of_stream(cat, snapshot, stream);
+	versions.after = Max(after, shown.first_version - 1);
+	cursor = es_cursor_open(cat, snapshot, versions, 1);
+	es_cursor_add_versions(cursor, stream->key);
+	while ((event = es_cursor_next(cursor)) != NULL)
+	{
+		if (number_in(event, ES_LOG_COL_CREATED_AT) >= shown.since)
+			es_rows_put(rows, event, stream->name);
+	}
+	es_cursor_close(cursor);
+	return batch;
+}
+
+/*
+ * Bring the events of a batch to their newest shape.  "about" is told which one comes,
+ * before its upcasters are called.
+ */
+void
+es_batch_upcast(EsBatch *batch, EsUpcasts *upcasts, void (*about) (TupleTableSlot *event, void *arg), void *arg)
+{
+	Tuplestorestate *upcast = tuplestore_begin_heap(false, false, work_mem);
+	TupleTableSlot *slot = es_batch_slot(batch);
+
+	while (es_batch_next(batch, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		about(slot, arg);
+		tuplestore_puttupleslot(upcast, es_upcast_slot(upcasts, slot));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(batch->store);
+	batch->store = upcast;
 }
 
 static bool
@@ -133,9 +189,22 @@ takes_name(const EsName *names, int n, EsName name)
 }
 
 static bool
-takes_event(const EsFilter *filter, const EsAppend *call, const EsEvent *event)
+takes_type(const EsFilter *filter, const EsUpcasts *upcasts, const EsEvent *event)
 {
-	return takes_name(filter->types, filter->ntypes, event->type) &&
+	if (takes_name(filter->types, filter->ntypes, event->type))
+		return true;
+	for (int i = 0; upcasts != NULL && i < filter->ntypes; i++)
+	{
+		if (es_upcast_gives(upcasts, event->type, event->schema_version, filter->types[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool
+takes_event(const EsFilter *filter, const EsUpcasts *upcasts, const EsAppend *call, const EsEvent *event)
+{
+	return takes_type(filter, upcasts, event) &&
 		takes_name(filter->categories, filter->ncategories,
 				   es_name_category(call->streams[event->stream].head.name));
 }
@@ -172,12 +241,13 @@ EsBatch *
 es_batch_of_call(const EsCatalog *cat, const EsProjection *projection, const EsAppend *call)
 {
 	EsBatch    *batch = NULL;
+	EsUpcasts  *upcasts = es_upcasts_begin(cat);
 
 	for (int i = 0; i < call->nevents; i++)
 	{
 		const EsEvent *event = &call->events[i];
 
-		if (!takes_event(&projection->filter, call, event))
+		if (!takes_event(&projection->filter, upcasts, call, event))
 			continue;
 		if (batch == NULL)
 			batch = es_batch_empty(cat);

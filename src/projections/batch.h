@@ -9,6 +9,7 @@
 #include "executor/tuptable.h"
 #include "log/append.h"
 #include "projections/definition.h"
+#include "streams/upcast.h"
 #include "utils/hsearch.h"
 #include "utils/tuplestore.h"
 
@@ -34,12 +35,12 @@ typedef struct EsBatch
 #define ES_EVENT_COL_STREAM		2
 #define ES_EVENT_COL_VERSION	3
 #define ES_EVENT_COL_TYPE		4
+#define ES_EVENT_COL_SCHEMA_VERSION	5
 #define ES_EVENT_COL_DATA		6
 #define ES_EVENT_COL_METADATA	7
 #define ES_EVENT_COL_EVENT_ID	9
 #define ES_EVENT_COL_CREATED_AT	10
 #define ES_EVENT_COLS			10
-
 
 /* Longest stream name in bytes: the key of a set of parked streams. */
 #define ES_NAME_MAX_BYTES		(4 * ES_NAME_MAX_CHARS)
@@ -48,6 +49,9 @@ extern EsBatch *es_batch_empty(const EsCatalog *cat);
 extern EsBatch *es_batch_read(const EsCatalog *cat, const EsProjection *projection,
 							  int64 after, int64 upto, Snapshot snapshot, int64 limit,
 							  HTAB *parked_streams);
+extern EsBatch *es_batch_of_stream(const EsCatalog *cat, const EsStream *stream,
+								   int64 after, int64 upto, Snapshot snapshot);
+extern void es_batch_upcast(EsBatch *batch, EsUpcasts *upcasts, void (*about) (TupleTableSlot *event, void *arg), void *arg);
 extern EsBatch *es_batch_of_call(const EsCatalog *cat, const EsProjection *projection,
 								 const EsAppend *call);
 extern TupleTableSlot *es_batch_slot(const EsBatch *batch);

@@ -3,10 +3,8 @@
  *		Running the code of a projection: a query once a batch, a handler or a
  *		reducer once an event.
  *
- * It runs as the role that created the projection, restricted as REFRESH
- * MATERIALIZED VIEW restricts (SECURITY_RESTRICTED_OPERATION: no SET ROLE, no
- * temporary tables, no deferred triggers), unless that role is the caller itself,
- * and with the search_path of that role's session.  Whatever it sets ends with it.
+ * It runs as the role that created the projection (core/role.c), with the
+ * search_path of that role's session.  Whatever it sets ends with it.
  *
  * Invariants
  * 1. A frame is on the stack while code runs.  It says which event is being applied:
@@ -157,13 +155,6 @@ es_call_cause(void)
 
 /* ---- as whom ---- */
 
-typedef struct Scope
-{
-	Oid			user;
-	int			security_context;
-	int			settings_level;
-} Scope;
-
 static Oid
 owner_of(const EsProjection *projection)
 {
@@ -177,40 +168,10 @@ owner_of(const EsProjection *projection)
 	return owner;
 }
 
-/*
- * The projection's search_path, for the present level of settings.  Temporary tables
- * are looked for last: they are the caller's, who could put one in the place of any
- * that the code means.
- */
-void
-es_call_set_search_path(const EsProjection *projection)
-{
-	const char *path = projection->search_path;
-
-	(void) set_config_option("search_path", path[0] == '\0' ? "pg_temp" : psprintf("%s, pg_temp", path),
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
 static void
-enter(const EsProjection *projection, Scope *scope)
+enter(const EsProjection *projection, EsRoleScope *scope)
 {
-	Oid			owner = owner_of(projection);
-	int			context = SECURITY_LOCAL_USERID_CHANGE;
-
-	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	if (owner != scope->user || es_worker_is_one())
-		context |= SECURITY_RESTRICTED_OPERATION;
-	SetUserIdAndSecContext(owner, scope->security_context | context);
-	scope->settings_level = NewGUCNestLevel();
-	es_call_set_search_path(projection);
-}
-
-/* After an error the abort of the (sub)transaction does this. */
-static void
-leave(const Scope *scope)
-{
-	AtEOXact_GUC(false, scope->settings_level);
-	SetUserIdAndSecContext(scope->user, scope->security_context);
+	es_role_enter_for_code(scope, owner_of(projection), projection->search_path);
 }
 
 /* ---- the query form ---- */
@@ -371,11 +332,22 @@ is_running_below(const Frame *frame)
 }
 
 static void
+set_event(TupleTableSlot *event, void *arg)
+{
+	Frame	   *frame = arg;
+	bool		isnull;
+
+	frame->position = DatumGetInt64(slot_getattr(event, ES_EVENT_COL_POSITION, &isnull));
+	frame->event = event;
+}
+
+static void
 run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
 	FmgrInfo   *function = look_up_function(projection, cat);
 	TupleTableSlot *slot = es_batch_slot(batch);
 	EsStates   *states = NULL;
+	EsUpcasts  *upcasts = es_upcasts_begin(cat);
 	MemoryContext per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
 													ALLOCSET_DEFAULT_SIZES);
 
@@ -390,17 +362,17 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 	while (es_batch_next(batch, slot))
 	{
 		MemoryContext old = MemoryContextSwitchTo(per_event);
-		bool		isnull;
+		TupleTableSlot *shown;
 		Datum		event;
 		int			level;
 
 		CHECK_FOR_INTERRUPTS();
-		frame->position = DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_POSITION, &isnull));
-		frame->event = slot;
-		event = ExecFetchSlotHeapTupleDatum(slot);
+		set_event(slot, frame);
+		shown = upcasts != NULL ? es_upcast_slot(upcasts, slot) : slot;
+		event = ExecFetchSlotHeapTupleDatum(shown);
 		level = NewGUCNestLevel();
 		if (states != NULL)
-			es_states_fold(states, function, slot, event);
+			es_states_fold(states, function, shown, event);
 		else
 			call_handler(function, event);
 		AtEOXact_GUC(false, level); /* where batches end must not matter */
@@ -426,7 +398,6 @@ static TupleTableSlot *
 only_event(EsBatch *batch, Frame *frame)
 {
 	TupleTableSlot *slot;
-	bool		isnull;
 
 	if (batch->count != 1)
 		return NULL;
@@ -434,22 +405,38 @@ only_event(EsBatch *batch, Frame *frame)
 	(void) es_batch_next(batch, slot);
 	ExecMaterializeSlot(slot);
 	es_batch_rewind(batch);
-	frame->position = DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_POSITION, &isnull));
-	frame->event = slot;
+	set_event(slot, frame);
 	return slot;
+}
+
+static void
+upcast_all(const EsCatalog *cat, EsBatch *batch, Frame *frame)
+{
+	EsUpcasts  *upcasts = es_upcasts_begin(cat);
+
+	if (upcasts == NULL)
+		return;
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	es_batch_upcast(batch, upcasts, set_event, frame);
+	PopActiveSnapshot();
+	frame->event = NULL;
+	frame->position = 0;
 }
 
 static void
 apply(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
 	const EsProjection *projection = frame->projection;
-	Scope		scope;
+	EsRoleScope scope;
 
 	enter(projection, &scope);
 	es_rows_refuse_row_security(cat);	/* the code sees all events */
 	if (projection->form == ES_FORM_QUERY)
 	{
-		TupleTableSlot *slot = only_event(batch, frame);
+		TupleTableSlot *slot;
+
+		upcast_all(cat, batch, frame);
+		slot = only_event(batch, frame);
 
 		run_query(projection, cat, batch);
 		frame->event = NULL;
@@ -458,14 +445,14 @@ apply(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 	}
 	else
 		run_function(projection, cat, batch, frame);
-	leave(&scope);
+	es_role_leave(&scope);
 }
 
 static void
 reset(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
 	const EsProjection *projection = frame->projection;
-	Scope		scope;
+	EsRoleScope scope;
 	int			result = SPI_OK_UTILITY;
 
 	enter(projection, &scope);
@@ -478,7 +465,7 @@ reset(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("the reset of a projection cannot be run: %s", SPI_result_code_string(result))));
 	SPI_finish();
-	leave(&scope);
+	es_role_leave(&scope);
 }
 
 /* Run a projection's code with a frame on the stack (1). */

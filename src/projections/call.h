@@ -14,7 +14,6 @@ extern void es_call_reset(const EsProjection *projection);
 extern bool es_call_in_progress(void);
 extern int64 es_call_failed_position(void);
 extern void es_call_forget_failure(void);
-extern void es_call_set_search_path(const EsProjection *projection);
 extern Jsonb *es_call_cause(void);
 
 #endif							/* ES_CALL_H */

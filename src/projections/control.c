@@ -32,6 +32,7 @@
 #include "projections/control.h"
 #include "projections/inline.h"
 #include "projections/state.h"
+#include "streams/lifecycle.h"
 
 PG_FUNCTION_INFO_V1(es_drop_projection);
 PG_FUNCTION_INFO_V1(es_pause_projection);
@@ -227,6 +228,20 @@ es_resume_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The read model will be without what has been taken away: its owner must know. */
+static void
+warn_of_gone(const EsProjection *projection)
+{
+	int64		gone = es_scavenge_gone(projection->filter.categories, projection->filter.ncategories);
+
+	if (gone > 0)
+		ereport(WARNING,
+				(errmsg("projection \"%s\" is rebuilt without %lld events that have been taken away",
+						projection->name, (long long) gone),
+				 errdetail("They were truncated, deleted or not retained in %s; of which types they were is not known.",
+						   projection->filter.categories != NULL ? "streams of its categories" : "streams of any category")));
+}
+
 /*
  * es_rebuild_projection(name)
  */
@@ -246,6 +261,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 				 errmsg("projection \"%s\" cannot be rebuilt: it has no reset", projection->name),
 				 errhint("Say what empties its read model: es_alter_projection(name, reset => 'TRUNCATE ...'); '' if nothing needs to be emptied.")));
 	projection = lock_out_of_appends(cat, projection, &progress);
+	warn_of_gone(projection);
 	start_after = projection->start_after;
 	es_states_remove(projection);
 	es_dead_letters_remove(id);

@@ -271,7 +271,7 @@ names_with_reset(const EsCatalog *cat, const EsProjection *projection, const cha
 	int			level = NewGUCNestLevel();
 	Oid			function;
 
-	es_call_set_search_path(projection);
+	es_role_set_search_path(projection->search_path);
 
 	if (projection->form == ES_FORM_QUERY)
 		es_code_analyze_query(projection->code, cat->event, &named);

@@ -3,7 +3,7 @@
  *		What a projection names is not dropped without it.
  *
  * The function of a handler or reducer, and what a query or reset names, stand in
- * the projection's list of names (code.c).  A DROP of one of them is refused, with
+ * the projection's list of names (code.c); an upcaster's function is treated alike.  A DROP of one of them is refused, with
  * the projection named, or with CASCADE takes the projection along: what PostgreSQL
  * does for its own objects.  Its own record of dependencies cannot hold a row of a
  * table, and is not dumped.
@@ -37,6 +37,7 @@
 #include "projections/code.h"
 #include "projections/control.h"
 #include "projections/figures.h"
+#include "streams/upcast.h"
 
 static object_access_hook_type prev_object_access_hook = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -118,6 +119,8 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 	identity = es_code_identity(class_id, object_id);
 	if (identity == NULL)
 		return;
+	if (class_id == ProcedureRelationId)
+		es_upcast_before_drop(cat, identity + strlen("function "), cascade);
 	while ((projection = find_dependent(cat, identity)) != NULL)
 	{
 		if (!cascade)

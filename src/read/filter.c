@@ -2,6 +2,9 @@
  * filter.c
  *		Which events a reader wants, and the index ranges that hold them.
  *
+ * A type is taken by the name that it is stored with, and by that which its upcasters
+ * show (streams/upcast.c).
+ *
  * The names that a reader filters by are looked up in the dictionary with the
  * snapshot of the read: an event visible in it has its row there too.  What comes
  * out is a sorted list of type keys, each of which becomes a branch of a cursor.
@@ -24,6 +27,7 @@
 #include "log/dictionary.h"
 #include "log/stream.h"
 #include "read/filter.h"
+#include "streams/upcast.h"
 
 /* Each branch keeps a page pinned, and some 30 kB. */
 #define MAX_BRANCHES	1024
@@ -89,11 +93,40 @@ select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *
 	selection->nstream_keys = unique_keys(selection->stream_keys, selection->nstream_keys);
 }
 
+/* Does a filter by types take events that are stored like this? */
+static bool
+takes_stored(const EsFilter *filter, const EsUpcasts *upcasts, const EsEventType *stored)
+{
+	if (is_among(stored->type, filter->types, filter->ntypes))
+		return true;
+	for (int i = 0; upcasts != NULL && i < filter->ntypes; i++)
+	{
+		if (es_upcast_gives(upcasts, stored->type, stored->schema_version, filter->types[i]))
+			return true;
+	}
+	return false;
+}
+
+/* The dictionary's entries of the wanted types, and of those that may be shown as one. */
+static void
+add_types(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatalog *cat,
+		  Snapshot snapshot, EsEventTypes *found)
+{
+	int			n = 0;
+	EsName	   *sources = upcasts != NULL ? es_upcast_sources(upcasts, &n) : NULL;
+
+	for (int i = 0; i < filter->ntypes; i++)
+		es_dictionary_of_type(cat, snapshot, filter->types[i], found);
+	for (int i = 0; i < n; i++)
+		es_dictionary_of_type(cat, snapshot, sources[i], found);
+}
+
 EsSelection
 es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
 {
 	EsSelection selection = {0};
 	EsEventTypes all = {0};
+	EsUpcasts  *upcasts = filter->types != NULL ? es_upcasts_begin(cat) : NULL;
 	bool		shared = false;
 
 	selection.by_stream = filter->grouped;
@@ -106,15 +139,14 @@ es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot
 
 	for (int i = 0; filter->categories != NULL && i < filter->ncategories; i++)
 		es_dictionary_of_category(cat, snapshot, filter->categories[i], &all);
-	for (int i = 0; filter->categories == NULL && i < filter->ntypes; i++)
-		es_dictionary_of_type(cat, snapshot, filter->types[i], &all);
+	if (filter->categories == NULL)
+		add_types(filter, upcasts, cat, snapshot, &all);
 
 	selection.type_keys = palloc(sizeof(int64) * Max(all.n, 1));
 	for (int i = 0; i < all.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (filter->types != NULL && filter->categories != NULL &&
-			!is_among(all.types[i].type, filter->types, filter->ntypes))
+		if (filter->types != NULL && !takes_stored(filter, upcasts, &all.types[i]))
 			continue;
 		selection.type_keys[selection.ntype_keys++] = all.types[i].key;
 		shared |= all.types[i].shared && filter->categories != NULL;

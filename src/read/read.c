@@ -32,12 +32,15 @@
 #include "log/registry.h"
 #include "log/stream.h"
 #include "read/filter.h"
+#include "read/query.h"
 #include "read/rows.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_read_stream);
 PG_FUNCTION_INFO_V1(es_read_all);
 PG_FUNCTION_INFO_V1(es_read_category);
 PG_FUNCTION_INFO_V1(es_read_correlation);
+PG_FUNCTION_INFO_V1(es_query);
 
 /* A wait holds a snapshot, and so holds vacuum back. */
 #define MAX_WAIT_SECONDS	60
@@ -50,6 +53,7 @@ typedef struct EsRead
 	const EsCatalog *cat;
 	EsRows	   *rows;
 	EsFilter	filter;
+	const EsQuery *query;		/* instead of the filter; NULL: none */
 	int64		after;			/* forwards: events beyond */
 	int64		before;			/* backwards: events below */
 	bool		backwards;
@@ -94,11 +98,34 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 			!es_filter_takes_stream(&read->filter,
 									es_rows_stream_name(read->rows, event_column(event, ES_LOG_COL_STREAM_KEY))))
 			continue;
+		if (!es_rows_shows(read->rows, event))
+			continue;
 		es_rows_put(read->rows, event, unknown_name);
 		count++;
 	}
 	es_rows_close(read->rows);
 	es_cursor_close(cursor);
+	return count;
+}
+
+/* The same for a query. */
+static int64
+query_up_to(EsRead *read, int64 head, Snapshot snapshot)
+{
+	EsMatches  *matches = es_matches_open(read->cat, read->query, snapshot, read->after, head);
+	TupleTableSlot *event;
+	int64		count = 0;
+
+	es_rows_open(read->rows, snapshot);
+	while (count < read->max_count && (event = es_matches_next(matches)) != NULL)
+	{
+		if (!es_rows_shows(read->rows, event))
+			continue;
+		es_rows_put(read->rows, event, unknown_name);
+		count++;
+	}
+	es_rows_close(read->rows);
+	es_matches_close(matches);
 	return count;
 }
 
@@ -122,7 +149,8 @@ read_positions(EsRead *read)
 		if (first)
 			es_head_refuse_ahead(read->cat, read->backwards ? read->before : read->after);
 		first = false;
-		count = read_up_to(read, head, snapshot);
+		count = read->query != NULL ? query_up_to(read, head, snapshot) :
+			read_up_to(read, head, snapshot);
 		UnregisterSnapshot(snapshot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
@@ -157,6 +185,7 @@ es_read_stream(PG_FUNCTION_ARGS)
 	int64		from;
 	int64		max_count = es_arg_count(fcinfo, 2, "max_count");
 	EsRange		versions = {0, PG_INT64_MAX, false};
+	EsShown		shown;
 	EsStreams  *streams;
 	EsRows	   *rows;
 	EsCursor   *cursor;
@@ -182,10 +211,14 @@ es_read_stream(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	selection = es_filter_select(&filter, cat, snapshot);
+	shown = es_visible_of_stream(cat, snapshot, &stream);
+	versions.after = Max(versions.after, shown.first_version - 1);
 	cursor = es_cursor_open(cat, snapshot, versions, 1);
 	es_cursor_add_versions(cursor, stream.key);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
+		if (event_column(event, ES_LOG_COL_CREATED_AT) < shown.since)
+			continue;
 		if (!selection.everything &&
 			!es_filter_takes_key(&selection, event_column(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
@@ -273,6 +306,27 @@ es_read_category(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/*
+ * es_query(query, after_position, max_count, wait)
+ */
+Datum
+es_query(PG_FUNCTION_ARGS)
+{
+	EsRead		read = {0};
+
+	read.cat = es_catalog_lock(AccessShareLock);
+	es_registry_require();
+	es_arg_require(fcinfo, 0, "query");
+	read.query = es_query_parse(&PG_GETARG_JSONB_P(0)->root);
+	read.after = es_arg_place(fcinfo, 1, "after_position", 0);
+	read.max_count = es_arg_count(fcinfo, 2, "max_count");
+	read.deadline = wait_argument(fcinfo, 3);
+
+	read.rows = es_rows_begin(fcinfo, read.cat);
+	read_positions(&read);
+	PG_RETURN_NULL();
+}
+
 /* Is this the event's correlation id?  The index only knows its hash. */
 static bool
 has_correlation(TupleTableSlot *event, text *wanted)
@@ -333,7 +387,7 @@ es_read_correlation(PG_FUNCTION_ARGS)
 	es_rows_open(rows, snapshot);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
-		if (!has_correlation(event, wanted))
+		if (!has_correlation(event, wanted) || !es_rows_shows(rows, event))
 			continue;
 		es_rows_put(rows, event, unknown_name);
 		count++;

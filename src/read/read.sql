@@ -59,3 +59,13 @@ CREATE FUNCTION es_read_correlation(correlation_id text, max_count int DEFAULT 1
 COMMENT ON FUNCTION es_read_correlation(text, int) IS
     'The events with a correlation_id in their metadata, by position, up to the head';
 
+CREATE FUNCTION es_query(
+    query jsonb,
+    after_position bigint DEFAULT NULL,
+    max_count int DEFAULT 1000,
+    wait interval DEFAULT NULL)
+    RETURNS SETOF es_event
+    AS 'MODULE_PATHNAME', 'es_query'
+    LANGUAGE C VOLATILE ROWS 100;
+COMMENT ON FUNCTION es_query(jsonb, bigint, int, interval) IS
+    'The events that a query by types and tags matches, by position, up to the head';

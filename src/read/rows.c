@@ -34,6 +34,8 @@
 #include "log/dictionary.h"
 #include "log/seal.h"
 #include "read/rows.h"
+#include "streams/upcast.h"
+#include "streams/visible.h"
 
 #define CACHE_SIZE	8192
 
@@ -56,15 +58,18 @@ struct EsRows
 	const EsCatalog *cat;
 	Tuplestorestate *store;
 	TupleDesc	desc;
-	Datum		type_datum;		/* of the last event */
+	Datum		type_datum;		/* of the last event, as stored */
 	int64		type_key;
 	int32		schema_version;
+	EsUpcasts  *upcasts;		/* NULL: there are none, or events are wanted as
+								 * they are stored */
 
 	/* open while a snapshot is in use */
 	Relation	streams;
 	Relation	stream_index;
 	IndexScanDesc stream_scan;
 	TupleTableSlot *stream_slot;
+	EsVisible  *visible;		/* NULL: all events are shown */
 };
 
 static void
@@ -93,15 +98,16 @@ es_rows_refuse_row_security(const EsCatalog *cat)
 				 errhint("Read from the view eventstore.events instead.")));
 }
 
-/* Put rows into a tuplestore of es_event. */
+/* Put rows into a tuplestore of es_event, upcast unless wanted as they are stored. */
 EsRows *
-es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc)
+es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc, bool as_stored)
 {
 	EsRows	   *rows = palloc0(sizeof(EsRows));
 
 	rows->cat = cat;
 	rows->store = store;
 	rows->desc = desc;
+	rows->upcasts = as_stored ? NULL : es_upcasts_begin(cat);
 	return rows;
 }
 
@@ -115,7 +121,7 @@ es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat)
 
 	es_rows_refuse_row_security(cat);
 	InitMaterializedSRF(fcinfo, 0);
-	return es_rows_into(cat, rsinfo->setResult, rsinfo->setDesc);
+	return es_rows_into(cat, rsinfo->setResult, rsinfo->setDesc, false);
 }
 
 /* Look names up with this snapshot until es_rows_close. */
@@ -132,11 +138,13 @@ es_rows_open(EsRows *rows, Snapshot snapshot)
 	rows->stream_index = index_open(rows->cat->stream_key, AccessShareLock);
 	rows->stream_scan = index_beginscan(rows->streams, rows->stream_index, snapshot, 1, 0);
 	rows->stream_slot = table_slot_create(rows->streams, NULL);
+	rows->visible = es_visible_open(rows->cat, snapshot);
 }
 
 void
 es_rows_close(EsRows *rows)
 {
+	es_visible_close(rows->visible);
 	index_endscan(rows->stream_scan);
 	ExecDropSingleTupleTableSlot(rows->stream_slot);
 	index_close(rows->stream_index, AccessShareLock);
@@ -190,6 +198,13 @@ es_rows_stream_name(EsRows *rows, int64 stream_key)
 	return cached_name(rows, stream_key)->name;
 }
 
+/* Is the event shown, or has it been taken away? */
+bool
+es_rows_shows(EsRows *rows, TupleTableSlot *event)
+{
+	return rows->visible == NULL || es_visible_shows(rows->visible, event);
+}
+
 static void
 look_up_type(EsRows *rows, int64 type_key)
 {
@@ -235,6 +250,8 @@ es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream)
 	isnull[7] = event->tts_isnull[ES_LOG_COL_TAGS - 1];
 	values[8] = log[ES_LOG_COL_EVENT_ID - 1];
 	values[9] = log[ES_LOG_COL_CREATED_AT - 1];
+	if (rows->upcasts != NULL)
+		es_upcast_event(rows->upcasts, values, isnull);
 	tuplestore_putvalues(rows->store, rows->desc, values, isnull);
 	if (known != NULL)
 		pfree(known);

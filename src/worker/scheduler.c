@@ -1,7 +1,7 @@
 /*
  * scheduler.c
- *		The process that tends the log of one database: it keeps the mark and
- *		wakes waiting readers.
+ *		The process that tends the log of one database: it keeps the mark, wakes
+ *		waiting readers, and removes what is hidden (scavenger.c).
  *
  * It sleeps until a transaction that appended ends.  Then it computes the head,
  * wakes those who wait for it to move, and records it in the mark, at most every
@@ -18,6 +18,9 @@
  *    has been appended to (gone): the append found us in office and did not.
  * 5. A look without a lock on event_log publishes nothing: meanwhile the entry may
  *    have been set up anew for another store.
+ * 6. One NOTIFY tells of all that has become readable since the last: with the mark, at
+ *    most every MARK_INTERVAL_MS.  Committing one takes a lock that all of the cluster
+ *    shares (commands/async.c), so no append may send any.
  *
  * Locks: AccessShare on event_log, RowExclusive on mark, for moments.
  * Crash: nothing depends on it but speed: waiting readers look once a second, and
@@ -25,6 +28,7 @@
  */
 #include "postgres.h"
 
+#include "commands/async.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -177,7 +181,8 @@ record(Oid store, int64 head)
 	/* (2): the wait may have been for DROP and CREATE EXTENSION */
 	if (cat != NULL && cat->position_register == store)
 	{
-		(void) es_mark_move(cat, head);
+		if (es_mark_move(cat, head))
+			Async_Notify("eventstore", psprintf("%lld", (long long) head));	/* (6) */
 		recorded = true;
 	}
 	es_session_finish();
@@ -302,6 +307,8 @@ es_scheduler_main(Datum arg)
 			}
 		}
 		sleep = serve_projections(&office, head, sleep);
+		if (pg_atomic_read_u32(&db->sealed))
+			sleep = es_scavenger_run(office.store, sleep);
 		if (head > recorded)
 		{
 			TimestampTz now = GetCurrentTimestamp();

@@ -28,4 +28,7 @@ extern bool es_pool_is_wanted_elsewhere(bool idle);
 extern bool es_pool_may_leave(void);
 extern int	es_pool_end(Oid dboid);
 
+/* scavenger.c */
+extern long es_scavenger_run(Oid store, long sleep);
+
 #endif							/* ES_WORKER_H */

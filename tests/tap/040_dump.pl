@@ -242,7 +242,7 @@ for my $table ('stream', 'event_type')
 	refused($node, q{SELECT es_append('Order-1', 'Placed')},
 		'55000', "$what: the first append is refused",
 		dbname => $dbname,
-		like => qr/not restored completely.*HINT:.*event_log, stream and event_type/s);
+		like => qr/not restored completely.*HINT:.*event_log, event_tag, stream and event_type/s);
 	refused($node, q{SELECT es_append('Order-1', 'Placed')},
 		'55000', "$what: the second as well", dbname => $dbname);
 	gives($node, 'SELECT sealed FROM eventstore.status', 'f', "$what: not sealed", $dbname);
@@ -258,7 +258,7 @@ one($node, q{CREATE EXTENSION eventstore; BEGIN; SELECT es_append('A', 'B'); ROL
 gives($node, 'SELECT sealed FROM eventstore.status',
 	't', 'an append seals, also when it is rolled back', $used);
 restore_fails('a sealed log takes no restore', $used, qr/append-only/, "$folder/data");
-refused($node, "COPY eventstore.stream FROM STDIN;\n1\tx\n\\.\n",
+refused($node, "COPY eventstore.stream FROM STDIN;\n1\tx\t\\N\t\\N\t\\N\t\\N\n\\.\n",
 	'42501', 'nor rows of streams',
 	dbname => $used, like => qr/HINT:.*eventstore\.restore/);
 {

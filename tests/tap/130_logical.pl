@@ -1,6 +1,6 @@
 # Logical replication of the log to another server.
 #
-# A subscription to the tables event_log, stream and event_type fills a log that has not
+# A subscription to the tables event_log, event_tag, stream and event_type fills a log that has not
 # seen an append, as a restore does.  When it has caught up the copy has every event where
 # it was, reads as the original does, and is handed over by dropping the subscription: the
 # first append checks that it is whole, and goes on above.  Whoever appends earlier ends
@@ -28,7 +28,7 @@ max_connections = 30
 max_logical_replication_workers = 10
 CONF
 } qw(origin copy);
-my $log_tables = 'eventstore.event_log, eventstore.stream, eventstore.event_type';
+my $log_tables = 'eventstore.event_log, eventstore.event_tag, eventstore.stream, eventstore.event_type';
 
 one($origin, "CREATE EXTENSION eventstore; CREATE PUBLICATION log FOR TABLE $log_tables");
 
@@ -167,7 +167,7 @@ create_log('incomplete');
 subscribe('incomplete', 'events');
 $copy->wait_for_subscription_sync($origin, 'incomplete', 'incomplete');
 refused($copy, q{SELECT es_append('Load-1', 'Tick')}, '55000', 'events without their streams: no append',
-	dbname => 'incomplete', like => qr/not restored completely.*HINT:.*event_log, stream and event_type/s);
+	dbname => 'incomplete', like => qr/not restored completely.*HINT:.*event_log, event_tag, stream and event_type/s);
 one($origin, "ALTER PUBLICATION events SET TABLE $log_tables");
 one($copy, 'ALTER SUBSCRIPTION incomplete REFRESH PUBLICATION', 'incomplete');
 $copy->wait_for_subscription_sync($origin, 'incomplete', 'incomplete');
@@ -184,6 +184,7 @@ one($origin, <<"SQL", 'plain');
 CREATE SCHEMA eventstore;
 CREATE TABLE eventstore.event_log (position bigint, stream_key bigint, version bigint,
     created_at timestamptz, type_key bigint, event_id uuid, data jsonb, metadata jsonb, tags text[]);
+CREATE TABLE eventstore.event_tag (tag bigint, position bigint);
 CREATE TABLE eventstore.stream (stream_key bigint, name text);
 CREATE TABLE eventstore.event_type (type_key bigint, category text, bucket int, type text, schema_version int);
 INSERT INTO eventstore.stream VALUES (1, 'A');

@@ -1,0 +1,361 @@
+/*
+ * query.c
+ *		Events by types and tags, across streams: [{"types": […], "tags": […]}, …].
+ *
+ * An item with tags goes along the positions of its tags in eventstore.event_tag.
+ * With several, these are walked together, each skipping to where the others are: the
+ * rarest decides what it costs.  An item without tags is a read by types, or of the
+ * whole log.  The items' events are merged by position; one that several match comes
+ * once.
+ *
+ * Invariants
+ * 1. A hash only leads to an event; the event's own tags decide.
+ * 2. Types are taken by the names that events are stored and shown with (filter.c).
+ *
+ * Locks: AccessShare on event_log, event_tag and their indexes.
+ * Crash: nothing is kept here.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+
+#include "core/args.h"
+#include "log/append.h"
+#include "log/tags.h"
+#include "read/filter.h"
+#include "read/query.h"
+
+/* ---- parsing ---- */
+
+static void
+refuse(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", what),
+			 errhint("A query is like [{\"types\": [\"OrderCreated\"], \"tags\": [\"order:7\"]}]; [{}] matches all.")));
+}
+
+bool
+es_json_key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == strlen(name) &&
+		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/* An array of strings; their bytes are those of the JSON value. */
+static EsName *
+parse_names(const JsonbValue *value, const char *what, int *n)
+{
+	JsonbIterator *iterator;
+	JsonbValue	element;
+	EsName	   *names;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data) ||
+		JsonContainerIsScalar(value->val.binary.data))
+		refuse(psprintf("\"%s\" of a query must be an array of strings", what));
+	iterator = JsonbIteratorInit(value->val.binary.data);
+	(void) JsonbIteratorNext(&iterator, &element, true);
+	names = palloc(sizeof(EsName) * Max(element.val.array.nElems, 1));
+	*n = 0;
+	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+	{
+		if (element.type != jbvString)
+			refuse(psprintf("\"%s\" of a query must be an array of strings", what));
+		names[(*n)++] = (EsName) {element.val.string.len > 0 ? element.val.string.val : "", element.val.string.len};
+	}
+	return names;
+}
+
+static void
+parse_item(JsonbContainer *container, EsQueryItem *item)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(container);
+	JsonbValue	key;
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (!es_json_key_is(&key, "types") && !es_json_key_is(&key, "tags"))
+			refuse(psprintf("unknown key \"%.*s\" in a query", key.val.string.len, key.val.string.val));
+		if (value.type == jbvNull)
+			continue;
+		if (es_json_key_is(&key, "tags"))
+			item->tags = parse_names(&value, "tags", &item->ntags);
+		else
+		{
+			item->types = parse_names(&value, "types", &item->ntypes);
+			if (item->ntypes == 0)
+				refuse("\"types\" of a query must not be empty");
+		}
+	}
+	item->hashes = palloc(sizeof(int64) * Max(item->ntags, 1));
+	for (int i = 0; i < item->ntags; i++)
+		item->hashes[i] = es_tag_hash(item->tags[i]);
+}
+
+/*
+ * Raises 22023 if it is no query.  It refers to the JSON, which must stay.
+ */
+EsQuery *
+es_query_parse(JsonbContainer *container)
+{
+	EsQuery    *query = palloc0(sizeof(EsQuery));
+	JsonbIterator *iterator = JsonbIteratorInit(container);
+	JsonbValue	element;
+
+	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
+		refuse("a query must be a JSON array");
+	if (JsonContainerSize(container) == 0)
+		refuse("a query must have at least one item");
+	query->items = palloc0(sizeof(EsQueryItem) * JsonContainerSize(container));
+	(void) JsonbIteratorNext(&iterator, &element, true);	/* the array's begin */
+	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+	{
+		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+			refuse("an item of a query must be a JSON object");
+		parse_item(element.val.binary.data, &query->items[query->nitems++]);
+	}
+	return query;
+}
+
+/* ---- the events of one item ---- */
+
+typedef struct Source
+{
+	const EsQueryItem *item;
+	EsSelection selection;		/* of its types */
+	EsCursor   *cursor;			/* of an item without tags; else NULL: */
+	EsTagScan **tags;
+	IndexScanDesc events;		/* by position */
+	TupleTableSlot *slot;
+	int64		next;			/* first position not looked at */
+
+	TupleTableSlot *event;		/* its next event; NULL: none is left */
+	int64		position;		/* of that */
+} Source;
+
+struct EsMatches
+{
+	const EsCatalog *cat;
+	Relation	log;
+	Relation	index;			/* on position */
+	int64		upto;
+	int			nsources;
+	Source	   *sources;
+	int64		given;			/* position of the last event */
+};
+
+static int64
+number_in(TupleTableSlot *event, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
+/* Does the event bear all of the item's tags (1)? */
+static bool
+bears_tags(TupleTableSlot *event, const EsQueryItem *item)
+{
+	bool		isnull;
+	Datum		tags = slot_getattr(event, ES_LOG_COL_TAGS, &isnull);
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	int			found = 0;
+
+	if (isnull)
+		return item->ntags == 0;
+	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &n);
+	for (int i = 0; i < item->ntags; i++)
+	{
+		for (int j = 0; j < n; j++)
+		{
+			if (es_name_equal(item->tags[i], es_name_from_text(values[j])))
+			{
+				found++;
+				break;
+			}
+		}
+	}
+	return found == item->ntags;
+}
+
+/*
+ * The first position at or beyond source->next where all tags may be; false: nowhere.
+ * Each tag in turn is sent to where the one before it stood.
+ */
+static bool
+meet(const EsMatches *matches, Source *source)
+{
+	int64		place = source->next;
+	int			agreed = 0;
+
+	for (int i = 0; agreed < source->item->ntags; i = (i + 1) % source->item->ntags)
+	{
+		int64		found;
+
+		es_tag_scan_seek(source->tags[i], place);
+		if (!es_tag_scan_next(source->tags[i], &found) || found > matches->upto)
+			return false;
+		agreed = found == place ? agreed + 1 : 1;
+		place = found;
+	}
+	source->next = place;
+	return true;
+}
+
+static TupleTableSlot *
+fetch(Source *source, int64 position)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+	index_rescan(source->events, &key, 1, NULL, 0);
+	return index_getnext_slot(source->events, ForwardScanDirection, source->slot) ? source->slot : NULL;
+}
+
+static TupleTableSlot *
+next_by_tags(EsMatches *matches, Source *source)
+{
+	while (meet(matches, source))
+	{
+		TupleTableSlot *event = fetch(source, source->next++);
+
+		CHECK_FOR_INTERRUPTS();
+		if (event != NULL && bears_tags(event, source->item) &&
+			(source->selection.everything ||
+			 es_filter_takes_key(&source->selection, number_in(event, ES_LOG_COL_TYPE_KEY))))
+			return event;
+	}
+	return NULL;
+}
+
+static TupleTableSlot *
+next_by_types(Source *source)
+{
+	TupleTableSlot *event;
+
+	while ((event = es_cursor_next(source->cursor)) != NULL)
+	{
+		if (!source->selection.by_key ||
+			es_filter_takes_key(&source->selection, number_in(event, ES_LOG_COL_TYPE_KEY)))
+			return event;
+	}
+	return NULL;
+}
+
+static void
+advance(EsMatches *matches, Source *source)
+{
+	source->event = source->cursor != NULL ? next_by_types(source) : next_by_tags(matches, source);
+	if (source->event != NULL)
+		source->position = number_in(source->event, ES_LOG_COL_POSITION);
+}
+
+static void
+open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapshot snapshot, int64 after)
+{
+	EsFilter	filter = {.types = item->types, .ntypes = item->ntypes};
+
+	source->item = item;
+	source->selection = es_filter_select(&filter, matches->cat, snapshot);
+	if (item->ntags == 0)
+	{
+		EsRange		range = {after, matches->upto, false};
+
+		source->cursor = es_filter_open(&source->selection, matches->cat, snapshot, range);
+		return;
+	}
+	source->tags = palloc(sizeof(EsTagScan *) * item->ntags);
+	for (int i = 0; i < item->ntags; i++)
+		source->tags[i] = es_tag_scan_open(matches->cat, snapshot, item->hashes[i]);
+	source->events = index_beginscan(matches->log, matches->index, snapshot, 1, 0);
+	source->slot = table_slot_create(matches->log, NULL);
+	source->next = after + 1;
+}
+
+static void
+close_source(Source *source)
+{
+	if (source->cursor != NULL)
+	{
+		es_cursor_close(source->cursor);
+		return;
+	}
+	for (int i = 0; i < source->item->ntags; i++)
+		es_tag_scan_close(source->tags[i]);
+	index_endscan(source->events);
+	ExecDropSingleTupleTableSlot(source->slot);
+}
+
+/* ---- all items ---- */
+
+/*
+ * The matching events with after < position <= upto, as the snapshot sees them, which
+ * stays registered meanwhile.
+ */
+EsMatches *
+es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
+				int64 after, int64 upto)
+{
+	EsMatches  *matches = palloc0(sizeof(EsMatches));
+
+	matches->cat = cat;
+	matches->log = table_open(cat->event_log, AccessShareLock);
+	matches->index = index_open(cat->event_log_position, AccessShareLock);
+	matches->upto = upto;
+	if (after >= upto)
+		return matches;
+	matches->nsources = query->nitems;
+	matches->sources = palloc0(sizeof(Source) * query->nitems);
+	for (int i = 0; i < query->nitems; i++)
+	{
+		open_source(matches, &matches->sources[i], &query->items[i], snapshot, after);
+		advance(matches, &matches->sources[i]);
+	}
+	return matches;
+}
+
+/*
+ * The next event, or NULL.  Valid until the next call.
+ */
+TupleTableSlot *
+es_matches_next(EsMatches *matches)
+{
+	Source	   *first = NULL;
+
+	for (int i = 0; i < matches->nsources; i++)
+	{
+		Source	   *source = &matches->sources[i];
+
+		while (source->event != NULL && source->position <= matches->given)
+			advance(matches, source);
+		if (source->event != NULL && (first == NULL || source->position < first->position))
+			first = source;
+	}
+	if (first == NULL)
+		return NULL;
+	matches->given = first->position;
+	return first->event;
+}
+
+void
+es_matches_close(EsMatches *matches)
+{
+	for (int i = 0; i < matches->nsources; i++)
+		close_source(&matches->sources[i]);
+	index_close(matches->index, AccessShareLock);
+	table_close(matches->log, AccessShareLock);
+	pfree(matches);
+}

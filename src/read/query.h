@@ -1,0 +1,44 @@
+/*
+ * query.h
+ *		Events by types and tags, across streams.
+ */
+#ifndef ES_QUERY_H
+#define ES_QUERY_H
+
+#include "eventstore.h"
+#include "core/catalog.h"
+#include "executor/tuptable.h"
+#include "utils/jsonb.h"
+#include "utils/snapshot.h"
+
+/* Matches an event of one of the types (NULL: of any) that bears all the tags. */
+typedef struct EsQueryItem
+{
+	EsName	   *types;
+	int			ntypes;
+	EsName	   *tags;
+	int64	   *hashes;			/* of the tags */
+	int			ntags;
+} EsQueryItem;
+
+/* Matches what any item matches. */
+typedef struct EsQuery
+{
+	EsQueryItem *items;
+	int			nitems;
+} EsQuery;
+
+extern EsQuery *es_query_parse(JsonbContainer *container);
+
+/* The matching events of a range of positions, each once, in order. */
+typedef struct EsMatches EsMatches;
+
+extern EsMatches *es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
+								  int64 after, int64 upto);
+extern TupleTableSlot *es_matches_next(EsMatches *matches);
+extern void es_matches_close(EsMatches *matches);
+
+/* Reading JSON that says what an append or a query means. */
+extern bool es_json_key_is(const JsonbValue *key, const char *name);
+
+#endif							/* ES_QUERY_H */

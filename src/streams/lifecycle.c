@@ -1,0 +1,229 @@
+/*
+ * lifecycle.c
+ *		Taking events away: es_truncate_stream, es_delete_stream, es_tombstone_stream.
+ *
+ * The stream's row says from which version on there are events, and up to which its
+ * versions are used; from that moment no reader is shown what is before.  A row in
+ * eventstore.hidden says the same to readers of many streams (visible.c), until the
+ * events are removed (scavenge.c).
+ *
+ * Truncated, a stream keeps its version, and whoever appends to it notices nothing.
+ * Deleted, it counts as empty for expected_version, until it is written again; its
+ * versions go on.  Tombstoned, it takes no event any more.  Snapshots go with the
+ * events that they were made of when a stream is deleted or tombstoned.
+ *
+ * Invariants
+ * 1. Whoever changes a stream's row holds its lock, as an append does: versions stand
+ *    still from the comparison with expected_version to the end of the transaction.
+ * 2. first_version and used_version never fall.
+ *
+ * Lock order: event_log, stream, the stream's row, hidden, snapshot.
+ * Crash: everything belongs to the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "core/args.h"
+#include "core/spi.h"
+#include "log/append.h"
+#include "log/registry.h"
+#include "log/seal.h"
+#include "streams/lifecycle.h"
+
+PG_FUNCTION_INFO_V1(es_truncate_stream);
+PG_FUNCTION_INFO_V1(es_delete_stream);
+PG_FUNCTION_INFO_V1(es_tombstone_stream);
+
+static EsStatement hide = {
+	"INSERT INTO eventstore.hidden AS h (stream_key, before_version) VALUES ($1, $2)"
+	" ON CONFLICT (stream_key) DO UPDATE SET before_version = greatest(h.before_version, $2)",
+	{INT8OID, INT8OID}
+};
+
+static EsStatement remove_snapshots = {
+	"DELETE FROM eventstore.snapshot WHERE stream_key = $1", {INT8OID}
+};
+
+/* A stream that is held for a statement about it. */
+typedef struct Held
+{
+	const EsCatalog *cat;
+	EsStreams  *streams;
+	EsStream	stream;
+	int64		version;
+} Held;
+
+/*
+ * What each statement begins with.
+ */
+const EsCatalog *
+es_lifecycle_begin(const char *function)
+{
+	es_registry_require();
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	if (es_append_in_progress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called by a trigger on eventstore.event_log", function)));
+	return es_seal_lock_log();
+}
+
+/*
+ * In REPEATABLE READ and above, a stream that has changed since the snapshot is a
+ * serialization failure, as it is for an append.
+ */
+static void
+refuse_newer(const Held *held, EsVersions *versions)
+{
+	if (IsolationUsesXactSnapshot() && !held->stream.created &&
+		(held->stream.unseen || !es_version_is_seen(versions, GetTransactionSnapshot())))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent change of stream \"" ES_NAME_FORMAT "\"",
+						ES_NAME_ARGS(held->stream.name)),
+				 errhint("The transaction might succeed if retried.")));
+}
+
+/* Lock the stream, making it if there is none (1). */
+static void
+hold(Held *held, const char *function, EsName name)
+{
+	Relation	log;
+	EsVersions *versions;
+
+	es_name_check(name, "stream");
+	held->cat = es_lifecycle_begin(function);
+	held->stream.name = name;
+	log = table_open(held->cat->event_log, NoLock);
+	held->streams = es_streams_open(held->cat, RowExclusiveLock, SnapshotSelf);
+	es_stream_lock(held->streams, &held->stream);
+	CommandCounterIncrement();
+	versions = es_versions_open(held->cat, log, RowExclusiveLock, SnapshotSelf);
+	held->version = es_version_of(versions, &held->stream);
+	refuse_newer(held, versions);
+	es_versions_close(versions);
+	table_close(log, NoLock);
+}
+
+/* Hide the events before a version, and store what the stream has become. */
+static void
+store(Held *held, int64 first_version, bool with_snapshots)
+{
+	EsStream   *stream = &held->stream;
+	Datum		values[2];
+	EsSpi		spi;
+
+	stream->first_version = Max(stream->first_version, first_version);	/* (2) */
+	stream->used_version = Max(stream->used_version, held->version);
+	es_stream_update(held->streams, stream);
+	es_streams_close(held->streams);
+
+	values[0] = Int64GetDatum(stream->key);
+	values[1] = Int64GetDatum(stream->first_version);
+	es_spi_begin(&spi);
+	(void) es_spi_run(&hide, values, NULL);
+	if (with_snapshots)
+		(void) es_spi_run(&remove_snapshots, values, NULL);
+	es_spi_end(&spi);
+}
+
+static void
+check_expected(FunctionCallInfo fcinfo, const Held *held)
+{
+	int64		expected;
+
+	if (PG_ARGISNULL(1))
+		return;
+	expected = PG_GETARG_INT64(1);
+	es_version_check_expected(expected);
+	if (!es_version_matches(&held->stream, expected, held->version))
+		es_version_raise(held->stream.name, expected, held->version);
+}
+
+/*
+ * es_truncate_stream(stream, before_version)
+ */
+Datum
+es_truncate_stream(PG_FUNCTION_ARGS)
+{
+	EsName		name = es_arg_name(fcinfo, 0, "stream");
+	Held		held = {0};
+	int64		before;
+
+	es_arg_require(fcinfo, 1, "before_version");
+	before = PG_GETARG_INT64(1);
+	if (before < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("before_version must be at least 1")));
+	hold(&held, "es_truncate_stream()", name);
+	if (held.stream.tombstoned)
+		es_stream_refuse_tombstoned(&held.stream);
+	if (before > held.version + 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("before_version %lld is beyond the end of stream \"" ES_NAME_FORMAT "\"",
+						(long long) before, ES_NAME_ARGS(name)),
+				 errdetail("Its version is %lld.", (long long) held.version)));
+	if (before <= held.stream.first_version || before == 1)
+	{
+		es_streams_close(held.streams);
+		PG_RETURN_VOID();
+	}
+	held.stream.deleted = held.stream.deleted && held.version == held.stream.used_version;
+	store(&held, before, false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_delete_stream(stream, expected_version)
+ */
+Datum
+es_delete_stream(PG_FUNCTION_ARGS)
+{
+	EsName		name = es_arg_name(fcinfo, 0, "stream");
+	Held		held = {0};
+
+	hold(&held, "es_delete_stream()", name);
+	if (held.stream.tombstoned)
+		es_stream_refuse_tombstoned(&held.stream);
+	check_expected(fcinfo, &held);
+	if (held.version == 0)
+	{
+		es_streams_close(held.streams);
+		PG_RETURN_VOID();
+	}
+	held.stream.deleted = true;
+	store(&held, held.version + 1, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_tombstone_stream(stream, expected_version)
+ */
+Datum
+es_tombstone_stream(PG_FUNCTION_ARGS)
+{
+	EsName		name = es_arg_name(fcinfo, 0, "stream");
+	Held		held = {0};
+
+	hold(&held, "es_tombstone_stream()", name);
+	check_expected(fcinfo, &held);
+	if (held.stream.tombstoned)
+	{
+		es_streams_close(held.streams);
+		PG_RETURN_VOID();
+	}
+	held.stream.tombstoned = true;
+	store(&held, held.version + 1, true);
+	PG_RETURN_VOID();
+}

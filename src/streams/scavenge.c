@@ -1,0 +1,460 @@
+/*
+ * scavenge.c
+ *		Removing the events that truncation, deletion and retention hide.
+ *
+ * A pass goes over the streams in eventstore.hidden, and then, for each rule of
+ * retention, over the streams that it is for.  It is made in steps of some events
+ * each.  The scheduler commits after each, so that it holds nothing for longer than
+ * some milliseconds; es_scavenge() makes a whole pass in its caller's transaction.
+ *
+ * Rows are removed through the table access method, past the guard's triggers: nobody
+ * else can remove an event.  Users' DELETE triggers are not fired, and foreign keys to
+ * event_log not looked at.
+ *
+ * Invariants
+ * 1. One pass at a time works on a store: it holds ShareUpdateExclusive on
+ *    eventstore.hidden.
+ * 2. What is removed is shown to no reader with a newer snapshot (visible.c); older
+ *    snapshots still find the removed rows, as after any DELETE.
+ * 3. The last event of a stream tells its version.  It is removed only when the
+ *    stream's row keeps that version, which is written under the row's lock, in the
+ *    same transaction.  A stream that somebody holds is left for the next pass, and so
+ *    is an event whose row somebody has locked: no step waits for a user's transaction.
+ * 4. Positions are not touched: the register says which have been handed out,
+ *    whatever events there are (log/positions.c).
+ *
+ * Lock order: event_log, hidden, stream, event_tag, rows of stream without waiting, hidden's rows
+ * without waiting, scavenged.
+ * Crash: a step is done or not; the next pass finds what is left.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "core/args.h"
+#include "core/spi.h"
+#include "log/append.h"
+#include "log/tags.h"
+#include "streams/lifecycle.h"
+#include "streams/visible.h"
+
+PG_FUNCTION_INFO_V1(es_scavenge);
+
+/* Streams looked at in a step, at most. */
+#define STREAMS_A_STEP	100
+
+/* Where a pass stands. */
+struct EsScavenge
+{
+	MemoryContext context;
+	bool		by_rules;		/* eventstore.hidden is done */
+	char	   *rule;			/* the rule that was last taken up; NULL: none */
+	bool		in_rule;		/* its streams are not done */
+	char	   *stream;			/* the stream that was last looked at; NULL: none */
+};
+
+/* What a step works with. */
+typedef struct Step
+{
+	const EsCatalog *cat;
+	Relation	log;
+	Relation	index;
+	Snapshot	snapshot;
+	EsStreams  *streams;
+	int64		left;			/* events that it may still remove */
+	int64		removed;
+} Step;
+
+static EsStatement hidden_streams = {
+	"SELECT s.name FROM eventstore.hidden h JOIN eventstore.stream s USING (stream_key)"
+	" WHERE s.name > $1 ORDER BY s.name LIMIT $2", {TEXTOID, INT4OID}
+};
+
+static EsStatement hidden_done = {
+	"DELETE FROM eventstore.hidden WHERE ctid = ("
+	"SELECT ctid FROM eventstore.hidden WHERE stream_key = $1 AND before_version <= $2 FOR UPDATE SKIP LOCKED)",
+	{INT8OID, INT8OID}
+};
+
+static EsStatement next_rule = {
+	"SELECT name FROM eventstore.retention WHERE name > $1 OR ($1 = '' AND $2) ORDER BY name LIMIT 1",
+	{TEXTOID, BOOLOID}
+};
+
+/* In the order of bytes what begins with "Order-" stands before "Order.". */
+static EsStatement streams_of_rule = {
+	"SELECT s.name FROM eventstore.stream s"
+	" WHERE s.name > $2 AND s.name >= $1 AND ($1 = '' OR s.name < $1 || '.')"
+	" AND (s.name = $1 OR NOT EXISTS (SELECT FROM eventstore.retention r WHERE r.name = s.name))"
+	" ORDER BY s.name LIMIT $3",
+	{TEXTOID, TEXTOID, INT4OID}
+};
+
+static EsStatement count_removed = {
+	"INSERT INTO eventstore.scavenged AS s (category, events) VALUES ($1, $2)"
+	" ON CONFLICT (category) DO UPDATE SET events = s.events + $2",
+	{TEXTOID, INT8OID}
+};
+
+static EsStatement count_gone = {
+	"SELECT coalesce((SELECT sum(events) FROM eventstore.scavenged WHERE $2 OR category = ANY ($1)), 0)::int8"
+	" + (SELECT count(*) FROM eventstore.hidden h"
+	"    JOIN eventstore.stream s USING (stream_key)"
+	"    JOIN eventstore.event_log l ON l.stream_key = h.stream_key AND l.version < h.before_version"
+	"    JOIN (SELECT DISTINCT ON (type_key) type_key, category FROM eventstore.event_type) t ON t.type_key = l.type_key"
+	"    WHERE $2 OR coalesce(t.category, split_part(s.name, '-', 1)) = ANY ($1))",
+	{TEXTARRAYOID, BOOLOID}
+};
+
+/* ---- removing ---- */
+
+/*
+ * Keep the version of a stream in its row, before its last event goes (3).  False:
+ * somebody holds the stream, or it has changed.
+ */
+static bool
+keep_version(Step *step, const EsStream *seen, int64 version)
+{
+	EsStream	stream = {.name = seen->name};
+
+	if (!es_stream_try_lock(step->streams, &stream) || stream.used_version != seen->used_version)
+		return false;
+	stream.used_version = version;
+	es_stream_update(step->streams, &stream);
+	return true;
+}
+
+static int64
+number_in(TupleTableSlot *event, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
+static bool
+is_shown(TupleTableSlot *event, const EsShown *shown)
+{
+	return number_in(event, ES_LOG_COL_VERSION) >= shown->first_version &&
+		number_in(event, ES_LOG_COL_CREATED_AT) >= shown->since;
+}
+
+/* The version of a stream as it is now. */
+static int64
+current_version(Step *step, const EsStream *stream)
+{
+	EsVersions *versions = es_versions_open(step->cat, step->log, RowExclusiveLock, step->snapshot);
+	int64		version = es_version_of(versions, stream);
+
+	es_versions_close(versions);
+	return version;
+}
+
+/* False: somebody has locked the row, who is not waited for. */
+static bool
+remove_event(Step *step, TupleTableSlot *event)
+{
+	TM_FailureData failure;
+	Datum		tags;
+	bool		no_tags;
+
+	if (table_tuple_delete(step->log, &event->tts_tid, GetCurrentCommandId(true), step->snapshot,
+						   InvalidSnapshot, false, &failure, false) != TM_Ok)
+		return false;
+	tags = slot_getattr(event, ES_LOG_COL_TAGS, &no_tags);
+	if (!no_tags)
+		es_tags_remove(step->cat, step->snapshot, tags, number_in(event, ES_LOG_COL_POSITION));
+	return true;
+}
+
+/*
+ * Remove what is not shown of a stream, from its first event on.  True: all of that
+ * is gone.
+ */
+static bool
+remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
+{
+	IndexScanDesc scan = index_beginscan(step->log, step->index, step->snapshot, 1, 0);
+	TupleTableSlot *event = table_slot_create(step->log, NULL);
+	ScanKeyData key;
+	int64		version = 0;	/* of the stream; 0: not known yet */
+	bool		done = true;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, event))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (is_shown(event, shown))
+			break;
+		if (step->left == 0)
+		{
+			done = false;
+			break;
+		}
+		if (version == 0)
+			version = current_version(step, stream);
+		if (number_in(event, ES_LOG_COL_VERSION) == version &&
+			version > stream->used_version && !keep_version(step, stream, version))
+		{
+			done = false;
+			break;
+		}
+		if (!remove_event(step, event))
+		{
+			done = false;
+			break;
+		}
+		step->left--;
+		step->removed++;
+	}
+	ExecDropSingleTupleTableSlot(event);
+	index_endscan(scan);
+	return done;
+}
+
+static void
+count(EsName stream, int64 events)
+{
+	EsName		category = es_name_category(stream);
+	Datum		values[2] = {
+		PointerGetDatum(cstring_to_text_with_len(category.bytes, category.len)),
+		Int64GetDatum(events)
+	};
+
+	if (events > 0)
+		(void) es_spi_run(&count_removed, values, NULL);
+}
+
+/*
+ * Look at one stream.  True: nothing is left to do there for this pass.
+ */
+static bool
+scavenge_stream(Step *step, const char *name, bool hidden)
+{
+	EsStream	stream = {.name = {name, strlen(name)}};
+	int64		before = step->removed;
+	EsShown		shown;
+	bool		done;
+
+	if (!es_stream_find(step->streams, &stream))
+		return true;
+	shown = es_visible_of_stream(step->cat, step->snapshot, &stream);
+	done = remove_hidden(step, &stream, &shown);
+	count(stream.name, step->removed - before);
+	if (done && hidden)
+	{
+		Datum		values[2] = {Int64GetDatum(stream.key), Int64GetDatum(stream.first_version)};
+
+		(void) es_spi_run(&hidden_done, values, NULL);
+	}
+	/* what is left is somebody's who holds the stream: the next pass */
+	return done || step->left > 0;
+}
+
+/* ---- a pass ---- */
+
+EsScavenge *
+es_scavenge_begin(MemoryContext context)
+{
+	EsScavenge *scavenge = MemoryContextAllocZero(context, sizeof(EsScavenge));
+
+	scavenge->context = context;
+	return scavenge;
+}
+
+static void
+set_name(EsScavenge *scavenge, char **name, const char *value)
+{
+	if (*name != NULL)
+		pfree(*name);
+	*name = value != NULL ? MemoryContextStrdup(scavenge->context, value) : NULL;
+}
+
+void
+es_scavenge_end(EsScavenge *scavenge)
+{
+	set_name(scavenge, &scavenge->rule, NULL);
+	set_name(scavenge, &scavenge->stream, NULL);
+	pfree(scavenge);
+}
+
+static Datum
+name_or_empty(const char *name)
+{
+	return CStringGetTextDatum(name != NULL ? name : "");
+}
+
+/* Names in the last statement's result, which the next one replaces. */
+static char **
+take_names(int n)
+{
+	char	  **names = palloc(sizeof(char *) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		names[i] = es_spi_text(i + 1, 1);
+	return names;
+}
+
+/* Look at some streams in eventstore.hidden. */
+static void
+scavenge_hidden(EsScavenge *scavenge, Step *step)
+{
+	Datum		values[2] = {name_or_empty(scavenge->stream), Int32GetDatum(STREAMS_A_STEP)};
+	int			n = (int) es_spi_look(&hidden_streams, values);
+	char	  **names = take_names(n);
+
+	for (int i = 0; i < n && step->left > 0; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!scavenge_stream(step, names[i], true))
+			return;
+		set_name(scavenge, &scavenge->stream, names[i]);
+	}
+	if (n == 0)
+	{
+		scavenge->by_rules = true;
+		set_name(scavenge, &scavenge->stream, NULL);
+	}
+}
+
+/* Take up the next rule; false: there is none. */
+static bool
+take_rule(EsScavenge *scavenge)
+{
+	Datum		values[2] = {name_or_empty(scavenge->rule), BoolGetDatum(scavenge->rule == NULL)};
+
+	if (es_spi_look(&next_rule, values) == 0)
+		return false;
+	set_name(scavenge, &scavenge->rule, es_spi_text(1, 1));
+	set_name(scavenge, &scavenge->stream, NULL);
+	scavenge->in_rule = true;
+	return true;
+}
+
+/* Is this stream the rule's?  The statement gives some others of similar names. */
+static bool
+is_of_rule(const char *name, const char *rule)
+{
+	EsName		stream = {name, strlen(name)};
+	EsName		wanted = {rule, strlen(rule)};
+
+	return es_name_equal(stream, wanted) || es_name_equal(es_name_category(stream), wanted);
+}
+
+/* Look at some streams of the rule. */
+static void
+scavenge_rule(EsScavenge *scavenge, Step *step)
+{
+	Datum		values[3] = {
+		CStringGetTextDatum(scavenge->rule), name_or_empty(scavenge->stream),
+		Int32GetDatum(STREAMS_A_STEP)
+	};
+	int			n = (int) es_spi_look(&streams_of_rule, values);
+	char	  **names = take_names(n);
+
+	for (int i = 0; i < n && step->left > 0; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (is_of_rule(names[i], scavenge->rule) && !scavenge_stream(step, names[i], false))
+			return;
+		set_name(scavenge, &scavenge->stream, names[i]);
+	}
+	scavenge->in_rule = n > 0;
+}
+
+/*
+ * Make a step, in the caller's transaction, which holds es_scavenge_lock.  False: the
+ * pass has ended.
+ */
+bool
+es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int64 *removed)
+{
+	Step		step = {.cat = cat, .left = max_events};
+	bool		more = true;
+	EsSpi		spi;
+
+	es_spi_begin(&spi);			/* what follows lives in its memory */
+	step.log = table_open(cat->event_log, RowExclusiveLock);
+	step.index = index_open(cat->event_log_stream, RowExclusiveLock);
+	step.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	step.streams = es_streams_open(cat, RowExclusiveLock, SnapshotSelf);
+	if (!scavenge->by_rules)
+		scavenge_hidden(scavenge, &step);
+	else if (scavenge->in_rule || take_rule(scavenge))
+		scavenge_rule(scavenge, &step);
+	else
+		more = false;
+	es_streams_close(step.streams);
+	UnregisterSnapshot(step.snapshot);
+	index_close(step.index, NoLock);
+	table_close(step.log, NoLock);
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+	*removed += step.removed;
+	return more;
+}
+
+/*
+ * Be the only one who scavenges, to the end of the transaction (1).
+ */
+bool
+es_scavenge_lock(const EsCatalog *cat, bool wait)
+{
+	if (!wait)
+		return ConditionalLockRelationOid(cat->hidden, ShareUpdateExclusiveLock);
+	LockRelationOid(cat->hidden, ShareUpdateExclusiveLock);
+	return true;
+}
+
+/*
+ * How many events of some categories (NULL: all) are not in the log any more, or are
+ * hidden by a statement about their stream.
+ */
+int64
+es_scavenge_gone(const EsName *categories, int ncategories)
+{
+	Datum	   *names = palloc(sizeof(Datum) * Max(ncategories, 1));
+	Datum		values[2] = {0, BoolGetDatum(categories == NULL)};
+	int64		gone;
+	bool		isnull;
+	EsSpi		spi;
+
+	for (int i = 0; i < ncategories; i++)
+		names[i] = PointerGetDatum(cstring_to_text_with_len(categories[i].bytes, categories[i].len));
+	values[0] = PointerGetDatum(construct_array(names, ncategories, TEXTOID, -1, false, TYPALIGN_INT));
+	es_spi_begin(&spi);
+	(void) es_spi_look(&count_gone, values);
+	gone = DatumGetInt64(es_spi_value(1, 1, &isnull));
+	es_spi_end(&spi);
+	return gone;
+}
+
+/*
+ * es_scavenge() → bigint
+ */
+Datum
+es_scavenge(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_lifecycle_begin("es_scavenge()");
+	EsScavenge *scavenge = es_scavenge_begin(CurrentMemoryContext);
+	int64		removed = 0;
+
+	(void) es_scavenge_lock(cat, true);
+	while (es_scavenge_step(scavenge, cat, PG_INT32_MAX, &removed))
+		CHECK_FOR_INTERRUPTS();
+	es_scavenge_end(scavenge);
+	PG_RETURN_INT64(removed);
+}

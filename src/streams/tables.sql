@@ -1,0 +1,71 @@
+-- The life of a stream: what is hidden, kept, rewritten and remembered.
+
+CREATE TABLE eventstore.hidden (
+    stream_key bigint NOT NULL,
+    before_version bigint NOT NULL,
+    PRIMARY KEY (stream_key)
+);
+COMMENT ON TABLE eventstore.hidden IS
+    'Streams with events that no reader is shown any more, but that are not removed yet';
+COMMENT ON COLUMN eventstore.hidden.before_version IS 'Earlier events are hidden';
+
+CREATE TABLE eventstore.retention (
+    name text COLLATE "C" NOT NULL,
+    max_count bigint,
+    max_age interval,
+    PRIMARY KEY (name)
+);
+COMMENT ON TABLE eventstore.retention IS 'How much of a stream is kept, as es_set_retention() was told';
+COMMENT ON COLUMN eventstore.retention.name IS 'A stream; or a category: each of its streams that has no rule of its own';
+COMMENT ON COLUMN eventstore.retention.max_count IS 'So many of its last events are kept; null: all';
+COMMENT ON COLUMN eventstore.retention.max_age IS 'Events are kept so long; null: for ever';
+
+CREATE TABLE eventstore.scavenged (
+    category text COLLATE "C" NOT NULL,
+    events bigint NOT NULL,
+    PRIMARY KEY (category)
+);
+COMMENT ON TABLE eventstore.scavenged IS 'How many events have been removed from the log';
+
+CREATE TABLE eventstore.upcaster (
+    type text COLLATE "C" NOT NULL,
+    from_schema int NOT NULL,
+    to_type text COLLATE "C" NOT NULL,
+    to_schema int NOT NULL,
+    function text NOT NULL,
+    owner text COLLATE "C" NOT NULL,
+    search_path text NOT NULL,
+    PRIMARY KEY (type, from_schema)
+);
+COMMENT ON TABLE eventstore.upcaster IS 'How events of an old shape are shown, as es_register_upcaster() was told';
+COMMENT ON COLUMN eventstore.upcaster.function IS 'Its qualified name';
+COMMENT ON COLUMN eventstore.upcaster.owner IS 'The role whose rights it has';
+COMMENT ON COLUMN eventstore.upcaster.search_path IS 'The search_path that it runs with';
+
+CREATE TABLE eventstore.snapshot (
+    stream_key bigint NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    state jsonb NOT NULL,
+    saved_at timestamptz NOT NULL,
+    PRIMARY KEY (stream_key, kind)
+);
+COMMENT ON TABLE eventstore.snapshot IS 'The last snapshot of each kind of a stream';
+COMMENT ON COLUMN eventstore.snapshot.version IS 'The state is that after the event of this version';
+
+-- Whoever reads keeps the upcasters: whatever changes the table tells them.
+CREATE FUNCTION eventstore.upcasters_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'es_upcasters_changed'
+    LANGUAGE C;
+COMMENT ON FUNCTION eventstore.upcasters_changed() IS
+    'Makes every process read the upcasters anew';
+CREATE TRIGGER eventstore_upcasters_changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON eventstore.upcaster
+    FOR EACH STATEMENT EXECUTE FUNCTION eventstore.upcasters_changed();
+ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_upcasters_changed;
+
+SELECT pg_catalog.pg_extension_config_dump('eventstore.hidden', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.retention', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.scavenged', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.upcaster', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshot', '');

@@ -1,0 +1,285 @@
+/*
+ * visible.c
+ *		Which events of the log readers are shown.
+ *
+ * Truncation, deletion and retention hide events at once, for every reader whose
+ * snapshot sees them done; scavenging (scavenge.c) removes the events some time
+ * later.  So a reader does not notice when that happens: what it is shown is the same
+ * before and after.
+ *
+ * Hidden are the events of a stream
+ *	- before the version in eventstore.hidden, which has a row for each stream with
+ *	  hidden events that are not removed yet (the same version stands in the stream's
+ *	  row, where a read of one stream finds it);
+ *	- before the last max_count, or older than max_age, by the stream's rule in
+ *	  eventstore.retention, or if it has none, that of its category.
+ *
+ * A reader of many streams asks for each stream once and keeps the answer until its
+ * snapshot is another one.  Where nothing is hidden and no rule stands, both tables
+ * are without pages and nothing at all is asked.
+ *
+ * Invariant: a table without pages holds no row for any snapshot that is in use:
+ * vacuum gives pages back only if what was on them is dead to all.
+ *
+ * Locks: AccessShare on hidden, retention and the log's indexes, given back.
+ * Crash: nothing is kept here.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "core/args.h"
+#include "log/append.h"
+#include "streams/visible.h"
+
+/* Columns of eventstore.hidden and eventstore.retention */
+#define HIDDEN_COL_BEFORE		2
+#define RETENTION_COL_COUNT		2
+#define RETENTION_COL_AGE		3
+
+/* Look-ups of single rows in a table by its key. */
+typedef struct Lookup
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} Lookup;
+
+typedef struct KnownStream
+{
+	int64		key;			/* the hash key */
+	EsShown		shown;
+} KnownStream;
+
+struct EsVisible
+{
+	const EsCatalog *cat;
+	Snapshot	snapshot;
+	TimestampTz now;
+	Lookup	   *hidden;			/* NULL: nothing is */
+	Lookup	   *retention;		/* NULL: there are no rules */
+	Lookup	   *streams;		/* by key, where there are rules */
+	Relation	log;			/* opened for a rule that counts */
+	EsVersions *versions;
+	HTAB	   *known;
+};
+
+/* NULL: the table has no pages. */
+static Lookup *
+open_lookup(Oid table, Oid index, Snapshot snapshot)
+{
+	Relation	rel = table_open(table, AccessShareLock);
+	Lookup	   *lookup;
+
+	if (RelationGetNumberOfBlocks(rel) == 0)
+	{
+		table_close(rel, AccessShareLock);
+		return NULL;
+	}
+	lookup = palloc(sizeof(Lookup));
+	lookup->rel = rel;
+	lookup->index = index_open(index, AccessShareLock);
+	lookup->scan = index_beginscan(rel, lookup->index, snapshot, 1, 0);
+	lookup->slot = table_slot_create(rel, NULL);
+	return lookup;
+}
+
+static void
+close_lookup(Lookup *lookup)
+{
+	if (lookup == NULL)
+		return;
+	index_endscan(lookup->scan);
+	ExecDropSingleTupleTableSlot(lookup->slot);
+	index_close(lookup->index, AccessShareLock);
+	table_close(lookup->rel, AccessShareLock);
+	pfree(lookup);
+}
+
+static bool
+look_up(Lookup *lookup, ScanKey key)
+{
+	index_rescan(lookup->scan, key, 1, NULL, 0);
+	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->slot);
+}
+
+/*
+ * Begin to ask, with a snapshot that stays registered meanwhile.  NULL: all events are
+ * shown.
+ */
+EsVisible *
+es_visible_open(const EsCatalog *cat, Snapshot snapshot)
+{
+	Lookup	   *hidden = open_lookup(cat->hidden, cat->hidden_pkey, snapshot);
+	Lookup	   *retention = open_lookup(cat->retention, cat->retention_pkey, snapshot);
+	EsVisible  *visible;
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(KnownStream),
+	.hcxt = CurrentMemoryContext};
+
+	if (hidden == NULL && retention == NULL)
+		return NULL;
+	visible = palloc0(sizeof(EsVisible));
+	visible->cat = cat;
+	visible->snapshot = snapshot;
+	visible->now = GetCurrentTimestamp();
+	visible->hidden = hidden;
+	visible->retention = retention;
+	if (retention != NULL)
+		visible->streams = open_lookup(cat->stream, cat->stream_key, snapshot);
+	visible->known = hash_create("eventstore streams shown", 64, &ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return visible;
+}
+
+void
+es_visible_close(EsVisible *visible)
+{
+	if (visible == NULL)
+		return;
+	close_lookup(visible->hidden);
+	close_lookup(visible->retention);
+	close_lookup(visible->streams);
+	if (visible->versions != NULL)
+	{
+		es_versions_close(visible->versions);
+		table_close(visible->log, AccessShareLock);
+	}
+	hash_destroy(visible->known);
+	pfree(visible);
+}
+
+static int64
+version_of(EsVisible *visible, const EsStream *stream)
+{
+	if (visible->versions == NULL)
+	{
+		visible->log = table_open(visible->cat->event_log, AccessShareLock);
+		visible->versions = es_versions_open(visible->cat, visible->log, AccessShareLock,
+											 visible->snapshot);
+	}
+	return es_version_of(visible->versions, stream);
+}
+
+/* Find the rule of that name. */
+static bool
+find_rule(EsVisible *visible, EsName name)
+{
+	ScanKeyData key;
+	text	   *value = cstring_to_text_with_len(name.bytes, name.len);
+	bool		found;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   visible->retention->index->rd_indcollation[0],
+						   F_TEXTEQ, PointerGetDatum(value));
+	found = look_up(visible->retention, &key);
+	pfree(value);
+	return found;
+}
+
+static void
+apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
+{
+	TupleTableSlot *rule;
+	Datum		value;
+	bool		isnull;
+
+	if (stream->name.bytes == NULL ||
+		(!find_rule(visible, stream->name) &&
+		 !find_rule(visible, es_name_category(stream->name))))
+		return;
+	rule = visible->retention->slot;
+	value = slot_getattr(rule, RETENTION_COL_COUNT, &isnull);
+	if (!isnull)
+		shown->first_version = Max(shown->first_version,
+								   version_of(visible, stream) - DatumGetInt64(value) + 1);
+	value = slot_getattr(rule, RETENTION_COL_AGE, &isnull);
+	if (!isnull)
+		shown->since = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+															   TimestampTzGetDatum(visible->now), value));
+}
+
+static EsShown
+ask(EsVisible *visible, const EsStream *stream)
+{
+	EsShown		shown = {stream->first_version, DT_NOBEGIN};
+	ScanKeyData key;
+	bool		isnull;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
+	if (visible->hidden != NULL && look_up(visible->hidden, &key))
+		shown.first_version = DatumGetInt64(slot_getattr(visible->hidden->slot, HIDDEN_COL_BEFORE, &isnull));
+	if (visible->retention != NULL)
+		apply_rule(visible, stream, &shown);
+	return shown;
+}
+
+/* What is shown of the stream with a key, whose name its rule is found by. */
+static EsShown
+ask_by_key(EsVisible *visible, int64 stream_key)
+{
+	EsStream	stream = {.key = stream_key};
+	ScanKeyData key;
+	bool		isnull;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	if (visible->streams != NULL && look_up(visible->streams, &key))
+		stream.name = es_name_from_text(slot_getattr(visible->streams->slot, ES_STREAM_COL_NAME, &isnull));
+	return ask(visible, &stream);
+}
+
+static int64
+number_in(TupleTableSlot *event, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
+/*
+ * Is this event of the log shown?
+ */
+bool
+es_visible_shows(EsVisible *visible, TupleTableSlot *event)
+{
+	int64		stream_key = number_in(event, ES_LOG_COL_STREAM_KEY);
+	bool		known;
+	KnownStream *entry = hash_search(visible->known, &stream_key, HASH_FIND, &known);
+
+	if (!known)
+	{
+		EsShown		shown = ask_by_key(visible, stream_key);
+
+		entry = hash_search(visible->known, &stream_key, HASH_ENTER, NULL);
+		entry->shown = shown;
+	}
+	return number_in(event, ES_LOG_COL_VERSION) >= entry->shown.first_version &&
+		number_in(event, ES_LOG_COL_CREATED_AT) >= entry->shown.since;
+}
+
+/*
+ * What is shown of one stream, whose row has been found with the snapshot.
+ */
+EsShown
+es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *stream)
+{
+	EsVisible  *visible = es_visible_open(cat, snapshot);
+	EsShown		shown = {stream->first_version, DT_NOBEGIN};
+
+	if (visible == NULL)
+		return shown;
+	shown = ask(visible, stream);
+	shown.first_version = Max(shown.first_version, stream->first_version);
+	es_visible_close(visible);
+	return shown;
+}
