@@ -373,7 +373,7 @@ es_append_events(PG_FUNCTION_ARGS)
 	set_only_stream(&call, stream);
 
 	/* Without events and without a version to check there is nothing to do. */
-	if (call.nevents > 0 || call.expects)
+	if (call.nevents > 0 || call.expects || call.condition != NULL)
 		es_append_execute(&call);
 	PG_RETURN_DATUM(result_row(&call));
 }

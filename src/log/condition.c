@@ -28,8 +28,8 @@
  * 3. A call takes append_lock in the stronger mode at once, tags in the order of their
  *    hashes, exclusive where it needs both modes.  Two transactions of several calls
  *    can still deadlock, as with any rows (40P01).
- * 4. A transaction that has locked more than MAX_TAGS tags in its calls takes
- *    append_lock Exclusive instead of more: the lock table is not filled by a long
+ * 4. A transaction that would lock more than MAX_TAGS different tags in its calls takes
+ *    append_lock Exclusive instead of the rest: the lock table is not filled by a long
  *    import.
  *
  * A BEFORE trigger that adds tags is too late for (1): its tags are locked when its
@@ -46,6 +46,7 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
@@ -86,22 +87,19 @@ refuse(const char *what)
 			 errhint("A condition is like {\"query\": [{\"tags\": [\"course:1\"]}], \"after\": 4711}.")));
 }
 
+/* A whole number from 0, in the range of bigint. */
 static int64
 parse_after(const JsonbValue *value)
 {
-	Datum		number;
-	int64		after;
+	Datum		number = value->type == jbvNumeric ? NumericGetDatum(value->val.numeric) : 0;
 
-	if (value->type != jbvNumeric)
+	if (value->type != jbvNumeric ||
+		!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
+										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(0)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
 		refuse("\"after\" of a condition must be a position");
-	number = NumericGetDatum(value->val.numeric);
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
-										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
-		refuse("\"after\" of a condition must be a position");
-	after = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
-	if (after < 0)
-		refuse("\"after\" of a condition must not be negative");
-	return after;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
 }
 
 /*
@@ -143,13 +141,13 @@ es_condition_argument(FunctionCallInfo fcinfo, int argno)
 
 /* ---- locks ---- */
 
-static void
-lock_tag(int64 hash, LOCKMODE mode)
+static LOCKTAG
+lock_of(int64 hash)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) hash >> 32), (uint32) hash, LOCK_CLASS);
-	(void) LockAcquire(&tag, mode, false, false);
+	return tag;
 }
 
 static bool
@@ -185,36 +183,34 @@ compare_locks(const void *a, const void *b)
 	return y->mode - x->mode;	/* the stronger first (3) */
 }
 
-static void
-lock_in_order(TagLock *locks, int n)
+/* Leave out what is twice, and what the transaction holds already. */
+static int
+still_wanted(TagLock *locks, int n)
 {
+	int			kept = 0;
+
 	qsort(locks, n, sizeof(TagLock), compare_locks);
 	for (int i = 0; i < n; i++)
 	{
-		if (i == 0 || locks[i].hash != locks[i - 1].hash)
-			lock_tag(locks[i].hash, locks[i].mode);
+		LOCKTAG		tag = lock_of(locks[i].hash);
+
+		if (i > 0 && locks[i].hash == locks[i - 1].hash)
+			continue;
+		if (!LockHeldByMe(&tag, locks[i].mode) && !LockHeldByMe(&tag, ExclusiveLock))
+			locks[kept++] = locks[i];
 	}
+	return kept;
 }
 
-/* The tags of the call's events, shared; how many, at most one more than "max". */
-static int
-event_locks(const EsAppend *call, TagLock *locks, int max)
+static void
+lock_tags(const TagLock *locks, int n)
 {
-	int			n = 0;
-
-	for (int i = 0; i < call->nevents && n <= max; i++)
+	for (int i = 0; i < n; i++)
 	{
-		int			ntags;
-		int64	   *hashes;
+		LOCKTAG		tag = lock_of(locks[i].hash);
 
-		if (call->events[i].tags == 0)
-			continue;
-		hashes = es_tag_hashes(call->events[i].tags, &ntags);
-		for (int j = 0; j < ntags && n <= max; j++)
-			locks[n++] = (TagLock) {hashes[j], ShareLock};
-		pfree(hashes);
+		(void) LockAcquire(&tag, locks[i].mode, false, false);
 	}
-	return n;
 }
 
 /* Of all tags of an item the one with the least hash, for every call the same. */
@@ -228,19 +224,65 @@ least_hash(const EsQueryItem *item)
 	return least;
 }
 
-/* One tag of each item, exclusively; -1: an item has none, or there are too many. */
-static int
-item_locks(const EsCondition *condition, TagLock *locks, int max)
+static bool
+has_item_without_tags(const EsCondition *condition)
 {
-	int			n = 0;
-
 	for (int i = 0; condition != NULL && i < condition->query->nitems; i++)
 	{
-		if (condition->query->items[i].ntags == 0 || n == max)
-			return -1;
-		locks[n++] = (TagLock) {least_hash(&condition->query->items[i]), ExclusiveLock};
+		if (condition->query->items[i].ntags == 0)
+			return true;
+	}
+	return false;
+}
+
+static int
+count_tags(const EsAppend *call)
+{
+	int			n = call->condition != NULL ? call->condition->query->nitems : 0;
+
+	for (int i = 0; i < call->nevents; i++)
+	{
+		if (call->events[i].tags != 0)
+			n += ArrayGetNItems(1, ARR_DIMS(DatumGetArrayTypeP(call->events[i].tags)));
 	}
 	return n;
+}
+
+/* The tags of the call's events, shared, and one of each item of its condition, exclusively. */
+static TagLock *
+wanted_locks(const EsAppend *call, int *n)
+{
+	TagLock    *locks = MemoryContextAllocHuge(CurrentMemoryContext,
+											   sizeof(TagLock) * Max(count_tags(call), 1));
+
+	*n = 0;
+	for (int i = 0; call->condition != NULL && i < call->condition->query->nitems; i++)
+		locks[(*n)++] = (TagLock) {least_hash(&call->condition->query->items[i]), ExclusiveLock};
+	for (int i = 0; i < call->nevents; i++)
+	{
+		int			ntags;
+		int64	   *hashes;
+
+		if (call->events[i].tags == 0)
+			continue;
+		hashes = es_tag_hashes(call->events[i].tags, &ntags);
+		for (int j = 0; j < ntags; j++)
+			locks[(*n)++] = (TagLock) {hashes[j], ShareLock};
+		pfree(hashes);
+	}
+	*n = still_wanted(locks, *n);
+	return locks;
+}
+
+static bool
+bears_tags(const EsAppend *call)
+{
+	for (int i = 0; i < call->nevents; i++)
+	{
+		if (call->events[i].tags != 0)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -249,19 +291,20 @@ item_locks(const EsCondition *condition, TagLock *locks, int max)
 void
 es_condition_lock(const EsAppend *call, const EsCatalog *cat)
 {
-	TagLock		locks[MAX_TAGS + MAX_TAGS + 1];
-	int			nitems = item_locks(call->condition, locks, MAX_TAGS);
-	int			nevents = nitems < 0 ? 0 : event_locks(call, locks + nitems, MAX_TAGS - nitems);
+	TagLock    *locks = NULL;
+	int			n = 0;
+	bool		all = has_item_without_tags(call->condition);
 
-	if (nitems + nevents > 0 && holds_all(cat))
-		return;
-	if (nitems < 0 || nitems + nevents > MAX_TAGS || !has_room_for(nitems + nevents))
+	if (!all && (call->condition != NULL || bears_tags(call)) && !holds_all(cat))
 	{
-		LockRelationOid(cat->append_lock, ExclusiveLock);
-		return;
+		locks = wanted_locks(call, &n);
+		all = n > 0 && !has_room_for(n);
 	}
-	LockRelationOid(cat->append_lock, RowExclusiveLock);
-	lock_in_order(locks, nitems + nevents);
+	LockRelationOid(cat->append_lock, all ? ExclusiveLock : RowExclusiveLock);
+	if (!all)
+		lock_tags(locks, n);
+	if (locks != NULL)
+		pfree(locks);
 }
 
 /* Those that a trigger has given to an event. */
@@ -270,12 +313,19 @@ es_condition_lock_tags(const EsCatalog *cat, Datum tags)
 {
 	int			n;
 	int64	   *hashes = es_tag_hashes(tags, &n);
+	TagLock    *locks = palloc(sizeof(TagLock) * Max(n, 1));
 
-	if (!holds_all(cat))
+	for (int i = 0; i < n; i++)
+		locks[i] = (TagLock) {hashes[i], ShareLock};
+	n = still_wanted(locks, n);
+	if (n > 0 && !holds_all(cat))
 	{
-		for (int i = 0; i < n; i++)
-			lock_tag(hashes[i], ShareLock);
+		if (has_room_for(n))
+			lock_tags(locks, n);
+		else
+			LockRelationOid(cat->append_lock, ExclusiveLock);
 	}
+	pfree(locks);
 	pfree(hashes);
 }
 

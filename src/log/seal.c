@@ -131,7 +131,7 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 	/* looked for by the tags of the first event that has any */
 	if (last[0] > 0 &&
 		query_row("SELECT l.position FROM"
-				  " (SELECT position FROM eventstore.event_log WHERE tags IS NOT NULL ORDER BY position LIMIT 1) l"
+				  " (SELECT position FROM eventstore.event_log WHERE cardinality(tags) > 0 ORDER BY position LIMIT 1) l"
 				  " WHERE NOT EXISTS (SELECT FROM eventstore.event_tag t"
 				  "  WHERE t.position = l.position)", 1, &missing))
 		raise_incomplete(psprintf("The tags of the event at position %lld are missing in eventstore.event_tag.", (long long) missing));

@@ -73,16 +73,48 @@ es_tag_hashes(Datum tags, int *n)
 
 	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &given);
 	hashes = palloc(sizeof(int64) * Max(given, 1));
-	for (int i = 0; i < given; i++)
-		hashes[i] = es_tag_hash(es_name_from_text(values[i]));
-	qsort(hashes, given, sizeof(int64), compare_hashes);
 	*n = 0;
 	for (int i = 0; i < given; i++)
 	{
-		if (*n == 0 || hashes[*n - 1] != hashes[i])
-			hashes[(*n)++] = hashes[i];
+		if (!nulls[i])			/* a restore may bring what no append takes */
+			hashes[(*n)++] = es_tag_hash(es_name_from_text(values[i]));
 	}
+	*n = es_hashes_unique(hashes, *n);
 	return hashes;
+}
+
+/* Sort hashes, and keep each once; how many there are then. */
+int
+es_hashes_unique(int64 *hashes, int n)
+{
+	int			kept = 0;
+
+	qsort(hashes, n, sizeof(int64), compare_hashes);
+	for (int i = 0; i < n; i++)
+	{
+		if (kept == 0 || hashes[kept - 1] != hashes[i])
+			hashes[kept++] = hashes[i];
+	}
+	return kept;
+}
+
+/* May an event bear these tags, a text[]? */
+void
+es_tags_check(Datum tags)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+
+	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("tags must not contain null")));
+		es_name_check(es_name_from_text(values[i]), "tag");
+	}
 }
 
 /* ---- storing ---- */

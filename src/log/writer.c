@@ -422,7 +422,10 @@ es_writer_store(const EsAppend *call, const EsCatalog *cat, Relation log)
 			fire_before_row(writer, slot, call, event);
 			take_changes(slot, event);
 			if (event->tags != 0)
+			{
+				es_tags_check(event->tags);
 				es_condition_lock_tags(cat, event->tags);
+			}
 		}
 		if (log->rd_att->constr != NULL)
 		{

@@ -31,21 +31,8 @@
 #include "projections/state.h"
 #include "read/rows.h"
 #include "streams/snapshot.h"
-#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate);
-
-/* The stream, as the snapshot of the database sees it. */
-static EsStream
-find_stream(const EsCatalog *cat, EsName name, Snapshot snapshot)
-{
-	EsStream	stream = {.name = name};
-	EsStreams  *streams = es_streams_open(cat, AccessShareLock, snapshot);
-
-	es_stream_find(streams, &stream);
-	es_streams_close(streams);
-	return stream;
-}
 
 /*
  * What to begin with: the snapshot whose kind is the reducer's name, else the one of
@@ -80,6 +67,21 @@ last_version_at(EsBatch *batch, TimestampTz moment)
 	return version;
 }
 
+/* Was the event of a version created after a moment?  One that is gone was not. */
+static bool
+was_later(const EsCatalog *cat, const EsStream *stream, int64 version, TimestampTz moment, Snapshot snapshot)
+{
+	EsBatch    *batch = es_batch_of_stream(cat, stream, version - 1, version, snapshot);
+	TupleTableSlot *slot = es_batch_slot(batch);
+	bool		isnull;
+	bool		later = es_batch_next(batch, slot) &&
+		DatumGetTimestampTz(slot_getattr(slot, ES_EVENT_COL_CREATED_AT, &isnull)) > moment;
+
+	ExecDropSingleTupleTableSlot(slot);
+	es_batch_free(batch);
+	return later;
+}
+
 static FmgrInfo *
 look_up_reducer(const char *name, Oid event_type)
 {
@@ -101,10 +103,9 @@ Datum
 es_aggregate(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	EsStream	stream;
+	EsStream	stream = {.name = es_arg_name(fcinfo, 0, "stream")};
 	EsSnapshot	kept;
-	EsSnapshotLimit limit = {0, PG_INT64_MAX, DT_NOEND};
+	EsSnapshotLimit limit = {PG_INT64_MAX, DT_NOEND};
 	Snapshot	snapshot = GetActiveSnapshot();
 	FmgrInfo   *reducer;
 	EsBatch    *batch;
@@ -116,22 +117,24 @@ es_aggregate(PG_FUNCTION_ARGS)
 	bool		isnull = PG_ARGISNULL(2);
 
 	es_arg_require(fcinfo, 1, "reducer");
-	up_to = limit.last_version = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
+	up_to = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
 	if (!PG_ARGISNULL(4))
 		limit.saved_at = PG_GETARG_TIMESTAMPTZ(4);
 	es_rows_refuse_row_security(cat);
 	reducer = look_up_reducer(text_to_cstring(PG_GETARG_TEXT_PP(1)), cat->event);
 	state = isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 
-	stream = find_stream(cat, name, snapshot);
-	limit.first_version = es_visible_of_stream(cat, snapshot, &stream).first_version;
+	up_to = limit.version = Min(up_to, es_snapshot_stream(cat, snapshot, &stream));
 	kept = usable_snapshot(&stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), limit);
+	if (kept.version > 0 && !PG_ARGISNULL(4) &&
+		was_later(cat, &stream, kept.version, PG_GETARG_TIMESTAMPTZ(4), snapshot))
+		kept.version = 0;
+	batch = es_snapshot_events(cat, &stream, up_to, snapshot, &kept);
 	if (kept.version > 0)
 	{
 		state = kept.state;
 		isnull = false;
 	}
-	batch = es_batch_of_stream(cat, &stream, kept.version, up_to, snapshot);
 	if (!PG_ARGISNULL(4))
 		up_to = Min(up_to, last_version_at(batch, PG_GETARG_TIMESTAMPTZ(4)));
 	slot = es_batch_slot(batch);

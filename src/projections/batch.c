@@ -147,8 +147,10 @@ es_batch_of_stream(const EsCatalog *cat, const EsStream *stream, int64 after, in
 	es_cursor_add_versions(cursor, stream->key);
 	while ((event = es_cursor_next(cursor)) != NULL)
 	{
-		if (number_in(event, ES_LOG_COL_CREATED_AT) >= shown.since)
-			es_rows_put(rows, event, stream->name);
+		if (number_in(event, ES_LOG_COL_CREATED_AT) < shown.since)
+			continue;
+		es_rows_put(rows, event, stream->name);
+		batch->count++;
 	}
 	es_cursor_close(cursor);
 	return batch;

@@ -20,10 +20,11 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_type.h"
+#include "access/tupmacs.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "core/args.h"
@@ -31,6 +32,10 @@
 #include "log/tags.h"
 #include "read/filter.h"
 #include "read/query.h"
+
+/* Each tag, or item without any, is a scan that takes some 25 kB. */
+#define MAX_ITEMS		1000
+#define MAX_TAGS		1000
 
 /* ---- parsing ---- */
 
@@ -112,19 +117,25 @@ es_query_parse(JsonbContainer *container)
 	EsQuery    *query = palloc0(sizeof(EsQuery));
 	JsonbIterator *iterator = JsonbIteratorInit(container);
 	JsonbValue	element;
+	int			ntags = 0;
 
 	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
 		refuse("a query must be a JSON array");
 	if (JsonContainerSize(container) == 0)
 		refuse("a query must have at least one item");
+	if (JsonContainerSize(container) > MAX_ITEMS)
+		refuse(psprintf("a query must not have more than %d items", MAX_ITEMS));
 	query->items = palloc0(sizeof(EsQueryItem) * JsonContainerSize(container));
 	(void) JsonbIteratorNext(&iterator, &element, true);	/* the array's begin */
 	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
 	{
 		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
 			refuse("an item of a query must be a JSON object");
-		parse_item(element.val.binary.data, &query->items[query->nitems++]);
+		parse_item(element.val.binary.data, &query->items[query->nitems]);
+		ntags += query->items[query->nitems++].ntags;
 	}
+	if (ntags > MAX_TAGS)
+		refuse(psprintf("a query must not have more than %d tags", MAX_TAGS));
 	return query;
 }
 
@@ -136,6 +147,7 @@ typedef struct Source
 	EsSelection selection;		/* of its types */
 	EsCursor   *cursor;			/* of an item without tags; else NULL: */
 	EsTagScan **tags;
+	int64	   *at;				/* where each of them stands; -1: not begun */
 	IndexScanDesc events;		/* by position */
 	TupleTableSlot *slot;
 	int64		next;			/* first position not looked at */
@@ -152,6 +164,7 @@ struct EsMatches
 	int64		upto;
 	int			nsources;
 	Source	   *sources;
+	MemoryContext per_event;
 	int64		given;			/* position of the last event */
 };
 
@@ -163,37 +176,68 @@ number_in(TupleTableSlot *event, int column)
 	return DatumGetInt64(slot_getattr(event, column, &isnull));
 }
 
+/* Is the tag among the elements of a text[]?  Looked through as it lies there. */
+static bool
+is_borne(EsName tag, ArrayType *tags)
+{
+	int			n = ArrayGetNItems(ARR_NDIM(tags), ARR_DIMS(tags));
+	bits8	   *bitmap = ARR_NULLBITMAP(tags);
+	char	   *element = ARR_DATA_PTR(tags);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (bitmap != NULL && !(bitmap[i / 8] & (1 << (i % 8))))
+			continue;
+		if (es_name_equal(tag, es_name_from_text(PointerGetDatum(element))))
+			return true;
+		element = att_addlength_pointer(element, -1, element);
+		element = (char *) att_align_nominal(element, TYPALIGN_INT);
+	}
+	return false;
+}
+
 /* Does the event bear all of the item's tags (1)? */
 static bool
 bears_tags(TupleTableSlot *event, const EsQueryItem *item)
 {
 	bool		isnull;
-	Datum		tags = slot_getattr(event, ES_LOG_COL_TAGS, &isnull);
-	Datum	   *values;
-	bool	   *nulls;
-	int			n;
-	int			found = 0;
+	Datum		value = slot_getattr(event, ES_LOG_COL_TAGS, &isnull);
+	ArrayType  *tags;
 
 	if (isnull)
-		return item->ntags == 0;
-	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &n);
+		return false;
+	tags = DatumGetArrayTypeP(value);
 	for (int i = 0; i < item->ntags; i++)
 	{
-		for (int j = 0; j < n; j++)
-		{
-			if (es_name_equal(item->tags[i], es_name_from_text(values[j])))
-			{
-				found++;
-				break;
-			}
-		}
+		if (!is_borne(item->tags[i], tags))
+			return false;
 	}
-	return found == item->ntags;
+	return true;
+}
+
+/*
+ * Bring a tag to its first position at or beyond a place; false: there is none.  The next
+ * one is tried before a new descent of the index.
+ */
+static bool
+reach(Source *source, int tag, int64 place)
+{
+	if (source->at[tag] >= place)
+		return true;
+	if (source->at[tag] >= 0)
+	{
+		if (!es_tag_scan_next(source->tags[tag], &source->at[tag]))
+			return false;
+		if (source->at[tag] >= place)
+			return true;
+	}
+	es_tag_scan_seek(source->tags[tag], place);
+	return es_tag_scan_next(source->tags[tag], &source->at[tag]);
 }
 
 /*
  * The first position at or beyond source->next where all tags may be; false: nowhere.
- * Each tag in turn is sent to where the one before it stood.
+ * Each tag in turn is sent to where the one before it stands.
  */
 static bool
 meet(const EsMatches *matches, Source *source)
@@ -203,13 +247,10 @@ meet(const EsMatches *matches, Source *source)
 
 	for (int i = 0; agreed < source->item->ntags; i = (i + 1) % source->item->ntags)
 	{
-		int64		found;
-
-		es_tag_scan_seek(source->tags[i], place);
-		if (!es_tag_scan_next(source->tags[i], &found) || found > matches->upto)
+		if (!reach(source, i, place) || source->at[i] > matches->upto)
 			return false;
-		agreed = found == place ? agreed + 1 : 1;
-		place = found;
+		agreed = source->at[i] == place ? agreed + 1 : 1;
+		place = source->at[i];
 	}
 	source->next = place;
 	return true;
@@ -225,6 +266,22 @@ fetch(Source *source, int64 position)
 	return index_getnext_slot(source->events, ForwardScanDirection, source->slot) ? source->slot : NULL;
 }
 
+static bool
+takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
+{
+	MemoryContext old;
+	bool		takes;
+
+	if (!source->selection.everything &&
+		!es_filter_takes_key(&source->selection, number_in(event, ES_LOG_COL_TYPE_KEY)))
+		return false;
+	old = MemoryContextSwitchTo(matches->per_event);
+	takes = bears_tags(event, source->item);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(matches->per_event);
+	return takes;
+}
+
 static TupleTableSlot *
 next_by_tags(EsMatches *matches, Source *source)
 {
@@ -233,9 +290,7 @@ next_by_tags(EsMatches *matches, Source *source)
 		TupleTableSlot *event = fetch(source, source->next++);
 
 		CHECK_FOR_INTERRUPTS();
-		if (event != NULL && bears_tags(event, source->item) &&
-			(source->selection.everything ||
-			 es_filter_takes_key(&source->selection, number_in(event, ES_LOG_COL_TYPE_KEY))))
+		if (event != NULL && takes(matches, source, event))
 			return event;
 	}
 	return NULL;
@@ -278,8 +333,12 @@ open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapsho
 		return;
 	}
 	source->tags = palloc(sizeof(EsTagScan *) * item->ntags);
+	source->at = palloc(sizeof(int64) * item->ntags);
 	for (int i = 0; i < item->ntags; i++)
+	{
 		source->tags[i] = es_tag_scan_open(matches->cat, snapshot, item->hashes[i]);
+		source->at[i] = -1;
+	}
 	source->events = index_beginscan(matches->log, matches->index, snapshot, 1, 0);
 	source->slot = table_slot_create(matches->log, NULL);
 	source->next = after + 1;
@@ -315,6 +374,8 @@ es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
 	matches->log = table_open(cat->event_log, AccessShareLock);
 	matches->index = index_open(cat->event_log_position, AccessShareLock);
 	matches->upto = upto;
+	matches->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore matching event",
+											   ALLOCSET_SMALL_SIZES);
 	if (after >= upto)
 		return matches;
 	matches->nsources = query->nitems;
@@ -357,5 +418,6 @@ es_matches_close(EsMatches *matches)
 		close_source(&matches->sources[i]);
 	index_close(matches->index, AccessShareLock);
 	table_close(matches->log, AccessShareLock);
+	MemoryContextDelete(matches->per_event);
 	pfree(matches);
 }

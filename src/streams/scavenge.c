@@ -73,6 +73,9 @@ typedef struct Step
 	Relation	index;
 	Snapshot	snapshot;
 	EsStreams  *streams;
+	EsVisible  *visible;
+	IndexScanDesc scan;
+	TupleTableSlot *event;
 	int64		left;			/* events that it may still remove */
 	int64		removed;
 } Step;
@@ -186,15 +189,14 @@ remove_event(Step *step, TupleTableSlot *event)
 static bool
 remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 {
-	IndexScanDesc scan = index_beginscan(step->log, step->index, step->snapshot, 1, 0);
-	TupleTableSlot *event = table_slot_create(step->log, NULL);
+	TupleTableSlot *event = step->event;
 	ScanKeyData key;
 	int64		version = 0;	/* of the stream; 0: not known yet */
 	bool		done = true;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
-	index_rescan(scan, &key, 1, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, event))
+	index_rescan(step->scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(step->scan, ForwardScanDirection, event))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (is_shown(event, shown))
@@ -220,8 +222,7 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 		step->left--;
 		step->removed++;
 	}
-	ExecDropSingleTupleTableSlot(event);
-	index_endscan(scan);
+	ExecClearTuple(event);
 	return done;
 }
 
@@ -251,7 +252,7 @@ scavenge_stream(Step *step, const char *name, bool hidden)
 
 	if (!es_stream_find(step->streams, &stream))
 		return true;
-	shown = es_visible_of_stream(step->cat, step->snapshot, &stream);
+	shown = es_visible_ask(step->visible, &stream);
 	done = remove_hidden(step, &stream, &shown);
 	count(stream.name, step->removed - before);
 	if (done && hidden)
@@ -391,12 +392,18 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	step.index = index_open(cat->event_log_stream, RowExclusiveLock);
 	step.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	step.streams = es_streams_open(cat, RowExclusiveLock, SnapshotSelf);
+	step.visible = es_visible_open(cat, step.snapshot);
+	step.scan = index_beginscan(step.log, step.index, step.snapshot, 1, 0);
+	step.event = table_slot_create(step.log, NULL);
 	if (!scavenge->by_rules)
 		scavenge_hidden(scavenge, &step);
 	else if (scavenge->in_rule || take_rule(scavenge))
 		scavenge_rule(scavenge, &step);
 	else
 		more = false;
+	ExecDropSingleTupleTableSlot(step.event);
+	index_endscan(step.scan);
+	es_visible_close(step.visible);
 	es_streams_close(step.streams);
 	UnregisterSnapshot(step.snapshot);
 	index_close(step.index, NoLock);

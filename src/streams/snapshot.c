@@ -42,11 +42,9 @@
 
 #include "core/args.h"
 #include "core/spi.h"
-#include "projections/batch.h"
 #include "read/rows.h"
 #include "streams/lifecycle.h"
 #include "streams/snapshot.h"
-#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_save_snapshot);
 PG_FUNCTION_INFO_V1(es_load);
@@ -62,7 +60,7 @@ static EsStatement save = {
 
 static EsStatement find = {
 	"SELECT version, state FROM eventstore.snapshot"
-	" WHERE stream_key = $1 AND kind = $2 AND version >= $3 AND version <= $4 AND saved_at <= $5",
+	" WHERE stream_key = $1 AND kind = $2 AND version > $3 AND version <= $4 AND saved_at <= $5",
 	{INT8OID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 };
 
@@ -75,15 +73,6 @@ deleted_up_to(const EsStream *stream)
 	return stream->deleted ? stream->used_version : 0;
 }
 
-/* After a snapshot of an earlier version there are events missing (4). */
-static int64
-least_version(const EsStream *stream, EsSnapshotLimit limit)
-{
-	int64		deleted = deleted_up_to(stream);
-
-	return deleted == PG_INT64_MAX ? deleted : Max(deleted + 1, limit.first_version - 1);
-}
-
 /*
  * The snapshot of a kind, as the active snapshot of the database sees it.
  */
@@ -91,8 +80,8 @@ EsSnapshot
 es_snapshot_find(const EsStream *stream, const char *kind, EsSnapshotLimit limit)
 {
 	Datum		values[5] = {
-		Int64GetDatum(stream->key), CStringGetTextDatum(kind), Int64GetDatum(least_version(stream, limit)),
-		Int64GetDatum(limit.last_version), TimestampTzGetDatum(limit.saved_at)
+		Int64GetDatum(stream->key), CStringGetTextDatum(kind), Int64GetDatum(deleted_up_to(stream)),
+		Int64GetDatum(limit.version), TimestampTzGetDatum(limit.saved_at)
 	};
 	MemoryContext context = CurrentMemoryContext;
 	EsSnapshot	found = {0};
@@ -113,9 +102,28 @@ es_snapshot_find(const EsStream *stream, const char *kind, EsSnapshotLimit limit
 	return found;
 }
 
-/* The stream and its version, as a snapshot of the database sees them; 0: none. */
-static int64
-look_up(const EsCatalog *cat, Snapshot snapshot, EsStream *stream)
+/*
+ * The events after a kept state, up to the stream's version "last".  If some are
+ * missing (4), all that there are, and *kept is none.
+ */
+EsBatch *
+es_snapshot_events(const EsCatalog *cat, const EsStream *stream, int64 last,
+				   Snapshot snapshot, EsSnapshot *kept)
+{
+	EsBatch    *batch = es_batch_of_stream(cat, stream, kept->version, last, snapshot);
+
+	if (kept->version == 0 || batch->count == last - kept->version)
+		return batch;
+	es_batch_free(batch);
+	kept->version = 0;
+	return es_batch_of_stream(cat, stream, 0, last, snapshot);
+}
+
+/*
+ * Look a stream up, and its version, as a snapshot of the database sees them; 0: none.
+ */
+int64
+es_snapshot_stream(const EsCatalog *cat, Snapshot snapshot, EsStream *stream)
 {
 	EsStreams  *streams = es_streams_open(cat, AccessShareLock, snapshot);
 	int64		version = 0;
@@ -168,7 +176,7 @@ es_save_snapshot(PG_FUNCTION_ARGS)
 
 	cat = es_lifecycle_begin("es_save_snapshot()");
 	latest = RegisterSnapshot(GetLatestSnapshot());
-	current = look_up(cat, latest, &stream);
+	current = es_snapshot_stream(cat, latest, &stream);
 	UnregisterSnapshot(latest);
 	if (stream.tombstoned)
 		es_stream_refuse_tombstoned(&stream);
@@ -355,6 +363,7 @@ es_load(PG_FUNCTION_ARGS)
 	char	   *kind = kind_argument(fcinfo, 1);
 	Snapshot	snapshot = GetActiveSnapshot();	/* (3) */
 	EsSnapshot	kept = {0};
+	EsBatch    *batch;
 	int64		version;
 	TupleDesc	desc;
 	Datum		values[4];
@@ -363,15 +372,14 @@ es_load(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	es_rows_refuse_row_security(cat);
-	version = look_up(cat, snapshot, &stream);
+	version = es_snapshot_stream(cat, snapshot, &stream);
 	if (stream.key != 0)
-		kept = es_snapshot_find(&stream, kind, (EsSnapshotLimit) {
-			es_visible_of_stream(cat, snapshot, &stream).first_version, version, DT_NOEND
-		});
+		kept = es_snapshot_find(&stream, kind, (EsSnapshotLimit) {version, DT_NOEND});
+	batch = es_snapshot_events(cat, &stream, version, snapshot, &kept);
 	isnull[0] = isnull[1] = kept.version == 0;
 	values[0] = Int64GetDatum(kept.version);
 	values[1] = kept.state;
 	values[2] = Int64GetDatum(version);
-	values[3] = events_as_json(es_batch_of_stream(cat, &stream, kept.version, version, snapshot));
+	values[3] = events_as_json(batch);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
 }

@@ -7,6 +7,7 @@
 
 #include "log/stream.h"
 #include "datatype/timestamp.h"
+#include "projections/batch.h"
 
 typedef struct EsSnapshot
 {
@@ -14,14 +15,16 @@ typedef struct EsSnapshot
 	Datum		state;			/* jsonb */
 } EsSnapshot;
 
-/* Which states may be begun with. */
+/* The latest state that may be begun with. */
 typedef struct EsSnapshotLimit
 {
-	int64		first_version;	/* of the stream's events that are shown */
-	int64		last_version;
-	TimestampTz saved_at;		/* not later */
+	int64		version;
+	TimestampTz saved_at;
 } EsSnapshotLimit;
 
+extern int64 es_snapshot_stream(const EsCatalog *cat, Snapshot snapshot, EsStream *stream);
 extern EsSnapshot es_snapshot_find(const EsStream *stream, const char *kind, EsSnapshotLimit limit);
+extern EsBatch *es_snapshot_events(const EsCatalog *cat, const EsStream *stream, int64 last,
+								   Snapshot snapshot, EsSnapshot *kept);
 
 #endif							/* ES_SNAPSHOT_H */

@@ -23,7 +23,8 @@
  *    registrations away.  Around a circle that was made by other means a chain is
  *    followed no further than there are upcasters.
  * 2. The list is read with a snapshot of this moment; an invalidation that comes
- *    meanwhile makes us read again.
+ *    meanwhile makes us read again.  A parallel query cannot take one: it reads with
+ *    its own, and what it has read is not kept.
  * 3. An error names the event.  What follows from it is the reader's business: for a
  *    projection, that of on_error (projections/call.c upcasts within its frame).
  *
@@ -34,6 +35,7 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -181,7 +183,7 @@ read_table(Oid table)
 {
 	Relation	rel = table_open(table, AccessShareLock);
 	TupleTableSlot *row = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	int			capacity = 4;
 
@@ -218,7 +220,7 @@ read_list(const EsCatalog *cat)
 		read_table(cat->upcaster);
 	} while (before != invalidations);	/* (2) */
 	MemoryContextSwitchTo(old);
-	valid = true;
+	valid = !IsInParallelMode();	/* (2) */
 }
 
 static EsName

@@ -50,7 +50,7 @@ SELECT
     coalesce(greatest(l.version, s.used_version), 0) AS version,
     l.created_at AS last_event_at,
     coalesce(s.first_version, 1) AS first_version,
-    (s.deleted IS TRUE AND greatest(l.version, s.used_version) OPERATOR(pg_catalog.=) s.used_version) AS deleted,
+    (s.deleted IS TRUE AND s.tombstoned IS NOT TRUE AND greatest(l.version, s.used_version) OPERATOR(pg_catalog.=) s.used_version) AS deleted,
     s.tombstoned IS TRUE AS tombstoned
 FROM eventstore.stream s
 LEFT JOIN LATERAL (
