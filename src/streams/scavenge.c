@@ -440,6 +440,25 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 }
 
 /*
+ * Is anything hidden, or are there rules by which something may be?
+ */
+bool
+es_scavenge_is_wanted(void)
+{
+	static EsStatement look = {
+		"SELECT 1 WHERE EXISTS (SELECT FROM eventstore.hidden) OR EXISTS (SELECT FROM eventstore.retention)",
+		{InvalidOid}
+	};
+	EsSpi		spi;
+	bool		wanted;
+
+	es_spi_begin(&spi);
+	wanted = es_spi_look(&look, NULL) > 0;
+	es_spi_end(&spi);
+	return wanted;
+}
+
+/*
  * Be the only one who scavenges, to the end of the transaction (1).
  */
 bool
