@@ -59,7 +59,15 @@ INSERT INTO call (name, arguments) VALUES
     ('es_set_retention', ARRAY['''Gone''', '1', '''1 day''']),
     ('es_scavenge', '{}'),
     ('es_register_upcaster', ARRAY['''Gone''', '1', '''upcast''', '''Went''', '1']),
-    ('es_aggregate', ARRAY['''Order-1''', '''reduce''', '''{}''', '1', '''infinity''']);
+    ('es_aggregate', ARRAY['''Order-1''', '''reduce''', '''{}''', '1', '''infinity''']),
+    ('es_create_subscription', ARRAY['''mail''', '''{Placed}''', '''{Order}''', '0', '1', '''1 h''', '1', 'true']),
+    ('es_alter_subscription', ARRAY['''mail''', '''1 h''', '1']),
+    ('es_fetch', ARRAY['''mail''', '''me''', '1', '''0 s''']),
+    ('es_ack', ARRAY['''mail''', '''me''', '''{}''']),
+    ('es_nack', ARRAY['''mail''', '''me''', '''{}''', '''skip''', '''why''']),
+    ('es_replay_parked', ARRAY['''mail''']),
+    ('es_seek_subscription', ARRAY['''mail''', '0']),
+    ('es_drop_subscription', ARRAY['''mail''']);
 CREATE FUNCTION handle(event es_event) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data';
 CREATE FUNCTION reduce(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS 'SELECT state';

@@ -16,6 +16,8 @@ export LC_ALL=C.UTF-8
 
 # enter_private NAME SCRIPT [ARGUMENT...]: on the first call, makes the folder and
 # starts SCRIPT anew inside it; on the second, there, sets $private and returns.
+# A function prepare_copy, if there is one, is called in between, with the copy of the
+# tree and the arguments: still as the caller, with his settings.
 enter_private()
 {
     local name=$1 script=$2 root
@@ -33,6 +35,7 @@ enter_private()
     private=$(mktemp -d "/tmp/eventstore-$name.XXXXXX")
     trap 'rm -rf "$private"' EXIT
     copy_tree "$root" "$private/src"
+    ! declare -F prepare_copy >/dev/null || prepare_copy "$private/src" "$@"
 
     local become=()
     if (( EUID == 0 )); then

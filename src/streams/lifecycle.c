@@ -51,15 +51,6 @@ static EsStatement remove_snapshots = {
 	"DELETE FROM eventstore.snapshot WHERE stream_key = $1", {INT8OID}
 };
 
-/* A stream that is held for a statement about it. */
-typedef struct Held
-{
-	const EsCatalog *cat;
-	EsStreams  *streams;
-	EsStream	stream;
-	int64		version;
-} Held;
-
 /*
  * What each statement begins with.
  */
@@ -82,7 +73,7 @@ es_lifecycle_begin(const char *function)
  * serialization failure, as it is for an append.
  */
 static void
-refuse_newer(const Held *held, EsVersions *versions)
+refuse_newer(const EsHeld *held, EsVersions *versions)
 {
 	if (IsolationUsesXactSnapshot() && !held->stream.created &&
 		(held->stream.unseen || !es_version_is_seen(versions, GetTransactionSnapshot())))
@@ -93,9 +84,11 @@ refuse_newer(const Held *held, EsVersions *versions)
 				 errhint("The transaction might succeed if retried.")));
 }
 
-/* Lock the stream, making it if there is none (1). */
-static void
-hold(Held *held, const char *function, EsName name)
+/*
+ * Begin a statement about a stream: lock it, making it if there is none (1).
+ */
+void
+es_lifecycle_hold(EsHeld *held, const char *function, EsName name)
 {
 	Relation	log;
 	EsVersions *versions;
@@ -116,7 +109,7 @@ hold(Held *held, const char *function, EsName name)
 
 /* Hide the events before a version, and store what the stream has become. */
 static void
-store(Held *held, int64 first_version, bool with_snapshots)
+store(EsHeld *held, int64 first_version, bool with_snapshots)
 {
 	EsStream   *stream = &held->stream;
 	Datum		values[2];
@@ -137,7 +130,7 @@ store(Held *held, int64 first_version, bool with_snapshots)
 }
 
 static void
-check_expected(FunctionCallInfo fcinfo, const Held *held)
+check_expected(FunctionCallInfo fcinfo, const EsHeld *held)
 {
 	int64		expected;
 
@@ -156,7 +149,7 @@ Datum
 es_truncate_stream(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	Held		held = {0};
+	EsHeld		held = {0};
 	int64		before;
 
 	es_arg_require(fcinfo, 1, "before_version");
@@ -165,7 +158,7 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("before_version must be at least 1")));
-	hold(&held, "es_truncate_stream()", name);
+	es_lifecycle_hold(&held, "es_truncate_stream()", name);
 	if (held.stream.tombstoned)
 		es_stream_refuse_tombstoned(&held.stream);
 	if (before > held.version + 1)
@@ -191,9 +184,9 @@ Datum
 es_delete_stream(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	Held		held = {0};
+	EsHeld		held = {0};
 
-	hold(&held, "es_delete_stream()", name);
+	es_lifecycle_hold(&held, "es_delete_stream()", name);
 	if (held.stream.tombstoned)
 		es_stream_refuse_tombstoned(&held.stream);
 	check_expected(fcinfo, &held);
@@ -214,9 +207,9 @@ Datum
 es_tombstone_stream(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	Held		held = {0};
+	EsHeld		held = {0};
 
-	hold(&held, "es_tombstone_stream()", name);
+	es_lifecycle_hold(&held, "es_tombstone_stream()", name);
 	check_expected(fcinfo, &held);
 	if (held.stream.tombstoned)
 	{

@@ -62,7 +62,9 @@ struct EsScavenge
 	bool		by_rules;		/* eventstore.hidden is done */
 	char	   *rule;			/* the rule that was last taken up; NULL: none */
 	bool		in_rule;		/* its streams are not done */
-	char	   *stream;			/* the stream that was last looked at; NULL: none */
+	char	   *stream;			/* the stream that was last done with; NULL: none */
+	char	   *partial;		/* the stream that a step ended in; NULL: none */
+	int64		reached;		/* its events up to there are removed */
 };
 
 /* What a step works with. */
@@ -76,6 +78,7 @@ typedef struct Step
 	EsVisible  *visible;
 	IndexScanDesc scan;
 	TupleTableSlot *event;
+	int64		reached;		/* version in the present stream: nothing is left before */
 	int64		left;			/* events that it may still remove */
 	int64		removed;
 } Step;
@@ -190,12 +193,13 @@ static bool
 remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 {
 	TupleTableSlot *event = step->event;
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	int64		version = 0;	/* of the stream; 0: not known yet */
 	bool		done = true;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
-	index_rescan(step->scan, &key, 1, NULL, 0);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(step->reached));
+	index_rescan(step->scan, keys, 2, NULL, 0);
 	while (index_getnext_slot(step->scan, ForwardScanDirection, event))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -219,6 +223,7 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 			done = false;
 			break;
 		}
+		step->reached = number_in(event, ES_LOG_COL_VERSION);
 		step->left--;
 		step->removed++;
 	}
@@ -289,6 +294,7 @@ es_scavenge_end(EsScavenge *scavenge)
 {
 	set_name(scavenge, &scavenge->rule, NULL);
 	set_name(scavenge, &scavenge->stream, NULL);
+	set_name(scavenge, &scavenge->partial, NULL);
 	pfree(scavenge);
 }
 
@@ -309,6 +315,25 @@ take_names(int n)
 	return names;
 }
 
+/*
+ * Look at the next stream; go on where the last step ended in it, for what that has
+ * removed may still be in the way of an index scan.  False: the step ends here.
+ */
+static bool
+scavenge_next(EsScavenge *scavenge, Step *step, char *name, bool hidden)
+{
+	bool		goes_on = scavenge->partial != NULL && strcmp(scavenge->partial, name) == 0;
+	bool		done;
+
+	step->reached = goes_on ? scavenge->reached : 0;
+	done = scavenge_stream(step, name, hidden);
+	set_name(scavenge, &scavenge->partial, done ? NULL : name);
+	scavenge->reached = step->reached;
+	if (done)
+		set_name(scavenge, &scavenge->stream, name);
+	return done;
+}
+
 /* Look at some streams in eventstore.hidden. */
 static void
 scavenge_hidden(EsScavenge *scavenge, Step *step)
@@ -320,9 +345,8 @@ scavenge_hidden(EsScavenge *scavenge, Step *step)
 	for (int i = 0; i < n && step->left > 0; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!scavenge_stream(step, names[i], true))
+		if (!scavenge_next(scavenge, step, names[i], true))
 			return;
-		set_name(scavenge, &scavenge->stream, names[i]);
 	}
 	if (n == 0)
 	{
@@ -369,9 +393,10 @@ scavenge_rule(EsScavenge *scavenge, Step *step)
 	for (int i = 0; i < n && step->left > 0; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (is_of_rule(names[i], scavenge->rule) && !scavenge_stream(step, names[i], false))
+		if (!is_of_rule(names[i], scavenge->rule))
+			set_name(scavenge, &scavenge->stream, names[i]);
+		else if (!scavenge_next(scavenge, step, names[i], false))
 			return;
-		set_name(scavenge, &scavenge->stream, names[i]);
 	}
 	scavenge->in_rule = n > 0;
 }
@@ -393,7 +418,7 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	step.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	step.streams = es_streams_open(cat, RowExclusiveLock, SnapshotSelf);
 	step.visible = es_visible_open(cat, step.snapshot);
-	step.scan = index_beginscan(step.log, step.index, step.snapshot, 1, 0);
+	step.scan = index_beginscan(step.log, step.index, step.snapshot, 2, 0);
 	step.event = table_slot_create(step.log, NULL);
 	if (!scavenge->by_rules)
 		scavenge_hidden(scavenge, &step);
@@ -412,6 +437,25 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	CommandCounterIncrement();
 	*removed += step.removed;
 	return more;
+}
+
+/*
+ * Is anything hidden, or are there rules by which something may be?
+ */
+bool
+es_scavenge_is_wanted(void)
+{
+	static EsStatement look = {
+		"SELECT 1 WHERE EXISTS (SELECT FROM eventstore.hidden) OR EXISTS (SELECT FROM eventstore.retention)",
+		{InvalidOid}
+	};
+	EsSpi		spi;
+	bool		wanted;
+
+	es_spi_begin(&spi);
+	wanted = es_spi_look(&look, NULL) > 0;
+	es_spi_end(&spi);
+	return wanted;
 }
 
 /*

@@ -8,16 +8,15 @@
  * Invariants
  * 1. A snapshot is that of a version which the stream had when it was saved, and is
  *    replaced by none of an older version, however savers race.
- * 2. What was deleted does not come back by a snapshot: one of a version up to that of
- *    the deletion is not used, should it have been saved by somebody who had not
- *    noticed.
+ * 2. What was deleted does not come back by a snapshot: it is saved under the stream's
+ *    lock, which the deletion, that removes it, has to take as well.
  * 3. es_load reads snapshot, events and version with one snapshot of the database, the
  *    caller's: the version is that of the last event it gives, and what the next append
  *    expects.
  * 4. A snapshot is used if all events after it are shown: else it would lead to a
  *    state that the stream never had.
  *
- * Locks: AccessShare on event_log; a row of eventstore.snapshot to save.
+ * Locks: AccessShare on event_log to load; to save, those of lifecycle.c.
  * Crash: everything belongs to the caller's transaction.
  */
 #include "postgres.h"
@@ -156,12 +155,10 @@ kind_argument(FunctionCallInfo fcinfo, int argno)
 Datum
 es_save_snapshot(PG_FUNCTION_ARGS)
 {
-	EsStream	stream = {.name = es_arg_name(fcinfo, 0, "stream")};
-	const EsCatalog *cat;
-	Snapshot	latest;
+	EsName		name = es_arg_name(fcinfo, 0, "stream");
+	EsHeld		held = {0};
 	char	   *kind;
 	int64		version;
-	int64		current;
 	Datum		values[4];
 	EsSpi		spi;
 
@@ -174,25 +171,23 @@ es_save_snapshot(PG_FUNCTION_ARGS)
 	es_arg_require(fcinfo, 2, "state");
 	kind = kind_argument(fcinfo, 3);
 
-	cat = es_lifecycle_begin("es_save_snapshot()");
-	latest = RegisterSnapshot(GetLatestSnapshot());
-	current = es_snapshot_stream(cat, latest, &stream);
-	UnregisterSnapshot(latest);
-	if (stream.tombstoned)
-		es_stream_refuse_tombstoned(&stream);
-	if (version > current)
+	es_lifecycle_hold(&held, "es_save_snapshot()", name);	/* (2) */
+	es_streams_close(held.streams);
+	if (held.stream.tombstoned)
+		es_stream_refuse_tombstoned(&held.stream);
+	if (version > held.version)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("version %lld is beyond the end of stream \"" ES_NAME_FORMAT "\"",
-						(long long) version, ES_NAME_ARGS(stream.name)),
-				 errdetail("Its version is %lld.", (long long) current)));
-	if (version <= deleted_up_to(&stream))
+						(long long) version, ES_NAME_ARGS(name)),
+				 errdetail("Its version is %lld.", (long long) held.version)));
+	if (version <= deleted_up_to(&held.stream))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the events of stream \"" ES_NAME_FORMAT "\" up to version %lld have been deleted",
-						ES_NAME_ARGS(stream.name), (long long) stream.used_version)));
+						ES_NAME_ARGS(name), (long long) held.stream.used_version)));
 
-	values[0] = Int64GetDatum(stream.key);
+	values[0] = Int64GetDatum(held.stream.key);
 	values[1] = CStringGetTextDatum(kind);
 	values[2] = Int64GetDatum(version);
 	values[3] = PG_GETARG_DATUM(2);

@@ -114,14 +114,11 @@ look_up(Lookup *lookup, ScanKey key)
 	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->slot);
 }
 
-/*
- * Begin to ask, with a snapshot that stays registered meanwhile.  NULL: all events are
- * shown.
- */
-EsVisible *
-es_visible_open(const EsCatalog *cat, Snapshot snapshot)
+/* "of_rows": the rows of streams, which say what eventstore.hidden says, will be known. */
+static EsVisible *
+begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 {
-	Lookup	   *hidden = open_lookup(cat->hidden, cat->hidden_pkey, snapshot);
+	Lookup	   *hidden = of_rows ? NULL : open_lookup(cat->hidden, cat->hidden_pkey, snapshot);
 	Lookup	   *retention = open_lookup(cat->retention, cat->retention_pkey, snapshot);
 	EsVisible  *visible;
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(KnownStream),
@@ -140,6 +137,16 @@ es_visible_open(const EsCatalog *cat, Snapshot snapshot)
 	visible->known = hash_create("eventstore streams shown", 64, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return visible;
+}
+
+/*
+ * Begin to ask, with a snapshot that stays registered meanwhile.  NULL: all events are
+ * shown.
+ */
+EsVisible *
+es_visible_open(const EsCatalog *cat, Snapshot snapshot)
+{
+	return begin(cat, snapshot, false);
 }
 
 void
@@ -286,7 +293,7 @@ es_visible_ask(EsVisible *visible, const EsStream *stream)
 EsShown
 es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *stream)
 {
-	EsVisible  *visible = es_visible_open(cat, snapshot);
+	EsVisible  *visible = begin(cat, snapshot, true);
 	EsShown		shown = es_visible_ask(visible, stream);
 
 	es_visible_close(visible);

@@ -11,6 +11,8 @@
  * 1. A step never waits for a lock: with event_log locked, or another scavenger at
  *    work, the pass is put off.
  * 2. An error ends the pass, not the scheduler; the next pass tries again.
+ * 3. Without anything to remove, event_log is not locked as by an append: whoever makes
+ *    an inline projection, and finds such a lock, leaves the switch to a worker.
  *
  * Locks: RowExclusive on event_log, ShareUpdateExclusive on hidden, if free.
  * Crash: the next scheduler begins a new pass.
@@ -54,6 +56,7 @@ step(Oid store)
 	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL && cat->position_register == store &&
+		es_scavenge_is_wanted() &&	/* (3) */
 		ConditionalLockRelationOid(cat->event_log, RowExclusiveLock) &&
 		es_scavenge_lock(cat, false))	/* (1) */
 		more = es_scavenge_step(pass, cat, STEP_EVENTS, &removed);

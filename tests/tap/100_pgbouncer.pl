@@ -13,12 +13,12 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 
 use EventStore;
+use PgBouncer;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($pgbouncer) = grep { -x } map { "$_/pgbouncer" } split(/:/, $ENV{PATH}), '/usr/sbin';
-plan skip_all => 'pgbouncer is not installed' unless $pgbouncer;
+plan skip_all => 'pgbouncer is not installed' unless find_pgbouncer();
 
 my $clients = 40;
 my $appends = 12;    # tried by each
@@ -26,40 +26,7 @@ my $streams = 8;
 my $pool = 5;
 
 my $node = new_node('pooled', conf => 'autovacuum = off');
-
-# ---- the pooler, in a folder of its own ----
-
-my $folder = PostgreSQL::Test::Utils::tempdir_short();
-my $port = PostgreSQL::Test::Cluster::get_free_port();
-my $user = one($node, 'SELECT current_user');
-append_to_file("$folder/users", qq("$user" ""\n));
-append_to_file("$folder/pgbouncer.ini", <<"INI");
-[databases]
-* = host=${\$node->host} port=${\$node->port}
-[pgbouncer]
-listen_addr =
-listen_port = $port
-unix_socket_dir = $folder
-auth_type = trust
-auth_file = $folder/users
-pool_mode = transaction
-default_pool_size = $pool
-max_client_conn = 200
-logfile = $PostgreSQL::Test::Utils::log_path/pgbouncer.log
-INI
-my $pgbouncer_run = IPC::Run::start([ $pgbouncer, '-q', "$folder/pgbouncer.ini" ],
-	'<', \undef, '>', "$folder/out", '2>', "$folder/err");
-END
-{
-	my $status = $?;    # which ending a process would change
-	$pgbouncer_run->kill_kill if $pgbouncer_run;
-	$? = $status;
-}
-wait_until(sub { -S "$folder/.s.PGSQL.$port" }, 'pgbouncer');
-
-# What client() asks of a node.
-my $pooled = bless {}, 'Pooled';
-sub Pooled::connstr { return "host=$folder port=$port dbname=$_[1] user=$user" }
+my $pooled = start_pgbouncer($node, $pool);
 
 # ---- writers ----
 
