@@ -369,7 +369,8 @@ BEGIN
     END CASE;
 END $$;
 SELECT es_create_projection('do_it', 'do_it', mode => 'inline', categories => '{Told}');
-SELECT what, outcome(format($$ SELECT version FROM es_append('Told-1', 'T', '["%s"]') $$, what)), shown('Told-1')
+CREATE FUNCTION own(of text) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(version::text, ' ') FROM es_read_stream(of) $$;
+SELECT what, outcome(format($$ SELECT version FROM es_append('Told-1', 'T', '["%s"]') $$, what)), own('Told-1')
 FROM unnest('{nothing, truncate, nothing, delete, nothing, remove, nothing, tombstone, nothing}'::text[]) what;
 
 
