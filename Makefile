@@ -66,6 +66,15 @@ OBJS = \
 	src/streams/snapshot.o \
 	src/streams/upcast.o \
 	src/streams/visible.o \
+	src/subscriptions/ack.o \
+	src/subscriptions/declare.o \
+	src/subscriptions/fetch.o \
+	src/subscriptions/held.o \
+	src/subscriptions/lookup.o \
+	src/subscriptions/nack.o \
+	src/subscriptions/partition.o \
+	src/subscriptions/scan.o \
+	src/subscriptions/subscription.o \
 	src/worker/evict.o \
 	src/worker/launcher.o \
 	src/worker/pool.o \
@@ -88,6 +97,9 @@ SQL_PIECES = \
 	src/projections/tables.sql \
 	src/projections/projections.sql \
 	src/projections/views.sql \
+	src/subscriptions/tables.sql \
+	src/subscriptions/subscriptions.sql \
+	src/subscriptions/views.sql \
 	src/log/begin.sql \
 	src/grants.sql
 

@@ -16,6 +16,7 @@ SELECT es_create_projection('theirs', 'handle', reset => 'TRUNCATE reached');
 SELECT es_create_projection('counts', reducer => 'count_one');
 SELECT es_run_projection('theirs'), es_run_projection('counts');
 COMMIT;
+SELECT es_create_subscription('theirs');
 
 CREATE FUNCTION outcome(statement text) RETURNS text
     LANGUAGE plpgsql
@@ -75,9 +76,9 @@ CREATE ROLE regress_operator;
 -- append
 GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_save_snapshot TO regress_app;
 -- read
-GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
-GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
 -- Together they give out every function.
 SELECT p.oid::regprocedure AS "given to nobody"
@@ -123,6 +124,14 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_resume_projection', $$SELECT es_resume_projection('mine')$$),
     ('es_run_projection, and INSERT', $$SELECT es_run_projection('mine')$$),
     ('es_drop_projection', $$SELECT es_drop_projection('mine')$$),
+    ('es_fetch', $$SELECT count(*) FROM es_fetch('theirs', current_user::text, 1)$$),
+    ('es_ack', $$SELECT es_ack('theirs', current_user::text, '{}')$$),
+    ('es_nack', $$SELECT es_nack('theirs', current_user::text, '{}')$$),
+    ('es_create_subscription', $$SELECT es_create_subscription('mine')$$),
+    ('es_alter_subscription', $$SELECT es_alter_subscription('mine', max_retries => 1)$$),
+    ('es_seek_subscription', $$SELECT es_seek_subscription('mine', 0)$$),
+    ('es_replay_parked', $$SELECT es_replay_parked('mine')$$),
+    ('es_drop_subscription', $$SELECT es_drop_subscription('mine')$$),
     ('es_alter_projection, theirs', $$SELECT es_alter_projection('theirs', 100)$$),
     ('es_rebuild_projection, theirs', $$SELECT es_rebuild_projection('theirs')$$),
     ('es_retry_dead_letters, theirs', $$SELECT es_retry_dead_letters('theirs')$$),
@@ -137,6 +146,12 @@ INSERT INTO matrix (says, statement) VALUES
     ('blockers', $$SELECT count(*) FROM eventstore.blockers$$),
     ('projections', $$SELECT count(*) FROM eventstore.projections$$),
     ('dead_letters', $$SELECT count(*) FROM eventstore.dead_letters$$),
+    ('subscriptions', $$SELECT count(*) FROM eventstore.subscriptions$$),
+    ('subscription_partitions', $$SELECT count(*) FROM eventstore.subscription_partitions$$),
+    ('parked_events', $$SELECT count(*) FROM eventstore.parked_events$$),
+    ('UPDATE subscription', $$UPDATE eventstore.subscription SET max_retries = 0$$),
+    ('UPDATE delivered', $$UPDATE eventstore.subscription_partition SET delivered = 0$$),
+    ('DELETE parked', $$DELETE FROM eventstore.subscription_event$$),
     ('projection_state', $$SELECT count(*) FROM eventstore.projection_state$$),
     ('snapshots', $$SELECT count(*) FROM eventstore.snapshots$$),
     ('hidden', $$SELECT count(*) FROM eventstore.hidden$$),
@@ -206,6 +221,8 @@ SELECT count(*) FROM es_read_stream('Order-1');
 SELECT count(*) FROM es_read_category('Order');
 \echo :SQLSTATE
 SELECT count(*) FROM es_read_correlation('x');
+\echo :SQLSTATE
+SELECT count(*) FROM es_fetch('theirs', 'me');
 \echo :SQLSTATE
 SET ROLE regress_app;
 SELECT version > 1 AS appended FROM es_append('Order-1', 'Shipped');

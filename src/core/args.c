@@ -151,3 +151,51 @@ es_arg_name_array(FunctionCallInfo fcinfo, int argno, const char *name, int *n)
 	}
 	return names;
 }
+
+/* A bigint[] argument without NULLs among its elements.  NULL gives NULL. */
+int64 *
+es_arg_positions(FunctionCallInfo fcinfo, int argno, const char *name, int *n)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int64	   *positions;
+
+	*n = 0;
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	es_array_read(PG_GETARG_ARRAYTYPE_P(argno), INT8OID, name, &values, &nulls, n);
+	positions = palloc(sizeof(int64) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not contain null", name)));
+		positions[i] = DatumGetInt64(values[i]);
+	}
+	return positions;
+}
+
+/* Names of types or categories: what no event can have is a mistake. */
+void
+es_arg_check_names(FunctionCallInfo fcinfo, int argno, const char *name, const char *what)
+{
+	int			n;
+	EsName	   *names = es_arg_name_array(fcinfo, argno, name, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		/* the category of bare UUIDs */
+		if (names[i].len > 0 || strcmp(what, "category") != 0)
+			es_name_check(names[i], what);
+	}
+}
+
+void
+es_arg_check_range(const char *name, int value, int least, int greatest)
+{
+	if (value < least || value > greatest)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be from %d to %d", name, least, greatest)));
+}

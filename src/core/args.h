@@ -17,6 +17,10 @@ extern TimestampTz es_arg_deadline(FunctionCallInfo fcinfo, int argno,
 								   const char *name, int64 max_seconds);
 extern EsName *es_arg_name_array(FunctionCallInfo fcinfo, int argno,
 								 const char *name, int *n);
+extern int64 *es_arg_positions(FunctionCallInfo fcinfo, int argno, const char *name, int *n);
+extern void es_arg_check_names(FunctionCallInfo fcinfo, int argno, const char *name,
+							   const char *what);
+extern void es_arg_check_range(const char *name, int value, int least, int greatest);
 extern void es_array_read(ArrayType *array, Oid element, const char *name,
 						  Datum **values, bool **nulls, int *n);
 extern EsName es_name_from_text(Datum value);

@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
@@ -110,4 +112,23 @@ char *
 es_spi_text(int row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row - 1], SPI_tuptable->tupdesc, column);
+}
+
+/* A parameter that is a bigint[]. */
+Datum
+es_spi_numbers(const int64 *numbers, int n)
+{
+	ArrayType  *array;
+	Size		size = ARR_OVERHEAD_NONULLS(1) + sizeof(int64) * n;
+
+	if (n == 0)
+		return PointerGetDatum(construct_empty_array(INT8OID));
+	array = palloc0(size);
+	SET_VARSIZE(array, size);
+	array->ndim = 1;
+	array->elemtype = INT8OID;
+	ARR_DIMS(array)[0] = n;
+	ARR_LBOUND(array)[0] = 1;
+	memcpy(ARR_DATA_PTR(array), numbers, sizeof(int64) * n);
+	return PointerGetDatum(array);
 }

@@ -31,5 +31,6 @@ extern uint64 es_spi_see(EsStatement *statement, const Datum *values);
 extern uint64 es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull);
 extern Datum es_spi_value(int row, int column, bool *isnull);
 extern char *es_spi_text(int row, int column);
+extern Datum es_spi_numbers(const int64 *numbers, int n);
 
 #endif							/* ES_SPI_H */

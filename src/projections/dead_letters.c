@@ -284,29 +284,6 @@ waits(List *blocked, const char *stream)
 	return false;
 }
 
-/* The positions asked for; NULL: all. */
-static int64 *
-positions_argument(FunctionCallInfo fcinfo, int *n)
-{
-	Datum	   *values;
-	bool	   *nulls;
-	int64	   *positions;
-
-	if (PG_ARGISNULL(1))
-		return NULL;
-	es_array_read(PG_GETARG_ARRAYTYPE_P(1), INT8OID, "positions", &values, &nulls, n);
-	positions = palloc(sizeof(int64) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("positions must not contain null")));
-		positions[i] = DatumGetInt64(values[i]);
-	}
-	return positions;
-}
-
 static bool
 is_wanted(const int64 *positions, int n, int64 position)
 {
@@ -330,8 +307,8 @@ es_retry_dead_letters(PG_FUNCTION_ARGS)
 	const EsCatalog *cat = es_control_begin("es_retry_dead_letters()");
 	const EsProjection *projection = es_control_find(cat, fcinfo);
 	int			id = projection->id;
-	int			nwanted = 0;
-	int64	   *wanted = positions_argument(fcinfo, &nwanted);
+	int			nwanted;
+	int64	   *wanted = es_arg_positions(fcinfo, 1, "positions", &nwanted);
 	EsProgress	progress;
 	Letter	   *letters;
 	List	   *blocked = NIL;

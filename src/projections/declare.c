@@ -59,15 +59,6 @@ check_on_error(const char *on_error)
 		refuse_argument("on_error", on_error, "Use 'stop', 'skip' or 'park'.");
 }
 
-static void
-check_range(const char *name, int value, int least, int greatest)
-{
-	if (value < least || value > greatest)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be from %d to %d", name, least, greatest)));
-}
-
 /* Which of handler, query and reducer was given: exactly one. */
 static EsForm
 form_argument(FunctionCallInfo fcinfo, int first, char **code)
@@ -100,21 +91,6 @@ inline_argument(FunctionCallInfo fcinfo, int argno)
 	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
 		refuse_argument("mode", mode, "Use 'inline' or 'async'.");
 	return strcmp(mode, "inline") == 0;
-}
-
-/* Names of types or categories: what no event can have is a mistake. */
-static void
-check_names(FunctionCallInfo fcinfo, int argno, const char *name, const char *what)
-{
-	int			n;
-	EsName	   *names = es_arg_name_array(fcinfo, argno, name, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		/* the category of bare UUIDs */
-		if (names[i].len > 0 || strcmp(what, "category") != 0)
-			es_name_check(names[i], what);
-	}
 }
 
 static Datum
@@ -191,20 +167,20 @@ es_create_projection(PG_FUNCTION_ARGS)
 	int			id;
 
 	es_name_check(name, "projection");
-	check_names(fcinfo, 5, "types", "type");
-	check_names(fcinfo, 6, "categories", "category");
+	es_arg_check_names(fcinfo, 5, "types", "type");
+	es_arg_check_names(fcinfo, 6, "categories", "category");
 	es_arg_require(fcinfo, 7, "partition_by");
 	partition_by = text_argument(fcinfo, 7);
 	es_state_check_partition(partition_by);
 	es_arg_require(fcinfo, 8, "start_after");
 	start_after = es_arg_place(fcinfo, 8, "start_after", 0);
 	es_arg_require(fcinfo, 9, "batch_size");
-	check_range("batch_size", PG_GETARG_INT32(9), 1, MAX_BATCH_SIZE);
+	es_arg_check_range("batch_size", PG_GETARG_INT32(9), 1, MAX_BATCH_SIZE);
 	es_arg_require(fcinfo, 10, "on_error");
 	on_error = text_argument(fcinfo, 10);
 	check_on_error(on_error);
 	es_arg_require(fcinfo, 11, "max_retries");
-	check_range("max_retries", PG_GETARG_INT32(11), 0, MAX_RETRIES);
+	es_arg_check_range("max_retries", PG_GETARG_INT32(11), 0, MAX_RETRIES);
 	es_arg_require(fcinfo, 13, "if_not_exists");
 
 	if (es_definition_by_name(cat, name) != NULL && there_is_one(name, PG_GETARG_BOOL(13)))
@@ -300,11 +276,11 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	List	   *named = NIL;
 
 	if (!PG_ARGISNULL(1))
-		check_range("batch_size", PG_GETARG_INT32(1), 1, MAX_BATCH_SIZE);
+		es_arg_check_range("batch_size", PG_GETARG_INT32(1), 1, MAX_BATCH_SIZE);
 	if (!PG_ARGISNULL(2))
 		check_on_error(text_argument(fcinfo, 2));
 	if (!PG_ARGISNULL(3))
-		check_range("max_retries", PG_GETARG_INT32(3), 0, MAX_RETRIES);
+		es_arg_check_range("max_retries", PG_GETARG_INT32(3), 0, MAX_RETRIES);
 
 	projection = es_control_lock(cat, projection, &progress);
 	if (!PG_ARGISNULL(4))

@@ -1,0 +1,219 @@
+/*
+ * declare.c
+ *		Statements about a subscription: create, alter, seek, drop.
+ *
+ * A seek, and a drop, lock all partitions: they wait for whoever is fetching or acking
+ * in an open transaction.  Afterwards no lease is left, so a consumer that does not know
+ * is told by its next ack.
+ *
+ * Lock order: event_log, then partitions before what belongs to them, so that nothing
+ * is added to a subscription that is being removed.
+ * Crash: rows belong to the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "core/args.h"
+#include "core/spi.h"
+#include "log/head.h"
+#include "projections/control.h"
+#include "subscriptions/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_create_subscription);
+PG_FUNCTION_INFO_V1(es_alter_subscription);
+PG_FUNCTION_INFO_V1(es_seek_subscription);
+PG_FUNCTION_INFO_V1(es_drop_subscription);
+
+#define MAX_RETRIES			1000
+
+/* 1 ms to 1 day; an interval of months or several days has no fixed length. */
+static void
+check_ack_timeout(const Interval *length)
+{
+	bool		in_days = length->month == 0 && (length->day == 0 || length->day == 1);
+	bool		in_range = in_days && length->time >= -USECS_PER_DAY && length->time <= USECS_PER_DAY;
+	int64		total = in_range ? length->day * USECS_PER_DAY + length->time : 0;
+
+	if (total < 1000 || total > USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("ack_timeout must be from 1 ms to 1 day")));
+}
+
+static bool
+there_is_one(EsName name, bool if_not_exists)
+{
+	ereport(if_not_exists ? NOTICE : ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 if_not_exists ?
+			 errmsg("subscription \"" ES_NAME_FORMAT "\" already exists, skipping", ES_NAME_ARGS(name)) :
+			 errmsg("subscription \"" ES_NAME_FORMAT "\" already exists", ES_NAME_ARGS(name))));
+	return true;
+}
+
+/* Is there one of that name, as of this moment? */
+static bool
+exists(EsName name)
+{
+	static EsStatement find = {
+		"SELECT 1 FROM eventstore.subscription WHERE name = $1", {TEXTOID}
+	};
+	Datum		values[1] = {PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len))};
+	EsSpi		spi;
+	bool		found;
+
+	es_spi_begin(&spi);
+	found = es_spi_look(&find, values) > 0;
+	es_spi_end(&spi);
+	return found;
+}
+
+/*
+ * Insert the row.  Waits for whoever is making one of the same name.  0: there is one.
+ */
+static int
+insert_row(const Datum *values, const bool *isnull)
+{
+	static EsStatement insert = {
+		"INSERT INTO eventstore.subscription"
+		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, created_at)"
+		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, clock_timestamp()"
+		" ON CONFLICT (name) DO NOTHING RETURNING subscription_id",
+		{TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INTERVALOID, INT4OID}
+	};
+	EsSpi		spi;
+	bool		null;
+	int			id = 0;
+
+	es_spi_begin(&spi);
+	if (es_spi_run(&insert, values, isnull) > 0)
+		id = DatumGetInt32(es_spi_value(1, 1, &null));
+	es_spi_end(&spi);
+	return id;
+}
+
+/*
+ * es_create_subscription(name, types, categories, start_after, partitions, ack_timeout,
+ *						  max_retries, if_not_exists)
+ */
+Datum
+es_create_subscription(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_create_subscription()");
+	EsName		name = es_arg_name(fcinfo, 0, "name");
+	int64		start_after;
+	Datum		values[7];
+	bool		isnull[7] = {false};
+	int			id;
+
+	es_name_check(name, "subscription");
+	es_arg_check_names(fcinfo, 1, "types", "type");
+	es_arg_check_names(fcinfo, 2, "categories", "category");
+	es_arg_require(fcinfo, 3, "start_after");
+	start_after = es_arg_place(fcinfo, 3, "start_after", 0);
+	es_arg_require(fcinfo, 4, "partitions");
+	es_arg_check_range("partitions", PG_GETARG_INT32(4), 1, ES_MAX_PARTITIONS);
+	es_arg_require(fcinfo, 5, "ack_timeout");
+	check_ack_timeout(PG_GETARG_INTERVAL_P(5));
+	es_arg_require(fcinfo, 6, "max_retries");
+	es_arg_check_range("max_retries", PG_GETARG_INT32(6), 0, MAX_RETRIES);
+	es_arg_require(fcinfo, 7, "if_not_exists");
+
+	if (exists(name) && there_is_one(name, PG_GETARG_BOOL(7)))
+		PG_RETURN_VOID();
+	es_head_refuse_ahead(cat, start_after);
+	for (int i = 0; i < 7; i++)
+	{
+		values[i] = PG_GETARG_DATUM(i);
+		isnull[i] = PG_ARGISNULL(i);
+	}
+	id = insert_row(values, isnull);
+	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(7)))
+		PG_RETURN_VOID();
+	es_partitions_create(id, PG_GETARG_INT32(4), start_after);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_alter_subscription(name, ack_timeout, max_retries)
+ */
+Datum
+es_alter_subscription(PG_FUNCTION_ARGS)
+{
+	static EsStatement alter = {
+		"UPDATE eventstore.subscription SET"
+		" ack_timeout = coalesce($2, ack_timeout), max_retries = coalesce($3, max_retries)"
+		" WHERE subscription_id = $1",
+		{INT4OID, INTERVALOID, INT4OID}
+	};
+	const EsCatalog *cat = es_control_begin("es_alter_subscription()");
+	EsName		name = es_arg_name(fcinfo, 0, "name");
+	Datum		values[3] = {0, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2)};
+	bool		isnull[3] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2)};
+	EsSpi		spi;
+
+	if (!PG_ARGISNULL(1))
+		check_ack_timeout(PG_GETARG_INTERVAL_P(1));
+	if (!PG_ARGISNULL(2))
+		es_arg_check_range("max_retries", PG_GETARG_INT32(2), 0, MAX_RETRIES);
+	values[0] = Int32GetDatum(es_subscription_require(cat, name)->id);
+	es_spi_begin(&spi);
+	if (es_spi_run(&alter, values, isnull) == 0)
+		es_subscription_refuse_missing(name);
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_seek_subscription(name, after_position)
+ */
+Datum
+es_seek_subscription(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_seek_subscription()");
+	EsName		name = es_arg_name(fcinfo, 0, "name");
+	const EsSubscription *subscription;
+	int64		position;
+	int			n;
+
+	es_arg_require(fcinfo, 1, "after_position");
+	position = es_arg_place(fcinfo, 1, "after_position", 0);
+	subscription = es_subscription_require(cat, name);
+	es_head_refuse_ahead(cat, position);
+	(void) es_partitions_lock_all(subscription, &n);
+	es_held_remove_all(subscription, false);
+	es_partitions_seek(subscription, position);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_subscription(name)
+ */
+Datum
+es_drop_subscription(PG_FUNCTION_ARGS)
+{
+	static EsStatement drop = {
+		"DELETE FROM eventstore.subscription WHERE subscription_id = $1", {INT4OID}
+	};
+	const EsCatalog *cat = es_control_begin("es_drop_subscription()");
+	const EsSubscription *subscription = es_subscription_require(cat, es_arg_name(fcinfo, 0, "name"));
+	Datum		values[1] = {Int32GetDatum(subscription->id)};
+	int			n;
+	EsSpi		spi;
+
+	(void) es_partitions_lock_all(subscription, &n);
+	es_held_remove_all(subscription, true);
+	es_partitions_remove(subscription);
+	es_spi_begin(&spi);
+	(void) es_spi_run(&drop, values, NULL);
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,464 @@
+/*
+ * fetch.c
+ *		es_fetch: the next events of a subscription, leased to a consumer.
+ *
+ *	1 head, then snapshot (log/head.c), then a glance at all partitions, without locks:
+ *	  which of them may have something for us;
+ *	2 what is to be handed out again: expired leases, and held events that are due;
+ *	3 new events (scan.c);
+ *	4 the rows of the partitions that something was taken from are stored.
+ *
+ * A partition is locked when there is something to hand out, never waited for, and what
+ * the glance saw is compared under the lock.  While nothing is found, a fetch that may
+ * wait sleeps until the head moves, or something is due.  It does not sleep with a lock:
+ * one that was taken in vain ends the fetch.
+ *
+ * A lease that has expired.  One event was pending: it is to blame, its attempt is
+ * counted, and in the end it is parked.  Several were: nobody knows which, so the
+ * partition hands out half as many at once, until a batch has been acked.  A batch that
+ * kills its consumer is halved down to the one event that does.  Such a batch travels
+ * alone, or events of other partitions would be counted with it; a consumer that is
+ * healthy but slow only gets smaller batches.
+ *
+ * Invariants
+ * 1. A lease begins when something is handed out and nothing was pending; a fetch while
+ *	  something is pending does not renew it.  Else a process that was started anew under
+ *	  its old name would keep what its predecessor had, for ever.
+ * 2. That there is nothing in a partition is written when the fetch comes back empty, or
+ *	  when it saves others from reading far: not each time the head moves.
+ *
+ * Lock order: event_log, then rows of subscription_partition in any order, none of them
+ * waited for.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "core/args.h"
+#include "log/head.h"
+#include "projections/control.h"
+#include "subscriptions/fetch.h"
+
+PG_FUNCTION_INFO_V1(es_fetch);
+
+/* As reads: a wait holds a snapshot. */
+#define MAX_WAIT_SECONDS	60
+
+/* While waiting: how soon to look again for what others have, or nobody tells of. */
+#define LEAST_PAUSE_MS		10
+#define MOST_PAUSE_MS		1000
+
+/* So many positions are worth a write although something was handed out. */
+#define ADVANCE_LEAST		1000
+
+/* A row that changed before it was locked is looked at again, so often at most. */
+#define MAX_VAIN_LOOKS		3
+
+static const EsName unknown_name = {NULL, 0};
+
+/* What the fetch knows of a partition from one look to the next. */
+typedef struct EsKnown
+{
+	int64		delivered;
+	int64		looked;			/* no event of it beyond delivered, up to there */
+	bool		taken;
+} EsKnown;
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* May the consumer get more of a partition that was taken? */
+bool
+es_offer_has_room(const EsFetch *fetch, const EsOffer *offer)
+{
+	int			limit = ES_MAX_PENDING;
+
+	if (offer->row.batch_limit > 0)
+		limit = Min(limit, offer->row.batch_limit);
+	return offer->row.npending < limit && fetch->given < fetch->max_count;
+}
+
+/* Hand an event out. */
+void
+es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
+{
+	EsPartition *row = &offer->row;
+
+	if (row->npending >= offer->capacity)
+	{
+		int64	   *pending;
+
+		offer->capacity = Max(128, 2 * row->npending);
+		pending = palloc(sizeof(int64) * offer->capacity);
+		memcpy(pending, row->pending, sizeof(int64) * row->npending);
+		row->pending = pending;
+	}
+	es_rows_put(fetch->rows, event, unknown_name);
+	row->pending[row->npending++] = position;
+	offer->given = offer->changed = true;
+	fetch->given++;
+}
+
+/*
+ * The lease has expired: hold what was pending.
+ */
+static void
+take_over(EsFetch *fetch, EsOffer *offer)
+{
+	EsPartition *row = &offer->row;
+	int64	   *positions = palloc(sizeof(int64) * row->npending);
+	int64	   *stream_keys = palloc(sizeof(int64) * row->npending);
+	int			n = 0;
+	EsLookup   *lookup = es_lookup_open(fetch->cat, fetch->snapshot);
+
+	for (int i = 0; i < row->npending; i++)
+	{
+		positions[n] = row->pending[i];
+		stream_keys[n] = es_lookup_stream(lookup, row->pending[i]);
+		if (stream_keys[n] != 0)
+			n++;				/* else it has gone from the log */
+	}
+	es_lookup_close(lookup);
+
+	if (row->npending == 1)
+	{
+		EsFailure	failure = {.consumer = row->consumer};
+
+		failure.reason = psprintf("the lease of consumer \"%s\" has expired", row->consumer);
+		(void) es_held_fail(fetch->subscription, row->number, positions, stream_keys, n, &failure);
+	}
+	else
+	{
+		int			half = row->npending / 2;
+
+		row->batch_limit = row->batch_limit > 0 ? Min(row->batch_limit, half) : half;
+		es_held_wait(fetch->subscription, row->number, positions, stream_keys, n);
+	}
+	row->held += n;				/* counted anew before it is stored */
+	row->npending = 0;
+	row->leased_until = 0;
+	row->consumer = NULL;		/* an ack that comes too late is told so */
+	offer->changed = true;
+}
+
+/* Keep the later events of a stream back. */
+static void
+block(EsOffer *offer, int64 stream_key)
+{
+	int			at = offer->nblocked;
+
+	while (at > 0 && offer->blocked[at - 1] > stream_key)
+		at--;
+	if (at > 0 && offer->blocked[at - 1] == stream_key)
+		return;
+	memmove(offer->blocked + at + 1, offer->blocked + at, sizeof(int64) * (offer->nblocked - at));
+	offer->blocked[at] = stream_key;
+	offer->nblocked++;
+}
+
+/*
+ * Hand out the held events that are due, and find the streams that must wait.
+ */
+static void
+give_held(EsFetch *fetch, EsOffer *offer)
+{
+	EsPartition had = offer->row;	/* what is given now goes beyond its pending */
+	int			n;
+	EsHeld	   *held = es_held_read(fetch->subscription, had.number, &n);
+	int64	   *gone = palloc(sizeof(int64) * Max(n, 1));
+	int			ngone = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	EsLookup   *lookup = es_lookup_open(fetch->cat, fetch->snapshot);
+
+	offer->blocked = palloc(sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *event;
+
+		CHECK_FOR_INTERRUPTS();
+		if (es_partition_is_pending(&had, held[i].position))
+			continue;
+		if (offer->nblocked > 0 &&
+			bsearch(&held[i].stream_key, offer->blocked, offer->nblocked, sizeof(int64), compare_numbers))
+			continue;
+		if (held[i].not_before > now || !es_offer_has_room(fetch, offer))
+		{
+			block(offer, held[i].stream_key);
+			continue;
+		}
+		event = es_lookup_find(lookup, held[i].position);
+		if (event != NULL)
+			es_offer_give(fetch, offer, event, held[i].position);
+		else
+			gone[ngone++] = held[i].position;
+	}
+	es_lookup_close(lookup);
+	es_held_remove(fetch->subscription, gone, ngone);
+	offer->changed |= ngone > 0;
+}
+
+/*
+ * Lock a partition and hand out what is held and due.  True: new events of it can follow.
+ */
+bool
+es_offer_take(EsFetch *fetch, EsOffer *offer)
+{
+	EsPartition *row = &offer->row;
+	bool		company = fetch->taken;
+
+	if (offer->taken)
+		return offer->open;
+	offer->open = false;
+	if (fetch->alone || (company && (offer->expired || offer->glance.batch_limit > 0)))
+		return false;
+	if (!es_partition_try_lock(fetch->subscription, offer->glance.number, row))
+	{
+		fetch->busy = true;
+		return false;
+	}
+	fetch->taken = offer->taken = true;
+	if (row->delivered != offer->glance.delivered || (company && row->batch_limit > 0) ||
+		(row->npending > 0 && row->leased_until > fetch->now && strcmp(row->consumer, fetch->consumer) != 0))
+	{
+		fetch->busy = true;		/* it is not what it was at the glance */
+		return false;
+	}
+	if (row->npending > 0 && row->leased_until <= fetch->now)
+		take_over(fetch, offer);
+	fetch->alone = row->batch_limit > 0;
+	if (row->held > 0)
+		give_held(fetch, offer);
+	offer->open = es_offer_has_room(fetch, offer) && row->held < ES_MAX_HELD;
+	return offer->open;
+}
+
+static void
+note_time(EsFetch *fetch, TimestampTz time)
+{
+	if (fetch->next == 0 || time < fetch->next)
+		fetch->next = time;
+}
+
+/* Is there something to hand out again?  Then it is to be taken first. */
+static bool
+judge(EsFetch *fetch, EsOffer *offer)
+{
+	const EsGlance *glance = &offer->glance;
+	int			limit = glance->batch_limit > 0 ? glance->batch_limit : ES_MAX_PENDING;
+
+	offer->expired = glance->npending > 0 && glance->leased_until <= fetch->now;
+	offer->open = true;
+	if (offer->expired)
+		return true;
+	if (glance->npending > 0)
+	{
+		note_time(fetch, glance->leased_until);
+		offer->open = glance->mine && glance->npending < limit;
+		fetch->busy |= !glance->mine && (glance->delivered < fetch->head || glance->held > 0);
+	}
+	if (!offer->open || !glance->has_due)
+		return false;
+	if (glance->due > fetch->now)
+		note_time(fetch, glance->due);
+	return glance->due <= fetch->now;
+}
+
+/* What travels alone, then our own, then who was served the longest time ago. */
+static int
+compare_due(const void *a, const void *b)
+{
+	const EsOffer *x = *(EsOffer *const *) a;
+	const EsOffer *y = *(EsOffer *const *) b;
+	bool		x_alone = x->expired || x->glance.batch_limit > 0;
+	bool		y_alone = y->expired || y->glance.batch_limit > 0;
+
+	if (x_alone != y_alone)
+		return x_alone ? -1 : 1;
+	if (x->glance.mine != y->glance.mine)
+		return x->glance.mine ? -1 : 1;
+	if (x->glance.fetched_at != y->glance.fetched_at)
+		return x->glance.fetched_at < y->glance.fetched_at ? -1 : 1;
+	return x->glance.number - y->glance.number;
+}
+
+static void
+give_again(EsFetch *fetch, EsOffer **due, int ndue)
+{
+	qsort(due, ndue, sizeof(EsOffer *), compare_due);
+	for (int i = 0; i < ndue && fetch->given < fetch->max_count; i++)
+		(void) es_offer_take(fetch, due[i]);
+}
+
+/* Store what has become of a partition. */
+static void
+finish(EsFetch *fetch, EsOffer *offer)
+{
+	EsPartition *row = &offer->row;
+
+	if (!offer->changed)
+		return;
+	es_held_wait(fetch->subscription, row->number, offer->waiting, offer->waiting_keys, offer->nwaiting);
+	if (offer->given)
+	{
+		qsort(row->pending, row->npending, sizeof(int64), compare_numbers);
+		row->fetched_at = GetCurrentTimestamp();
+		row->consumer = pstrdup(fetch->consumer);
+		if (row->leased_until == 0)
+			row->leased_until = row->fetched_at + fetch->subscription->ack_timeout;	/* (1) */
+	}
+	es_partition_settle(fetch->subscription, row);
+	es_partition_store(fetch->subscription, row);
+}
+
+/*
+ * Look once for events.  "known" is from the last look; NULL: this is the first.
+ */
+static void
+look(EsFetch *fetch, EsKnown *known, bool first)
+{
+	EsGlance   *glances;
+	EsOffer   **due;
+	int			ndue = 0;
+	int64		furthest = 0;
+
+	fetch->given = 0;
+	fetch->alone = fetch->taken = fetch->busy = false;
+	fetch->next = 0;
+	fetch->head = es_head_read(fetch->cat, &fetch->snapshot);
+	glances = es_partitions_glance(fetch->subscription, fetch->consumer, &fetch->noffers);
+	if (fetch->noffers == 0)
+		es_subscription_refuse_missing((EsName) {fetch->subscription->name, strlen(fetch->subscription->name)});
+	fetch->now = GetCurrentTimestamp();
+	fetch->offers = palloc0(sizeof(EsOffer) * fetch->noffers);
+	due = palloc(sizeof(EsOffer *) * fetch->noffers);
+	for (int i = 0; i < fetch->noffers; i++)
+	{
+		EsOffer    *offer = &fetch->offers[i];
+
+		offer->glance = glances[i];
+		offer->looked = glances[i].delivered;
+		if (!first && known[i].delivered <= glances[i].delivered)
+			offer->looked = Max(offer->looked, known[i].looked);
+		furthest = Max(furthest, glances[i].delivered);
+		if (judge(fetch, offer))
+			due[ndue++] = offer;
+	}
+	if (first)
+		es_head_refuse_ahead(fetch->cat, furthest);
+
+	es_rows_open(fetch->rows, fetch->snapshot);
+	give_again(fetch, due, ndue);
+	es_scan_new(fetch);
+	es_rows_close(fetch->rows);
+	for (int i = 0; i < fetch->noffers; i++)
+	{
+		EsOffer    *offer = &fetch->offers[i];
+
+		finish(fetch, offer);
+		known[i] = (EsKnown) {offer->glance.delivered, offer->looked, offer->taken};
+	}
+	UnregisterSnapshot(fetch->snapshot);
+}
+
+/* Let pass the partitions that are known to have nothing. */
+static void
+advance(EsFetch *fetch, const EsKnown *known)
+{
+	int			partitions = fetch->subscription->partitions;
+	int		   *numbers = palloc(sizeof(int) * partitions);
+	int64	   *from = palloc(sizeof(int64) * partitions);
+	int64	   *upto = palloc(sizeof(int64) * partitions);
+	int			n = 0;
+
+	for (int i = 0; i < partitions; i++)
+	{
+		int64		passed = known[i].looked - known[i].delivered;
+
+		if (known[i].taken || passed < (fetch->given > 0 ? ADVANCE_LEAST : 1))	/* (2) */
+			continue;
+		numbers[n] = i;
+		from[n] = known[i].delivered;
+		upto[n++] = known[i].looked;
+	}
+	if (n > 0)
+		es_partitions_advance(fetch->subscription, numbers, from, upto, n);
+}
+
+/* Sleep until there may be something; false: time is up. */
+static bool
+wait_for_more(EsFetch *fetch, TimestampTz deadline, int *pause_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until;
+
+	if (now >= deadline)
+		return false;
+	/* Nothing can come before this transaction's own events. */
+	es_head_refuse_own(fetch->head + 1);
+	*pause_ms = fetch->busy ? Min(*pause_ms * 2, MOST_PAUSE_MS) : MOST_PAUSE_MS;
+	until = Min(deadline, now + *pause_ms * INT64CONST(1000));
+	if (fetch->next != 0)
+		until = Min(until, Max(fetch->next, now + 1000));
+	es_head_wait(fetch->cat, fetch->head, until);
+	return true;
+}
+
+/*
+ * es_fetch(subscription, consumer, max_count, wait)
+ */
+Datum
+es_fetch(PG_FUNCTION_ARGS)
+{
+	EsFetch		fetch = {0};
+	EsName		name;
+	TimestampTz deadline;
+	EsKnown    *known;
+	int			pause_ms = LEAST_PAUSE_MS;
+	int			vain = 0;
+	int64		last_head = -1;
+	MemoryContext context;
+
+	fetch.cat = es_control_begin("es_fetch()");
+	name = es_arg_name(fcinfo, 0, "subscription");
+	fetch.consumer = es_subscription_consumer(fcinfo, 1);
+	fetch.max_count = es_arg_count(fcinfo, 2, "max_count");
+	deadline = es_arg_deadline(fcinfo, 3, "wait", MAX_WAIT_SECONDS);
+	fetch.rows = es_rows_begin(fcinfo, fetch.cat);
+	fetch.subscription = es_subscription_require(fetch.cat, name);
+	known = palloc0(sizeof(EsKnown) * fetch.subscription->partitions);
+	if (fetch.max_count == 0)
+		PG_RETURN_NULL();
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore look", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		look(&fetch, known, last_head < 0);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		if (fetch.given > 0)
+			break;
+		if (fetch.taken && vain++ < MAX_VAIN_LOOKS)
+			continue;
+		if (fetch.head > last_head)
+			pause_ms = LEAST_PAUSE_MS;
+		last_head = fetch.head;
+		if (vain > 0 || deadline == 0 || !wait_for_more(&fetch, deadline, &pause_ms))
+			break;
+	}
+	MemoryContextDelete(context);
+	advance(&fetch, known);
+	CommandCounterIncrement();
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,221 @@
+/*
+ * held.c
+ *		Events that need another delivery, or are parked: rows of subscription_event.
+ *
+ * An event comes here when its delivery has failed (retry, parked), when it stands
+ * behind such a one of its stream (waiting), or when a lease has expired (waiting: many
+ * events, none of which is to blame; retry: a single one).  It stays while it is handed
+ * out again, for its attempts to be counted, and goes when it is acked.
+ *
+ * Invariant: whoever writes here holds the lock of the partition; see subscription.c.
+ * Crash: rows belong to their transaction.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "core/spi.h"
+#include "subscriptions/subscription.h"
+
+/* The held events of a partition, by position. */
+EsHeld *
+es_held_read(const EsSubscription *subscription, int partition, int *n)
+{
+	static EsStatement read = {
+		"SELECT position, stream_key, coalesce(not_before, '-infinity') FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND partition = $2 AND status <> 'parked' ORDER BY position",
+		{INT4OID, INT4OID}
+	};
+	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(partition)};
+	MemoryContext caller = CurrentMemoryContext;
+	EsHeld	   *held;
+	bool		isnull;
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	*n = (int) es_spi_run(&read, values, NULL);
+	held = MemoryContextAlloc(caller, sizeof(EsHeld) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		held[i].position = DatumGetInt64(es_spi_value(i + 1, 1, &isnull));
+		held[i].stream_key = DatumGetInt64(es_spi_value(i + 1, 2, &isnull));
+		held[i].not_before = DatumGetTimestampTz(es_spi_value(i + 1, 3, &isnull));
+	}
+	es_spi_end(&spi);
+	return held;
+}
+
+/* How many there are, and the first. */
+int
+es_held_count(const EsSubscription *subscription, int partition, int64 *first)
+{
+	static EsStatement count = {
+		"SELECT count(*)::int, coalesce(min(position), 0) FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND partition = $2 AND status <> 'parked'",
+		{INT4OID, INT4OID}
+	};
+	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(partition)};
+	bool		isnull;
+	EsSpi		spi;
+	int			n;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&count, values, NULL);
+	n = DatumGetInt32(es_spi_value(1, 1, &isnull));
+	*first = DatumGetInt64(es_spi_value(1, 2, &isnull));
+	es_spi_end(&spi);
+	return n;
+}
+
+/*
+ * Hold events back, to be handed out when the earlier ones of their streams are.  What
+ * is known of their attempts stays.
+ */
+void
+es_held_wait(const EsSubscription *subscription, int partition,
+			 const int64 *positions, const int64 *stream_keys, int n)
+{
+	static EsStatement wait = {
+		"INSERT INTO eventstore.subscription_event AS e"
+		" (subscription_id, position, partition, stream_key, status, attempts, at)"
+		" SELECT $1, u.position, $2, u.stream_key, 'waiting', 0, clock_timestamp()"
+		" FROM unnest($3, $4) AS u(position, stream_key)"
+		" ON CONFLICT (subscription_id, position) DO UPDATE SET status = 'waiting', not_before = NULL,"
+		" attempts = CASE WHEN e.status = 'parked' THEN 0 ELSE e.attempts END",
+		{INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID}
+	};
+	Datum		values[4] = {
+		Int32GetDatum(subscription->id), Int32GetDatum(partition),
+		es_spi_numbers(positions, n), es_spi_numbers(stream_keys, n)
+	};
+	EsSpi		spi;
+
+	if (n == 0)
+		return;
+	es_spi_begin(&spi);
+	(void) es_spi_run(&wait, values, NULL);
+	es_spi_end(&spi);
+}
+
+/*
+ * The delivery of events has failed: they are to be handed out again, later each time,
+ * or are parked.  Those that are not parked are left in the arrays; their number.
+ */
+int
+es_held_fail(const EsSubscription *subscription, int partition,
+			 int64 *positions, int64 *stream_keys, int n, const EsFailure *failure)
+{
+	static EsStatement fail = {
+		"INSERT INTO eventstore.subscription_event AS e"
+		" (subscription_id, position, partition, stream_key, status, attempts, not_before,"
+		"  reason, consumer, at)"
+		" SELECT $1, u.position, $2, u.stream_key, CASE WHEN c.attempts > $5 THEN 'parked' ELSE 'retry' END,"
+		"  c.attempts, clock_timestamp() + least(power(2, least(c.attempts, 30) - 1) * $6, 60000) * interval '1 ms',"
+		"  $7, $8, clock_timestamp()"
+		" FROM unnest($3, $4) AS u(position, stream_key)"
+		" LEFT JOIN eventstore.subscription_event o"
+		"  ON o.subscription_id = $1 AND o.position = u.position AND o.status <> 'parked'"
+		" CROSS JOIN LATERAL (SELECT coalesce(o.attempts, 0) + 1) AS c(attempts)"
+		" ON CONFLICT (subscription_id, position) DO UPDATE SET status = excluded.status,"
+		"  attempts = excluded.attempts, not_before = excluded.not_before, reason = excluded.reason,"
+		"  consumer = excluded.consumer, at = excluded.at"
+		" RETURNING position, stream_key, status = 'parked'",
+		{INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID, INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		values[8] = {
+		Int32GetDatum(subscription->id), Int32GetDatum(partition),
+		es_spi_numbers(positions, n), es_spi_numbers(stream_keys, n),
+		Int32GetDatum(failure->park ? -1 : subscription->max_retries),
+		Int32GetDatum(failure->delay_ms),
+		failure->reason == NULL ? 0 : CStringGetTextDatum(failure->reason),
+		CStringGetTextDatum(failure->consumer)
+	};
+	bool		isnull[8] = {false, false, false, false, false, false, failure->reason == NULL, false};
+	bool		null;
+	int			rows;
+	int			kept = 0;
+	EsSpi		spi;
+
+	if (n == 0)
+		return 0;
+	es_spi_begin(&spi);
+	rows = (int) es_spi_run(&fail, values, isnull);
+	for (int row = 1; row <= rows; row++)
+	{
+		if (DatumGetBool(es_spi_value(row, 3, &null)))
+			continue;
+		positions[kept] = DatumGetInt64(es_spi_value(row, 1, &null));
+		stream_keys[kept++] = DatumGetInt64(es_spi_value(row, 2, &null));
+	}
+	es_spi_end(&spi);
+	return kept;
+}
+
+/* Events have been handled, or are gone: nothing of them is held. */
+void
+es_held_remove(const EsSubscription *subscription, const int64 *positions, int n)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND position = ANY ($2) AND status <> 'parked'",
+		{INT4OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int32GetDatum(subscription->id), es_spi_numbers(positions, n)};
+	EsSpi		spi;
+
+	if (n == 0)
+		return;
+	es_spi_begin(&spi);
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+}
+
+/* Of all partitions, which the caller has locked; what is parked too, if asked. */
+void
+es_held_remove_all(const EsSubscription *subscription, bool parked)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND ($2 OR status <> 'parked')",
+		{INT4OID, BOOLOID}
+	};
+	Datum		values[2] = {Int32GetDatum(subscription->id), BoolGetDatum(parked)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+}
+
+/*
+ * Hand out again what is parked, with attempts counted anew; the number of events.  One
+ * beyond "delivered" will come in its turn, since the subscription was set back.
+ */
+int64
+es_held_replay(const EsSubscription *subscription, int partition, int64 delivered)
+{
+	static EsStatement replay = {
+		"UPDATE eventstore.subscription_event SET status = 'retry', attempts = 0,"
+		" not_before = clock_timestamp()"
+		" WHERE subscription_id = $1 AND partition = $2 AND status = 'parked' AND position <= $3",
+		{INT4OID, INT4OID, INT8OID}
+	};
+	static EsStatement forget = {
+		"DELETE FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND partition = $2 AND status = 'parked' AND position > $3",
+		{INT4OID, INT4OID, INT8OID}
+	};
+	Datum		values[3] = {
+		Int32GetDatum(subscription->id), Int32GetDatum(partition), Int64GetDatum(delivered)
+	};
+	int64		n;
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	n = (int64) es_spi_run(&replay, values, NULL);
+	n += (int64) es_spi_run(&forget, values, NULL);
+	es_spi_end(&spi);
+	return n;
+}

@@ -1,0 +1,199 @@
+/*
+ * nack.c
+ *		es_nack and es_replay_parked: events that could not be handled.
+ *
+ * retry: the event becomes a held one, to be handed out again after 0.1, 0.2, 0.4 ...
+ *	seconds; once it has failed more often than max_retries allows, it is parked.  What
+ *	the consumer has of later events of its stream is taken back, to come after it.
+ * park: it is parked at once; later events of its stream go on.
+ * skip: it is done with.
+ *
+ * A consumer that goes on with later events of the stream after a retry handles them
+ * twice: its ack of them is not counted.
+ *
+ * Locks: as an ack; es_replay_parked locks all partitions, rising.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "core/args.h"
+#include "log/head.h"
+#include "projections/control.h"
+#include "subscriptions/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_nack);
+PG_FUNCTION_INFO_V1(es_replay_parked);
+
+#define FIRST_DELAY_MS	100
+
+typedef enum EsAction
+{
+	ES_ACTION_RETRY,
+	ES_ACTION_PARK,
+	ES_ACTION_SKIP
+} EsAction;
+
+static EsAction
+action_argument(FunctionCallInfo fcinfo, int argno)
+{
+	static const char *const names[] = {"retry", "park", "skip"};
+	char	   *given;
+
+	es_arg_require(fcinfo, argno, "action");
+	given = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(given, names[i]) == 0)
+			return (EsAction) i;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("action \"%s\" is not valid", given),
+			 errhint("Use 'retry', 'park' or 'skip'.")));
+}
+
+/* The streams of events; those that have gone from the log are left out. */
+static int
+streams_of(EsLookup *lookup, int64 *positions, int64 *stream_keys, int n)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int64		stream_key = es_lookup_stream(lookup, positions[i]);
+
+		if (stream_key == 0)
+			continue;
+		positions[kept] = positions[i];
+		stream_keys[kept++] = stream_key;
+	}
+	return kept;
+}
+
+/* Is the event behind one of these, in its stream? */
+static bool
+stands_behind(int64 position, int64 stream_key,
+			  const int64 *positions, const int64 *stream_keys, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (stream_keys[i] == stream_key && positions[i] < position)
+			return true;
+	}
+	return false;
+}
+
+/* Take back what the consumer has behind events that are to be retried. */
+static void
+take_back(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
+		  const int64 *retried, const int64 *retried_keys, int nretried)
+{
+	int64	   *positions = palloc(sizeof(int64) * Max(partition->npending, 1));
+	int64	   *stream_keys = palloc(sizeof(int64) * Max(partition->npending, 1));
+	int			n = 0;
+
+	for (int i = 0; nretried > 0 && i < partition->npending; i++)
+	{
+		int64		stream_key = es_lookup_stream(lookup, partition->pending[i]);
+
+		if (!stands_behind(partition->pending[i], stream_key, retried, retried_keys, nretried))
+			continue;
+		positions[n] = partition->pending[i];
+		stream_keys[n++] = stream_key;
+	}
+	es_partition_remove_pending(partition, positions, n);
+	es_held_wait(subscription, partition->number, positions, stream_keys, n);
+	partition->held += n;		/* counted anew before it is stored */
+}
+
+/* Retry or park events of a partition, which are pending no more. */
+static void
+fail(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
+	 int64 *positions, int n, const EsFailure *failure)
+{
+	int64	   *stream_keys = palloc(sizeof(int64) * Max(n, 1));
+
+	n = streams_of(lookup, positions, stream_keys, n);
+	partition->held += n;
+	n = es_held_fail(subscription, partition->number, positions, stream_keys, n, failure);
+	take_back(subscription, partition, lookup, positions, stream_keys, n);
+}
+
+/*
+ * es_nack(subscription, consumer, positions, action, reason) → bigint
+ */
+Datum
+es_nack(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_nack()");
+	EsName		name = es_arg_name(fcinfo, 0, "subscription");
+	char	   *consumer = es_subscription_consumer(fcinfo, 1);
+	EsAction	action;
+	EsFailure	failure = {.delay_ms = FIRST_DELAY_MS, .consumer = consumer};
+	const EsSubscription *subscription;
+	int64	   *positions;
+	int			n;
+	EsClaim		claim;
+	Snapshot	snapshot;
+	EsLookup   *lookup;
+	int64		nacked = 0;
+
+	es_arg_require(fcinfo, 2, "positions");
+	positions = es_arg_positions(fcinfo, 2, "positions", &n);
+	action = action_argument(fcinfo, 3);
+	failure.park = action == ES_ACTION_PARK;
+	failure.reason = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4));
+	subscription = es_subscription_require(cat, name);
+	es_claim(cat, subscription, consumer, positions, n, &claim);
+
+	(void) es_head_read(cat, &snapshot);
+	lookup = es_lookup_open(cat, snapshot);
+	for (int i = 0; i < claim.npartitions; i++)
+	{
+		EsPartition *partition = &claim.partitions[i];
+
+		nacked += claim.nfound[i];
+		es_partition_remove_pending(partition, claim.found[i], claim.nfound[i]);
+		if (action == ES_ACTION_SKIP && partition->held > 0)
+			es_held_remove(subscription, claim.found[i], claim.nfound[i]);
+		if (action != ES_ACTION_SKIP && claim.nfound[i] > 0)
+			fail(subscription, partition, lookup, claim.found[i], claim.nfound[i], &failure);
+		es_claim_renew(subscription, partition, claim.nfound[i] > 0 || n == 0);
+	}
+	es_lookup_close(lookup);
+	UnregisterSnapshot(snapshot);
+	CommandCounterIncrement();
+	PG_RETURN_INT64(nacked);
+}
+
+/*
+ * es_replay_parked(subscription) → bigint
+ */
+Datum
+es_replay_parked(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_replay_parked()");
+	EsName		name = es_arg_name(fcinfo, 0, "subscription");
+	const EsSubscription *subscription = es_subscription_require(cat, name);
+	int			npartitions;
+	EsPartition *partitions = es_partitions_lock_all(subscription, &npartitions);
+	int64		total = 0;
+
+	for (int i = 0; i < npartitions; i++)
+	{
+		int64		replayed = es_held_replay(subscription, partitions[i].number,
+											  partitions[i].delivered);
+
+		if (replayed == 0)
+			continue;
+		total += replayed;
+		partitions[i].held += (int) replayed;
+		es_partition_settle(subscription, &partitions[i]);
+		es_partition_store(subscription, &partitions[i]);
+	}
+	CommandCounterIncrement();
+	PG_RETURN_INT64(total);
+}
