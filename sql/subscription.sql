@@ -468,3 +468,10 @@ SELECT es_register_upcaster('Whispered', 1, 'shout', 'Shouted', 2);
 SELECT version FROM es_append('Voice-1', 'Whispered', '"hear me"');
 SELECT es_create_subscription('voice', types => '{Shouted}');
 SELECT stream, type, schema_version, data FROM es_fetch('voice', 'anna');
+
+-- ---- rows that are missing ----
+
+SELECT es_create_subscription('torn', partitions => 2);
+DELETE FROM eventstore.subscription_partition p USING eventstore.subscription s WHERE s.name = 'torn' AND p.subscription_id = s.subscription_id AND p.partition = 0;
+SELECT outcome($$SELECT es_fetch('torn', 'anna')$$);
+SELECT es_drop_subscription('torn');

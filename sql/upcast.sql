@@ -375,3 +375,17 @@ BEGIN READ ONLY;
 SELECT outcome($$ SELECT es_register_upcaster('D', 1, 'same') $$);
 COMMIT;
 SELECT type, from_schema, to_type, to_schema, function FROM eventstore.upcaster ORDER BY type, from_schema;
+
+
+-- ---- reading ----
+
+-- An upcaster may itself read more streams than a process remembers the names of: the
+-- event that it works on keeps that of its own.
+CREATE FUNCTION reading(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql
+    AS $$ SELECT jsonb_build_object('streams', count(DISTINCT stream)) FROM es_read_all(max_count => NULL, types => '{Stood}') $$;
+SELECT count(*)
+FROM (SELECT array_agg('Crowd-' || n) AS streams FROM generate_series(1, 8200) n) c,
+    es_append_batch(streams, array_fill('Stood'::text, '{8200}'), array_fill(jsonb '{}', '{8200}'));
+SELECT version FROM es_append('Reading-1', 'Read');
+SELECT es_register_upcaster('Read', 1, 'reading');
+SELECT stream, data, schema_version FROM es_read_all(types => '{Read}');

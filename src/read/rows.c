@@ -234,6 +234,8 @@ es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream)
 
 	slot_getallattrs(event);
 	look_up_type(rows, DatumGetInt64(log[ES_LOG_COL_TYPE_KEY - 1]));
+	if (stream.bytes == NULL && rows->upcasts != NULL)	/* which may read, and fill the cache */
+		stream = es_rows_stream_name(rows, DatumGetInt64(log[ES_LOG_COL_STREAM_KEY - 1]));
 	if (stream.bytes != NULL)
 		known = cstring_to_text_with_len(stream.bytes, stream.len);
 

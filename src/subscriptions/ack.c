@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -94,6 +95,30 @@ check_missing(const EsSubscription *subscription, const char *consumer, int64 po
 }
 
 /*
+ * Which of the positions, rising, are pending in a partition; they are marked as claimed.
+ * It costs what is pending there, for there may be many partitions.
+ */
+static int
+find_pending(const EsPartition *partition, const int64 *positions, int n,
+			 int64 *found, bool *claimed)
+{
+	int			nfound = 0;
+
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < partition->npending; i++)
+	{
+		const int64 *at = bsearch(&partition->pending[i], positions, n, sizeof(int64),
+								  compare_positions);
+
+		if (at == NULL)
+			continue;
+		found[nfound++] = *at;
+		claimed[at - positions] = true;
+	}
+	return nfound;
+}
+
+/*
  * Lock what the consumer has, and find the given positions in it.  An error if one of
  * them is not the consumer's to ack.
  */
@@ -101,38 +126,32 @@ void
 es_claim(const EsCatalog *cat, const EsSubscription *subscription, const char *consumer,
 		 int64 *positions, int n, EsClaim *claim)
 {
-	int64	   *missing;
-	int			nmissing = n = sort_positions(positions, n);
+	bool	   *claimed;
+	int			nclaimed = 0;
 
-	missing = palloc(sizeof(int64) * Max(n, 1));
-	memcpy(missing, positions, sizeof(int64) * n);
+	n = sort_positions(positions, n);
+	claimed = palloc0(sizeof(bool) * Max(n, 1));
 	claim->partitions = es_partitions_lock_leased(subscription, consumer, &claim->npartitions);
 	claim->found = palloc(sizeof(int64 *) * Max(claim->npartitions, 1));
 	claim->nfound = palloc0(sizeof(int) * Max(claim->npartitions, 1));
 	for (int i = 0; i < claim->npartitions; i++)
 	{
-		const EsPartition *partition = &claim->partitions[i];
-		int			kept = 0;
-
-		claim->found[i] = palloc(sizeof(int64) * Max(nmissing, 1));
-		for (int j = 0; j < nmissing; j++)
-		{
-			if (es_partition_is_pending(partition, missing[j]))
-				claim->found[i][claim->nfound[i]++] = missing[j];
-			else
-				missing[kept++] = missing[j];
-		}
-		nmissing = kept;
+		claim->found[i] = palloc(sizeof(int64) * Max(Min(n, claim->partitions[i].npending), 1));
+		claim->nfound[i] = find_pending(&claim->partitions[i], positions, n, claim->found[i], claimed);
+		nclaimed += claim->nfound[i];
 	}
 
-	if (nmissing > 0)
+	if (nclaimed < n)
 	{
 		Snapshot	snapshot;
 		int64		head = es_head_read(cat, &snapshot);
 		EsLookup   *lookup = es_lookup_open(cat, snapshot);
 
-		for (int i = 0; i < nmissing; i++)
-			check_missing(subscription, consumer, missing[i], lookup, head);
+		for (int i = 0; i < n; i++)
+		{
+			if (!claimed[i])
+				check_missing(subscription, consumer, positions[i], lookup, head);
+		}
 		es_lookup_close(lookup);
 		UnregisterSnapshot(snapshot);
 	}

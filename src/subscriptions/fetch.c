@@ -158,15 +158,20 @@ take_over(EsFetch *fetch, EsOffer *offer)
 static void
 block(EsOffer *offer, int64 stream_key)
 {
-	int			at = offer->nblocked;
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64),
+	.hcxt = CurrentMemoryContext};
 
-	while (at > 0 && offer->blocked[at - 1] > stream_key)
-		at--;
-	if (at > 0 && offer->blocked[at - 1] == stream_key)
-		return;
-	memmove(offer->blocked + at + 1, offer->blocked + at, sizeof(int64) * (offer->nblocked - at));
-	offer->blocked[at] = stream_key;
-	offer->nblocked++;
+	if (offer->blocked == NULL)
+		offer->blocked = hash_create("eventstore blocked streams", 256, &ctl,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	(void) hash_search(offer->blocked, &stream_key, HASH_ENTER, NULL);
+}
+
+bool
+es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
+{
+	return offer->blocked != NULL &&
+		hash_search(offer->blocked, &stream_key, HASH_FIND, NULL) != NULL;
 }
 
 /*
@@ -183,18 +188,17 @@ give_held(EsFetch *fetch, EsOffer *offer)
 	TimestampTz now = GetCurrentTimestamp();
 	EsLookup   *lookup = es_lookup_open(fetch->cat, fetch->snapshot);
 
-	offer->blocked = palloc(sizeof(int64) * Max(n, 1));
-	for (int i = 0; i < n; i++)
+	/* without room nothing new follows either, so it does not matter what is blocked */
+	for (int i = 0; i < n && es_offer_has_room(fetch, offer); i++)
 	{
 		TupleTableSlot *event;
 
 		CHECK_FOR_INTERRUPTS();
 		if (es_partition_is_pending(&had, held[i].position))
 			continue;
-		if (offer->nblocked > 0 &&
-			bsearch(&held[i].stream_key, offer->blocked, offer->nblocked, sizeof(int64), compare_numbers))
+		if (es_offer_is_blocked(offer, held[i].stream_key))
 			continue;
-		if (held[i].not_before > now || !es_offer_has_room(fetch, offer))
+		if (held[i].not_before > now)
 		{
 			block(offer, held[i].stream_key);
 			continue;
@@ -342,6 +346,12 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 	glances = es_partitions_glance(fetch->subscription, fetch->consumer, &fetch->noffers);
 	if (fetch->noffers == 0)
 		es_subscription_refuse_missing((EsName) {fetch->subscription->name, strlen(fetch->subscription->name)});
+	if (fetch->noffers != fetch->subscription->partitions)
+		ereport(ERROR,
+				(errcode(restoring ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_DATA_CORRUPTED),
+				 errmsg("subscription \"%s\" has %d of its %d partitions",
+						fetch->subscription->name, fetch->noffers, fetch->subscription->partitions),
+				 errhint("Rows of eventstore.subscription_partition have been removed, or were not restored.")));
 	fetch->now = GetCurrentTimestamp();
 	fetch->offers = palloc0(sizeof(EsOffer) * fetch->noffers);
 	due = palloc(sizeof(EsOffer *) * fetch->noffers);

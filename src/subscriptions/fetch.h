@@ -7,6 +7,7 @@
 
 #include "read/rows.h"
 #include "subscriptions/subscription.h"
+#include "utils/hsearch.h"
 
 /* A partition, as one look of the fetch deals with it. */
 typedef struct EsOffer
@@ -23,8 +24,7 @@ typedef struct EsOffer
 	int			capacity;		/* of row.pending; 0: as it was read */
 	bool		changed;		/* row is to be stored */
 	bool		given;			/* something was handed out */
-	int64	   *blocked;		/* streams with a held event; sorted */
-	int			nblocked;
+	HTAB	   *blocked;		/* streams with a held event; NULL: none */
 	int64	   *waiting;		/* new events of these, */
 	int64	   *waiting_keys;	/* their streams */
 	int			nwaiting;
@@ -57,6 +57,7 @@ typedef struct EsFetch
 
 /* fetch.c */
 extern bool es_offer_take(EsFetch *fetch, EsOffer *offer);
+extern bool es_offer_is_blocked(const EsOffer *offer, int64 stream_key);
 extern bool es_offer_has_room(const EsFetch *fetch, const EsOffer *offer);
 extern void es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position);
 

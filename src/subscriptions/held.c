@@ -19,13 +19,14 @@
 #include "core/spi.h"
 #include "subscriptions/subscription.h"
 
-/* The held events of a partition, by position. */
+/* The held events of a partition, by position: the first ES_HELD_LOOKED_AT. */
 EsHeld *
 es_held_read(const EsSubscription *subscription, int partition, int *n)
 {
 	static EsStatement read = {
 		"SELECT position, stream_key, coalesce(not_before, '-infinity') FROM eventstore.subscription_event"
-		" WHERE subscription_id = $1 AND partition = $2 AND status <> 'parked' ORDER BY position",
+		" WHERE subscription_id = $1 AND partition = $2 AND status <> 'parked' ORDER BY position"
+		" LIMIT " CppAsString2(ES_HELD_LOOKED_AT),
 		{INT4OID, INT4OID}
 	};
 	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(partition)};

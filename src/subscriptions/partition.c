@@ -115,9 +115,10 @@ es_partitions_glance(const EsSubscription *subscription, const char *consumer, i
 		"      consumer = $2 AND cardinality(pending) < least(batch_limit, $3)) THEN"
 		"  (SELECT min(f.due) FROM"
 		"   (SELECT DISTINCT ON (e.stream_key) coalesce(e.not_before, '-infinity') AS due"
-		"    FROM eventstore.subscription_event e"
-		"    WHERE e.subscription_id = p.subscription_id AND e.partition = p.partition"
-		"      AND e.status <> 'parked' AND e.position <> ALL (p.pending)"
+		"    FROM (SELECT h.stream_key, h.position, h.not_before FROM eventstore.subscription_event h"
+		"     WHERE h.subscription_id = p.subscription_id AND h.partition = p.partition"
+		"      AND h.status <> 'parked' AND h.position <> ALL (p.pending)"
+		"     ORDER BY h.position LIMIT " CppAsString2(ES_HELD_LOOKED_AT) ") e"
 		"    ORDER BY e.stream_key, e.position) f)"
 		" END"
 		" FROM eventstore.subscription_partition p WHERE subscription_id = $1 ORDER BY partition",

@@ -40,22 +40,6 @@ number_in(TupleTableSlot *event, int column)
 	return DatumGetInt64(slot_getattr(event, column, &isnull));
 }
 
-static int
-compare_numbers(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-static bool
-is_blocked(const EsOffer *offer, int64 stream_key)
-{
-	return offer->nblocked > 0 &&
-		bsearch(&stream_key, offer->blocked, offer->nblocked, sizeof(int64), compare_numbers) != NULL;
-}
-
 /* Hold an event back, behind an earlier one of its stream. */
 static void
 hold_back(EsOffer *offer, int64 position, int64 stream_key)
@@ -78,7 +62,7 @@ deal_with(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
 {
 	int64		stream_key = number_in(event, ES_LOG_COL_STREAM_KEY);
 
-	if (is_blocked(offer, stream_key))
+	if (es_offer_is_blocked(offer, stream_key))
 		hold_back(offer, position, stream_key);
 	else
 		es_offer_give(fetch, offer, event, position);

@@ -15,6 +15,12 @@
 #define ES_MAX_PENDING		10000
 #define ES_MAX_HELD			10000
 
+/*
+ * es_replay_parked may let more be held: then a fetch looks at so many of them, the first.
+ * It takes no new events meanwhile, so nothing is given before an earlier event of its stream.
+ */
+#define ES_HELD_LOOKED_AT	20000	/* at least both of the above together */
+
 #define ES_MAX_PARTITIONS	1024
 
 typedef struct EsSubscription
