@@ -219,7 +219,7 @@ SELECT es_truncate_stream('Gone-1', 2);
 SELECT outcome('{"query": [{"tags": ["gone"]}]}') LIKE 'SE004%' AS refused;
 SELECT es_delete_stream('Gone-1');
 SELECT outcome('{"query": [{"tags": ["gone"]}]}'), outcome('{"query": [{"types": ["Went"]}]}') LIKE 'SE004%' AS "another one does";
-SELECT es_set_retention('Gone-2', max_age => '0 s');
+SELECT es_set_retention('Gone-2', max_age => '1 us');
 SELECT outcome('{"query": [{"tags": ["gone:2"]}]}'), outcome('{"query": [{"types": ["Went"]}]}');
 SELECT es_scavenge() > 0 \g /dev/null
 SELECT outcome('{"query": [{"tags": ["gone"]}]}'), outcome('{"query": [{"tags": ["gone:2"]}]}'), outcome('{"query": [{"types": ["Went"]}]}');
@@ -394,5 +394,5 @@ SELECT version FROM es_append('Trigger-4', 'T', '"accept"', tags => '{refused}',
 -- Every row of event_tag belongs to an event that bears the tag, and the other way round.
 SELECT count(*) FILTER (WHERE has IS DISTINCT FROM wants) AS wrong
 FROM (SELECT position, count(*) AS has FROM eventstore.event_tag GROUP BY position) h
-FULL JOIN (SELECT position, (SELECT count(DISTINCT tag) FROM unnest(tags) tag) AS wants FROM eventstore.event_log WHERE tags IS NOT NULL) w
+FULL JOIN (SELECT position, (SELECT count(DISTINCT tag) FROM unnest(tags) tag) AS wants FROM eventstore.event_log WHERE cardinality(tags) > 0) w
     USING (position);
