@@ -12,6 +12,8 @@ Any number of feeders may run. Each may be ended or killed at any time.
 import argparse
 import sys
 
+import psycopg2
+
 from elastic import Elastic
 from engine import Gone, Unavailable
 from feeder import Feeder
@@ -57,6 +59,8 @@ def main():
         sys.exit('somebody else has begun anew')
     except Gone as index:
         sys.exit(f'{index} is not there any more: rebuild --anew')
+    except psycopg2.Error as error:     # what waiting does not mend: a right is missing, the log is another one
+        sys.exit(f'{error.pgcode}: {error}'.strip())
 
 
 if __name__ == '__main__':
