@@ -475,3 +475,26 @@ SELECT es_create_subscription('torn', partitions => 2);
 DELETE FROM eventstore.subscription_partition p USING eventstore.subscription s WHERE s.name = 'torn' AND p.subscription_id = s.subscription_id AND p.partition = 0;
 SELECT outcome($$SELECT es_fetch('torn', 'anna')$$);
 SELECT es_drop_subscription('torn');
+
+
+-- ---- an upcaster that fails ----
+
+-- Is a delivery that has failed: that event is parked in the end, the others go on.
+CREATE FUNCTION upcast_odd(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE plpgsql
+    AS $$ BEGIN IF (data ->> 'n')::int = 2 THEN RAISE 'not 2'; END IF; RETURN data || '{"new": true}'; END $$;
+SELECT es_register_upcaster('Odd', 1, 'upcast_odd');
+SELECT es_create_subscription('odd', types => '{Odd}', start_after => es_head(), max_retries => 0);
+SELECT count(*) FROM es_append_batch('{Odd-1,Odd-2,Odd-1}', '{Odd,Odd,Odd}', '{"{\"n\": 1}","{\"n\": 2}","{\"n\": 3}"}');
+SELECT stream, version, schema_version, data FROM es_fetch('odd', 'me');
+SELECT stream, attempts, reason, consumer FROM eventstore.parked_events WHERE subscription = 'odd';
+-- With a better one it is handed out after all.
+CREATE OR REPLACE FUNCTION upcast_odd(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"new": true}' $$;
+SELECT es_replay_parked('odd');
+SELECT stream, version, schema_version, data FROM es_fetch('odd', 'me');
+-- A fetch that is cancelled is cancelled, and no event is to blame.
+CREATE OR REPLACE FUNCTION upcast_odd(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data FROM pg_sleep(60) $$;
+SELECT es_create_subscription('slow', types => '{Odd}', start_after => es_head() - 3, max_retries => 0);
+SET statement_timeout = '100ms';
+SELECT count(*) FROM es_fetch('slow', 'me');
+RESET statement_timeout;
+SELECT count(*) FROM eventstore.parked_events WHERE subscription = 'slow';

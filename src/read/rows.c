@@ -220,6 +220,18 @@ look_up_type(EsRows *rows, int64 type_key)
 	rows->schema_version = type->schema_version;
 }
 
+/* Will putting the event run users' code? */
+bool
+es_rows_upcasts(EsRows *rows, TupleTableSlot *event)
+{
+	bool		isnull;
+
+	if (rows->upcasts == NULL)
+		return false;
+	look_up_type(rows, DatumGetInt64(slot_getattr(event, ES_LOG_COL_TYPE_KEY, &isnull)));
+	return es_upcast_is_for(rows->upcasts, es_name_from_text(rows->type_datum), rows->schema_version);
+}
+
 /*
  * Return an event of the log.  "stream" is its stream's name if the caller knows
  * it, else .bytes is NULL.

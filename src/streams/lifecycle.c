@@ -73,7 +73,7 @@ es_lifecycle_begin(const char *function)
  * serialization failure, as it is for an append.
  */
 static void
-refuse_newer(const EsHeld *held, EsVersions *versions)
+refuse_newer(const EsHeldStream *held, EsVersions *versions)
 {
 	if (IsolationUsesXactSnapshot() && !held->stream.created &&
 		(held->stream.unseen || !es_version_is_seen(versions, GetTransactionSnapshot())))
@@ -88,7 +88,7 @@ refuse_newer(const EsHeld *held, EsVersions *versions)
  * Begin a statement about a stream: lock it, making it if there is none (1).
  */
 void
-es_lifecycle_hold(EsHeld *held, const char *function, EsName name)
+es_lifecycle_hold(EsHeldStream *held, const char *function, EsName name)
 {
 	Relation	log;
 	EsVersions *versions;
@@ -109,7 +109,7 @@ es_lifecycle_hold(EsHeld *held, const char *function, EsName name)
 
 /* Hide the events before a version, and store what the stream has become. */
 static void
-store(EsHeld *held, int64 first_version, bool with_snapshots)
+store(EsHeldStream *held, int64 first_version, bool with_snapshots)
 {
 	EsStream   *stream = &held->stream;
 	Datum		values[2];
@@ -130,7 +130,7 @@ store(EsHeld *held, int64 first_version, bool with_snapshots)
 }
 
 static void
-check_expected(FunctionCallInfo fcinfo, const EsHeld *held)
+check_expected(FunctionCallInfo fcinfo, const EsHeldStream *held)
 {
 	int64		expected;
 
@@ -149,7 +149,7 @@ Datum
 es_truncate_stream(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	EsHeld		held = {0};
+	EsHeldStream held = {0};
 	int64		before;
 
 	es_arg_require(fcinfo, 1, "before_version");
@@ -184,7 +184,7 @@ Datum
 es_delete_stream(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	EsHeld		held = {0};
+	EsHeldStream held = {0};
 
 	es_lifecycle_hold(&held, "es_delete_stream()", name);
 	if (held.stream.tombstoned)
@@ -207,7 +207,7 @@ Datum
 es_tombstone_stream(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	EsHeld		held = {0};
+	EsHeldStream held = {0};
 
 	es_lifecycle_hold(&held, "es_tombstone_stream()", name);
 	check_expected(fcinfo, &held);

@@ -10,16 +10,16 @@
 #include "log/stream.h"
 
 /* A stream that is held for a statement about it. */
-typedef struct EsHeld
+typedef struct EsHeldStream
 {
 	const EsCatalog *cat;
 	EsStreams  *streams;
 	EsStream	stream;
 	int64		version;
-} EsHeld;
+} EsHeldStream;
 
 extern const EsCatalog *es_lifecycle_begin(const char *function);
-extern void es_lifecycle_hold(EsHeld *held, const char *function, EsName name);
+extern void es_lifecycle_hold(EsHeldStream *held, const char *function, EsName name);
 
 /* scavenge.c: a pass over what is hidden, in steps. */
 typedef struct EsScavenge EsScavenge;

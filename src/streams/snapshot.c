@@ -156,7 +156,7 @@ Datum
 es_save_snapshot(PG_FUNCTION_ARGS)
 {
 	EsName		name = es_arg_name(fcinfo, 0, "stream");
-	EsHeld		held = {0};
+	EsHeldStream held = {0};
 	char	   *kind;
 	int64		version;
 	Datum		values[4];

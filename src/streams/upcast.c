@@ -275,6 +275,13 @@ find(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 	return NULL;
 }
 
+/* Is there an upcaster for events that are stored with this type and schema version? */
+bool
+es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema_version)
+{
+	return find(upcasts, type, schema_version) != NULL;
+}
+
 /* ---- filters ---- */
 
 /*

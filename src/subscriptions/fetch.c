@@ -20,6 +20,9 @@
  * alone, or events of other partitions would be counted with it; a consumer that is
  * healthy but slow only gets smaller batches.
  *
+ * An event that its upcaster fails for is a delivery that has failed: it is held and tried
+ * again, and in the end parked, with what the upcaster said; others go on.
+ *
  * Invariants
  * 1. A lease begins when something is handed out and nothing was pending; a fetch while
  *	  something is pending does not renew it.  Else a process that was started anew under
@@ -37,10 +40,12 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "core/args.h"
+#include "log/append.h"
 #include "log/head.h"
 #include "log/seal.h"
 #include "projections/control.h"
@@ -91,7 +96,89 @@ es_offer_has_room(const EsFetch *fetch, const EsOffer *offer)
 	return offer->row.npending < limit && fetch->given < fetch->max_count;
 }
 
-/* Hand an event out. */
+/* Keep the later events of a stream back. */
+static void
+block(EsOffer *offer, int64 stream_key)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64),
+	.hcxt = CurrentMemoryContext};
+
+	if (offer->blocked == NULL)
+		offer->blocked = hash_create("eventstore blocked streams", 256, &ctl,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	(void) hash_search(offer->blocked, &stream_key, HASH_ENTER, NULL);
+}
+
+bool
+es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
+{
+	return offer->blocked != NULL &&
+		hash_search(offer->blocked, &stream_key, HASH_FIND, NULL) != NULL;
+}
+
+static int64
+stream_of(TupleTableSlot *event)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, ES_LOG_COL_STREAM_KEY, &isnull));
+}
+
+/*
+ * Put an event whose upcaster must run among the rows.  In a subtransaction: if it
+ * fails, what it said is returned, and nothing else is lost.  NULL: it is there.
+ */
+static char *
+put_upcast(EsFetch *fetch, TupleTableSlot *event)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	/* looked up outside, for a scan that is open does so */
+	EsName		cached = es_rows_stream_name(fetch->rows, stream_of(event));
+	EsName		stream = {pnstrdup(cached.bytes, cached.len), cached.len};
+	char	   *volatile said = NULL;
+
+	BeginInternalSubTransaction("eventstore_upcast");
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		es_rows_put(fetch->rows, event, stream);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		/* to cancel the upcaster is to cancel the fetch */
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
+			ReThrowError(error);
+		said = error->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return said;
+}
+
+/* What could not be upcast is a delivery that has failed, as if its consumer had said so. */
+static void
+hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, char *said)
+{
+	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .reason = said, .consumer = fetch->consumer};
+
+	if (es_held_fail(fetch->subscription, offer->row.number, &position, &stream_key, 1, &failure) > 0)
+		block(offer, stream_key);
+	offer->row.held++;			/* counted anew before it is stored */
+	offer->changed = true;
+}
+
+/*
+ * Hand an event out.
+ */
 void
 es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
 {
@@ -106,7 +193,18 @@ es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 posit
 		memcpy(pending, row->pending, sizeof(int64) * row->npending);
 		row->pending = pending;
 	}
-	es_rows_put(fetch->rows, event, unknown_name);
+	if (es_rows_upcasts(fetch->rows, event))
+	{
+		char	   *said = put_upcast(fetch, event);
+
+		if (said != NULL)
+		{
+			hold_failed(fetch, offer, position, stream_of(event), said);
+			return;
+		}
+	}
+	else
+		es_rows_put(fetch->rows, event, unknown_name);
 	row->pending[row->npending++] = position;
 	offer->given = offer->changed = true;
 	fetch->given++;
@@ -152,26 +250,6 @@ take_over(EsFetch *fetch, EsOffer *offer)
 	row->leased_until = 0;
 	row->consumer = NULL;		/* an ack that comes too late is told so */
 	offer->changed = true;
-}
-
-/* Keep the later events of a stream back. */
-static void
-block(EsOffer *offer, int64 stream_key)
-{
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64),
-	.hcxt = CurrentMemoryContext};
-
-	if (offer->blocked == NULL)
-		offer->blocked = hash_create("eventstore blocked streams", 256, &ctl,
-									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	(void) hash_search(offer->blocked, &stream_key, HASH_ENTER, NULL);
-}
-
-bool
-es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
-{
-	return offer->blocked != NULL &&
-		hash_search(offer->blocked, &stream_key, HASH_FIND, NULL) != NULL;
 }
 
 /*

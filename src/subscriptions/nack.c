@@ -27,8 +27,6 @@
 PG_FUNCTION_INFO_V1(es_nack);
 PG_FUNCTION_INFO_V1(es_replay_parked);
 
-#define FIRST_DELAY_MS	100
-
 typedef enum EsAction
 {
 	ES_ACTION_RETRY,
@@ -132,7 +130,7 @@ es_nack(PG_FUNCTION_ARGS)
 	EsName		name = es_arg_name(fcinfo, 0, "subscription");
 	char	   *consumer = es_subscription_consumer(fcinfo, 1);
 	EsAction	action;
-	EsFailure	failure = {.delay_ms = FIRST_DELAY_MS, .consumer = consumer};
+	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .consumer = consumer};
 	const EsSubscription *subscription;
 	int64	   *positions;
 	int			n;

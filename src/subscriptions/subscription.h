@@ -71,6 +71,8 @@ typedef struct EsHeld
 	TimestampTz not_before;		/* DT_NOBEGIN: at once */
 } EsHeld;
 
+#define ES_FIRST_DELAY_MS	100
+
 /* Why deliveries have failed, and what follows. */
 typedef struct EsFailure
 {
