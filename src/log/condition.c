@@ -342,7 +342,7 @@ raise_failed(const EsCatalog *cat, TupleTableSlot *event)
 			(errcode(ES_CONDITION_FAILED),
 			 errmsg("append condition failed"),
 			 errdetail("position: %lld, type: " ES_NAME_FORMAT, (long long) position, ES_NAME_ARGS(type->type)),
-			 errhint("Query again, decide again, append again.")));
+			 errhint("Wait for that position with es_wait(), query again, decide again, append again.")));
 }
 
 /*
