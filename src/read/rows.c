@@ -61,8 +61,8 @@ struct EsRows
 	Datum		type_datum;		/* of the last event, as stored */
 	int64		type_key;
 	int32		schema_version;
-	EsUpcasts  *upcasts;		/* NULL: there are none, or events are wanted as
-								 * they are stored */
+	bool		as_stored;		/* never upcast */
+	EsUpcasts  *upcasts;		/* NULL: there are none */
 
 	/* open while a snapshot is in use */
 	Relation	streams;
@@ -107,6 +107,7 @@ es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc, bool 
 	rows->cat = cat;
 	rows->store = store;
 	rows->desc = desc;
+	rows->as_stored = as_stored;
 	rows->upcasts = as_stored ? NULL : es_upcasts_begin(cat);
 	return rows;
 }
@@ -129,7 +130,9 @@ void
 es_rows_open(EsRows *rows, Snapshot snapshot)
 {
 	check_cache();
-	rows->type_datum = 0;		/* lived as long as the last look's memory */
+	/* these lived as long as the last look's memory, and there may be others */
+	rows->type_datum = 0;
+	rows->upcasts = rows->as_stored ? NULL : es_upcasts_begin(rows->cat);
 	/* of an unsealed log a stream may be this transaction's own: keep nothing */
 	if (es_seal_is_open(rows->cat))
 		cache_generation = 0;
