@@ -76,8 +76,8 @@ def subscriptions(bench):
     quick_commit = '-c synchronous_commit=off'
     bench.report.header('subscriptions', f'{events:,} events fetched and acked; yardstick: es_read_all in pages of {PAGE:,}')
     half = ('≥', 0.5)
-    bench.compare('4 consumers, 100 events a fetch', 'events/s', reader(None), consumers('four', None))
-    bench.compare('4 consumers, asynchronous commit', 'events/s', reader(None), consumers('four', quick_commit), half)
+    bench.compare('4 consumers, 100 events a fetch', 'events/s', reader(None), consumers('four', None), half)
+    bench.compare('4 consumers, asynchronous commit', 'events/s', reader(None), consumers('four', quick_commit))
     bench.compare('1 consumer, asynchronous commit', 'events/s', reader(None), consumers('one', quick_commit))
 
     bench.say('idle')
