@@ -427,3 +427,19 @@ CREATE TRIGGER after AFTER INSERT ON eventstore.event_log FOR EACH ROW WHEN (new
 TABLE tried;
 DROP TRIGGER after ON eventstore.event_log;
 SELECT * FROM story('Bad-1');
+
+
+-- ---- deleted, written again, and then too old ----
+
+-- What expected versions match is the same before and after the events are removed.
+SELECT version FROM es_append_batch('{Again-1,Again-1}', '{T,T}', '{1,1}');
+SELECT es_delete_stream('Again-1');
+SELECT version FROM es_append_batch('{Again-1}', '{T}', '{1}', created_at => '{2001-01-01}');
+SELECT es_set_retention('Again', max_age => '1 day');
+CREATE FUNCTION matches(expected bigint) RETURNS boolean LANGUAGE plpgsql
+    AS $$ BEGIN PERFORM es_check_version('Again-1', expected); RETURN true; EXCEPTION WHEN SQLSTATE 'SE001' THEN RETURN false; END $$;
+SELECT matches(0) AS "0", matches(2) AS "2", matches(3) AS "3", matches(-4) AS "-4", (SELECT deleted FROM eventstore.streams WHERE stream = 'Again-1');
+SELECT es_scavenge() > 0 AS removed;
+SELECT count(*) FROM eventstore.event_log l JOIN eventstore.stream s USING (stream_key) WHERE s.name = 'Again-1';
+SELECT matches(0) AS "0", matches(2) AS "2", matches(3) AS "3", matches(-4) AS "-4", (SELECT deleted FROM eventstore.streams WHERE stream = 'Again-1');
+SELECT version FROM es_append('Again-1', 'T', expected_version => 3);

@@ -138,6 +138,7 @@ keep_version(Step *step, const EsStream *seen, int64 version)
 	if (!es_stream_try_lock(step->streams, &stream) || stream.used_version != seen->used_version)
 		return false;
 	stream.used_version = version;
+	stream.deleted = false;		/* not at this version: it has been written again since */
 	es_stream_update(step->streams, &stream);
 	return true;
 }
