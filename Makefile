@@ -16,6 +16,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/numbers.o \
 	src/core/role.o \
 	src/core/settings.o \
 	src/core/spi.o \
@@ -65,6 +66,7 @@ OBJS = \
 	src/streams/scavenge.o \
 	src/streams/snapshot.o \
 	src/streams/upcast.o \
+	src/streams/upcaster.o \
 	src/streams/visible.o \
 	src/subscriptions/ack.o \
 	src/subscriptions/declare.o \

@@ -308,7 +308,7 @@ SELECT es_wait_for_projection('destroy', timeout => '60 s');
 SELECT version, sqlstate, error FROM eventstore.dead_letters JOIN eventstore.events USING (position) WHERE projection = 'destroy' AND version > 6;
 SELECT version FROM es_append('Worker-1', 'T', '{"act": "DROP FUNCTION low.destroy(public.es_event) CASCADE"}');
 CALL await($$ NOT EXISTS (SELECT FROM eventstore.projections WHERE name = 'destroy') $$);
-SELECT to_regproc('low.destroy');
+SELECT count(*) FROM pg_proc WHERE pronamespace = 'low'::regnamespace AND proname = 'destroy';
 SELECT n FROM low.kept;
 
 -- A superuser's code can do more, and the store stays whole.
@@ -328,7 +328,8 @@ SELECT es_drop_projection('destroy inline');
 SELECT es_create_projection('destroy', 'destroy', categories => '{Worker}', start_after => es_head(), on_error => 'skip', max_retries => 0);
 SELECT count(*) FROM (SELECT es_append('Worker-2', 'T', jsonb_build_object('act', act))
     FROM unnest(ARRAY['DROP EXTENSION eventstore CASCADE', 'SET eventstore.allow_drop = on; DROP SCHEMA eventstore CASCADE', 'DROP TABLE eventstore.projection CASCADE']) act) a;
-CALL await($$ (SELECT checkpoint = es_head() OR state = 'stopped' FROM eventstore.projections WHERE name = 'destroy') $$);
+-- One table alone: a view takes many locks, and so does the worker.
+CALL await('(SELECT count(*) FROM eventstore.dead_letter) = 3');
 SELECT state, last_sqlstate, last_error FROM eventstore.projections WHERE name = 'destroy';
 SELECT version, l.sqlstate, l.error FROM eventstore.dead_letters l JOIN es_read_stream('Worker-2') USING (position) WHERE projection = 'destroy';
 SELECT es_drop_projection('destroy');

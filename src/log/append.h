@@ -6,6 +6,7 @@
 #define ES_APPEND_H
 
 #include "eventstore.h"
+#include "executor/tuptable.h"
 #include "core/catalog.h"
 #include "log/condition.h"
 #include "log/stream.h"
@@ -24,6 +25,15 @@
 #define ES_LOG_COL_METADATA		8
 #define ES_LOG_COL_TAGS			9
 #define ES_LOG_COLS				9
+
+/* A column of event_log that is a number or a time, and never null. */
+static inline int64
+es_log_number(TupleTableSlot *event, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
 
 /* An event of the call.  Datums 0: NULL. */
 typedef struct EsEvent
@@ -75,9 +85,6 @@ typedef struct EsAppend
 /* append.c */
 extern void es_append_execute(EsAppend *call);
 extern bool es_append_in_progress(void);
-extern void es_version_check_expected(int64 version);
-extern bool es_version_matches(const EsStream *stream, int64 expected, int64 actual);
-extern void es_version_raise(EsName stream, int64 expected, int64 actual);
 
 /* idempotency.c */
 extern bool es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log);

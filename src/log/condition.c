@@ -334,9 +334,8 @@ es_condition_lock_tags(const EsCatalog *cat, Datum tags)
 static void
 raise_failed(const EsCatalog *cat, TupleTableSlot *event)
 {
-	bool		isnull;
-	int64		position = DatumGetInt64(slot_getattr(event, ES_LOG_COL_POSITION, &isnull));
-	const EsEventType *type = es_dictionary_entry(cat, DatumGetInt64(slot_getattr(event, ES_LOG_COL_TYPE_KEY, &isnull)));
+	int64		position = es_log_number(event, ES_LOG_COL_POSITION);
+	const EsEventType *type = es_dictionary_entry(cat, es_log_number(event, ES_LOG_COL_TYPE_KEY));
 
 	ereport(ERROR,
 			(errcode(ES_CONDITION_FAILED),

@@ -311,14 +311,13 @@ event_after(IndexScanDesc scan, TupleTableSlot *slot, int64 position,
 			int64 *found, TimestampTz *created_at)
 {
 	ScanKeyData key;
-	bool		isnull;
 
 	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(position));
 	index_rescan(scan, &key, 1, NULL, 0);
 	if (!index_getnext_slot(scan, ForwardScanDirection, slot))
 		return false;
-	*found = DatumGetInt64(slot_getattr(slot, ES_LOG_COL_POSITION, &isnull));
-	*created_at = DatumGetTimestampTz(slot_getattr(slot, ES_LOG_COL_CREATED_AT, &isnull));
+	*found = es_log_number(slot, ES_LOG_COL_POSITION);
+	*created_at = es_log_number(slot, ES_LOG_COL_CREATED_AT);
 	return true;
 }
 

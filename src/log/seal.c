@@ -248,11 +248,7 @@ es_seal_greatest_position(const EsCatalog *cat, Snapshot snapshot)
 
 	index_rescan(scan, NULL, 0, NULL, 0);
 	if (index_getnext_slot(scan, BackwardScanDirection, slot))
-	{
-		bool		isnull;
-
-		position = DatumGetInt64(slot_getattr(slot, ES_LOG_COL_POSITION, &isnull));
-	}
+		position = es_log_number(slot, ES_LOG_COL_POSITION);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);

@@ -56,4 +56,9 @@ extern void es_versions_close(EsVersions *versions);
 extern int64 es_version_of(EsVersions *versions, const EsStream *stream);
 extern bool es_version_is_seen(EsVersions *versions, Snapshot snapshot);
 
+/* What an append expects of it. */
+extern void es_version_check_expected(int64 version);
+extern bool es_version_matches(const EsStream *stream, int64 expected, int64 actual);
+extern void es_version_raise(EsName stream, int64 expected, int64 actual);
+
 #endif							/* ES_STREAM_H */

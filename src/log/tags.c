@@ -32,6 +32,7 @@
 #include "utils/rel.h"
 
 #include "core/args.h"
+#include "core/numbers.h"
 #include "core/target.h"
 #include "log/append.h"
 #include "log/tags.h"
@@ -53,15 +54,6 @@ es_tag_hash(EsName tag)
 	return (int64) hash_bytes_extended((const unsigned char *) tag.bytes, tag.len, 0);
 }
 
-static int
-compare_hashes(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* The hashes of an event's tags, a text[], sorted, each once (2). */
 int64 *
 es_tag_hashes(Datum tags, int *n)
@@ -79,23 +71,8 @@ es_tag_hashes(Datum tags, int *n)
 		if (!nulls[i])			/* a restore may bring what no append takes */
 			hashes[(*n)++] = es_tag_hash(es_name_from_text(values[i]));
 	}
-	*n = es_hashes_unique(hashes, *n);
+	*n = es_numbers_unique(hashes, *n);
 	return hashes;
-}
-
-/* Sort hashes, and keep each once; how many there are then. */
-int
-es_hashes_unique(int64 *hashes, int n)
-{
-	int			kept = 0;
-
-	qsort(hashes, n, sizeof(int64), compare_hashes);
-	for (int i = 0; i < n; i++)
-	{
-		if (kept == 0 || hashes[kept - 1] != hashes[i])
-			hashes[kept++] = hashes[i];
-	}
-	return kept;
 }
 
 /* May an event bear these tags, a text[]? */

@@ -20,7 +20,6 @@ struct EsAppend;
 
 extern int64 es_tag_hash(EsName tag);
 extern int64 *es_tag_hashes(Datum tags, int *n);
-extern int	es_hashes_unique(int64 *hashes, int n);
 extern void es_tags_check(Datum tags);
 extern void es_tags_store(const struct EsAppend *call, const EsCatalog *cat);
 extern void es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 position);

@@ -1,7 +1,7 @@
 /*
  * version.c
  *		The version of a stream: that of its last event, or, if that has been taken
- *		away, the one that the stream's row keeps.
+ *		away, the one that the stream's row keeps.  And what an append expects it to be.
  *
  * Read from the right end of the stream's range in the index on (stream_key,
  * version), which is the page that an append is going to insert into anyway.  The
@@ -114,4 +114,48 @@ es_version_is_seen(EsVersions *versions, Snapshot snapshot)
 {
 	return !versions->fetched ||
 		table_tuple_satisfies_snapshot(versions->log, versions->slot, snapshot);
+}
+
+/* ---- expected versions ---- */
+
+void
+es_version_raise(EsName stream, int64 expected, int64 actual)
+{
+	ereport(ERROR,
+			(errcode(ES_WRONG_EXPECTED_VERSION),
+			 errmsg("wrong expected version of stream \"" ES_NAME_FORMAT "\"",
+					ES_NAME_ARGS(stream)),
+			 expected == ES_EXPECT_EXISTS ?
+			 errdetail("stream: " ES_NAME_FORMAT ", expected: at least one event, actual: %lld",
+					   ES_NAME_ARGS(stream), (long long) actual) :
+			 errdetail("stream: " ES_NAME_FORMAT ", expected: %lld, actual: %lld",
+					   ES_NAME_ARGS(stream), (long long) expected, (long long) actual)));
+}
+
+/* Is this an expected version at all? */
+void
+es_version_check_expected(int64 version)
+{
+	if (version >= 0 || version == ES_EXPECT_EXISTS)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("expected_version %lld is not valid", (long long) version),
+			 version == -1 ?
+			 errhint("Use 0 for a stream that has no events, NULL for any version.") :
+			 errhint("Use a version, 0 for a stream that has no events, -4 for one that has, NULL for any.")));
+}
+
+/*
+ * A deleted stream has no events, though its versions go on: 0 matches it, and so does
+ * the last version.
+ */
+bool
+es_version_matches(const EsStream *stream, int64 expected, int64 actual)
+{
+	bool		empty = actual == 0 || (stream->deleted && actual == stream->used_version);
+
+	if (expected == ES_EXPECT_EXISTS)
+		return !empty;
+	return expected == actual || (expected == 0 && empty);
 }

@@ -44,14 +44,6 @@ es_batch_empty(const EsCatalog *cat)
 	return batch;
 }
 
-static int64
-number_in(TupleTableSlot *event, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, column, &isnull));
-}
-
 static bool
 is_parked(HTAB *parked_streams, EsName stream)
 {
@@ -95,12 +87,12 @@ es_batch_read(const EsCatalog *cat, const EsProjection *projection, int64 after,
 		EsName		stream;
 
 		if (selection.by_key &&
-			!es_filter_takes_key(&selection, number_in(event, ES_LOG_COL_TYPE_KEY)))
+			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
-		batch->upto = number_in(event, ES_LOG_COL_POSITION);
+		batch->upto = es_log_number(event, ES_LOG_COL_POSITION);
 		if (selection.by_stream || parked_streams != NULL)
 		{
-			stream = es_rows_stream_name(rows, number_in(event, ES_LOG_COL_STREAM_KEY));
+			stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
 			if (selection.by_stream && !es_filter_takes_stream(&projection->filter, stream))
 				continue;
 			if (is_parked(parked_streams, stream))
@@ -147,7 +139,7 @@ es_batch_of_stream(const EsCatalog *cat, const EsStream *stream, int64 after, in
 	es_cursor_add_versions(cursor, stream->key);
 	while ((event = es_cursor_next(cursor)) != NULL)
 	{
-		if (number_in(event, ES_LOG_COL_CREATED_AT) < shown.since)
+		if (es_log_number(event, ES_LOG_COL_CREATED_AT) < shown.since)
 			continue;
 		es_rows_put(rows, event, stream->name);
 		batch->count++;

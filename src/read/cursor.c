@@ -148,14 +148,6 @@ es_cursor_add_versions(EsCursor *cursor, int64 stream_key)
 			   cursor->range.after, cursor->range.upto);
 }
 
-static int64
-column_of(TupleTableSlot *slot, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(slot, column, &isnull));
-}
-
 /*
  * Is the first event of a stream from a version on at or below a position?  Then
  * its version is returned, else 0.
@@ -169,9 +161,9 @@ reached(IndexScanDesc scan, TupleTableSlot *slot, int64 stream_key, int64 versio
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
 	index_rescan(scan, keys, 2, NULL, 0);
 	if (!index_getnext_slot(scan, ForwardScanDirection, slot) ||
-		column_of(slot, ES_LOG_COL_POSITION) > position)
+		es_log_number(slot, ES_LOG_COL_POSITION) > position)
 		return 0;
-	return column_of(slot, ES_LOG_COL_VERSION);
+	return es_log_number(slot, ES_LOG_COL_VERSION);
 }
 
 /*
@@ -239,7 +231,7 @@ advance(EsCursor *cursor, EsBranch *branch)
 {
 	if (!index_getnext_slot(branch->scan, cursor->direction, branch->slot))
 		return false;
-	branch->position = column_of(branch->slot, ES_LOG_COL_POSITION);
+	branch->position = es_log_number(branch->slot, ES_LOG_COL_POSITION);
 	if (branch->stop == 0)
 		return true;
 	return cursor->range.backwards ? branch->position > branch->stop : branch->position < branch->stop;

@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "core/numbers.h"
 #include "log/dictionary.h"
 #include "log/stream.h"
 #include "read/filter.h"
@@ -41,30 +42,6 @@ is_among(EsName name, const EsName *names, int n)
 			return true;
 	}
 	return false;
-}
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Two rows of the dictionary may say the same: each key counts once. */
-static int
-unique_keys(int64 *keys, int n)
-{
-	int			kept = 0;
-
-	qsort(keys, n, sizeof(int64), compare_keys);
-	for (int i = 0; i < n; i++)
-	{
-		if (kept == 0 || keys[kept - 1] != keys[i])
-			keys[kept++] = keys[i];
-	}
-	return kept;
 }
 
 /*
@@ -90,7 +67,7 @@ select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *
 		selection->nstream_keys += n;
 	}
 	/* a category asked for twice */
-	selection->nstream_keys = unique_keys(selection->stream_keys, selection->nstream_keys);
+	selection->nstream_keys = es_numbers_unique(selection->stream_keys, selection->nstream_keys);
 }
 
 /* Does a filter by types take events that are stored like this? */
@@ -151,7 +128,7 @@ es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot
 		selection.type_keys[selection.ntype_keys++] = all.types[i].key;
 		shared |= all.types[i].shared && filter->categories != NULL;
 	}
-	selection.ntype_keys = unique_keys(selection.type_keys, selection.ntype_keys);
+	selection.ntype_keys = es_numbers_unique(selection.type_keys, selection.ntype_keys);
 
 	if (shared)
 		select_streams(&selection, filter, cat, snapshot);
@@ -198,8 +175,7 @@ es_filter_open(const EsSelection *selection, const EsCatalog *cat,
 bool
 es_filter_takes_key(const EsSelection *selection, int64 type_key)
 {
-	return bsearch(&type_key, selection->type_keys, selection->ntype_keys,
-				   sizeof(int64), compare_keys) != NULL;
+	return es_numbers_find(selection->type_keys, selection->ntype_keys, type_key) != NULL;
 }
 
 /*

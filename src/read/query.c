@@ -168,14 +168,6 @@ struct EsMatches
 	int64		given;			/* position of the last event */
 };
 
-static int64
-number_in(TupleTableSlot *event, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, column, &isnull));
-}
-
 /* Is the tag among the elements of a text[]?  Looked through as it lies there. */
 static bool
 is_borne(EsName tag, ArrayType *tags)
@@ -273,7 +265,7 @@ takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
 	bool		takes;
 
 	if (!source->selection.everything &&
-		!es_filter_takes_key(&source->selection, number_in(event, ES_LOG_COL_TYPE_KEY)))
+		!es_filter_takes_key(&source->selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 		return false;
 	old = MemoryContextSwitchTo(matches->per_event);
 	takes = bears_tags(event, source->item);
@@ -304,7 +296,7 @@ next_by_types(Source *source)
 	while ((event = es_cursor_next(source->cursor)) != NULL)
 	{
 		if (!source->selection.by_key ||
-			es_filter_takes_key(&source->selection, number_in(event, ES_LOG_COL_TYPE_KEY)))
+			es_filter_takes_key(&source->selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			return event;
 	}
 	return NULL;
@@ -315,7 +307,7 @@ advance(EsMatches *matches, Source *source)
 {
 	source->event = source->cursor != NULL ? next_by_types(source) : next_by_tags(matches, source);
 	if (source->event != NULL)
-		source->position = number_in(source->event, ES_LOG_COL_POSITION);
+		source->position = es_log_number(source->event, ES_LOG_COL_POSITION);
 }
 
 static void

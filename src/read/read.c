@@ -62,14 +62,6 @@ typedef struct EsRead
 	TimestampTz deadline;		/* of waiting; 0: do not wait */
 } EsRead;
 
-static int64
-event_column(TupleTableSlot *event, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, column, &isnull));
-}
-
 /*
  * Return the events of the read up to the head; how many there were.
  */
@@ -92,11 +84,11 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 		if (event == NULL)
 			break;
 		if (selection.by_key &&
-			!es_filter_takes_key(&selection, event_column(event, ES_LOG_COL_TYPE_KEY)))
+			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
 		if (selection.by_stream &&
 			!es_filter_takes_stream(&read->filter,
-									es_rows_stream_name(read->rows, event_column(event, ES_LOG_COL_STREAM_KEY))))
+									es_rows_stream_name(read->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY))))
 			continue;
 		if (!es_rows_shows(read->rows, event))
 			continue;
@@ -217,10 +209,10 @@ es_read_stream(PG_FUNCTION_ARGS)
 	es_cursor_add_versions(cursor, stream.key);
 	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
 	{
-		if (event_column(event, ES_LOG_COL_CREATED_AT) < shown.since)
+		if (es_log_number(event, ES_LOG_COL_CREATED_AT) < shown.since)
 			continue;
 		if (!selection.everything &&
-			!es_filter_takes_key(&selection, event_column(event, ES_LOG_COL_TYPE_KEY)))
+			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
 		es_rows_put(rows, event, stream.name);
 		count++;

@@ -227,11 +227,9 @@ look_up_type(EsRows *rows, int64 type_key)
 bool
 es_rows_upcasts(EsRows *rows, TupleTableSlot *event)
 {
-	bool		isnull;
-
 	if (rows->upcasts == NULL)
 		return false;
-	look_up_type(rows, DatumGetInt64(slot_getattr(event, ES_LOG_COL_TYPE_KEY, &isnull)));
+	look_up_type(rows, es_log_number(event, ES_LOG_COL_TYPE_KEY));
 	return es_upcast_is_for(rows->upcasts, es_name_from_text(rows->type_datum), rows->schema_version);
 }
 

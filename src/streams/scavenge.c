@@ -143,19 +143,11 @@ keep_version(Step *step, const EsStream *seen, int64 version)
 	return true;
 }
 
-static int64
-number_in(TupleTableSlot *event, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, column, &isnull));
-}
-
 static bool
 is_shown(TupleTableSlot *event, const EsShown *shown)
 {
-	return number_in(event, ES_LOG_COL_VERSION) >= shown->first_version &&
-		number_in(event, ES_LOG_COL_CREATED_AT) >= shown->since;
+	return es_log_number(event, ES_LOG_COL_VERSION) >= shown->first_version &&
+		es_log_number(event, ES_LOG_COL_CREATED_AT) >= shown->since;
 }
 
 /* The version of a stream as it is now. */
@@ -182,7 +174,7 @@ remove_event(Step *step, TupleTableSlot *event)
 		return false;
 	tags = slot_getattr(event, ES_LOG_COL_TAGS, &no_tags);
 	if (!no_tags)
-		es_tags_remove(step->cat, step->snapshot, tags, number_in(event, ES_LOG_COL_POSITION));
+		es_tags_remove(step->cat, step->snapshot, tags, es_log_number(event, ES_LOG_COL_POSITION));
 	return true;
 }
 
@@ -213,7 +205,7 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 		}
 		if (version == 0)
 			version = current_version(step, stream);
-		if (number_in(event, ES_LOG_COL_VERSION) == version &&
+		if (es_log_number(event, ES_LOG_COL_VERSION) == version &&
 			version > stream->used_version && !keep_version(step, stream, version))
 		{
 			done = false;
@@ -224,7 +216,7 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 			done = false;
 			break;
 		}
-		step->reached = number_in(event, ES_LOG_COL_VERSION);
+		step->reached = es_log_number(event, ES_LOG_COL_VERSION);
 		step->left--;
 		step->removed++;
 	}

@@ -332,7 +332,6 @@ events_as_json(EsBatch *batch)
 {
 	JsonbParseState *state = NULL;
 	TupleTableSlot *event = es_batch_slot(batch);
-	List	   *rows = NIL;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	while (es_batch_next(batch, event))
@@ -341,7 +340,6 @@ events_as_json(EsBatch *batch)
 
 		CHECK_FOR_INTERRUPTS();
 		ExecCopySlot(row, event);	/* pushed values point into it */
-		rows = lappend(rows, row);
 		push_event(&state, row);
 	}
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));

@@ -2,287 +2,43 @@
  * upcast.c
  *		Showing events of an old shape in a newer one.
  *
- * An upcaster is a function for the events of one type and schema version: what it
- * makes of their data is shown under another schema version, and another type if
- * it renames.  What it gives may have an upcaster again: a chain.  What is stored
- * never changes.
+ * What is stored never changes; the upcasters (upcaster.c) are applied to what reads,
+ * aggregates and projections are given, inline ones too, one after the other until
+ * there is none for what has come of the event.  Filters by type take an event by its
+ * stored name and by the one at the end of its chain.
  *
- * They are applied to what reads, aggregates and projections are given, inline ones
- * too.  Filters by type take an event by its stored name and by the one at the end of
- * its chain.
- *
- * The function runs as the role that registered it, restricted (core/role.c).
- *
- * Each backend keeps the list, as projections/definition.c does, with an invalidation
- * of the table sent by whatever changes it.  A call works with a copy of its own, for
- * the functions that it calls may do anything, and with its own look-ups of the
- * functions.
+ * The function runs as the role that registered it, restricted (core/role.c), and is
+ * looked up once by each call that upcasts.
  *
  * Invariants
- * 1. Registering follows the chain and refuses a circle, under a lock that keeps other
- *    registrations away.  Around a circle that was made by other means a chain is
+ * 1. Around a circle, which registering refuses but other means can make, a chain is
  *    followed no further than there are upcasters.
- * 2. The list is read with a snapshot of this moment; an invalidation that comes
- *    meanwhile makes us read again.  A parallel query cannot take one: it reads with
- *    its own, and what it has read is not kept.
- * 3. An error names the event.  What follows from it is the reader's business: for a
+ * 2. An error names the event.  What follows from it is the reader's business: for a
  *    projection, that of on_error (projections/call.c upcasts within its frame).
  *
- * Locks: AccessShare on eventstore.upcaster; ShareRowExclusive to register.
+ * Locks: none of its own.
  * Crash: nothing is kept here.
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "core/args.h"
-#include "core/spi.h"
+#include "core/role.h"
 #include "projections/batch.h"
-#include "streams/lifecycle.h"
-#include "streams/upcast.h"
+#include "streams/upcaster.h"
 
-PG_FUNCTION_INFO_V1(es_register_upcaster);
-PG_FUNCTION_INFO_V1(es_upcasters_changed);
-
-/* Columns of eventstore.upcaster */
-enum
-{
-	COL_TYPE = 1, COL_FROM_SCHEMA, COL_TO_TYPE, COL_TO_SCHEMA, COL_FUNCTION, COL_OWNER,
-	COL_SEARCH_PATH
-};
-
-typedef struct Upcaster
-{
-	EsName		type;
-	int32		from_schema;
-	EsName		to_type;
-	int32		to_schema;
-	char	   *function;		/* qualified */
-	char	   *owner;
-	char	   *search_path;
-	FmgrInfo   *call;			/* looked up by this call; NULL: not yet */
-} Upcaster;
-
-struct EsUpcasts
-{
-	int			n;
-	Upcaster   *list;
-	MemoryContext context;		/* of the copy */
-	MemoryContext per_event;	/* of what the last event has become */
-	TupleTableSlot *slot;		/* the same as a row; NULL: not asked for yet */
-};
-
-/* The backend's list. */
-static MemoryContext list_context = NULL;
-static Upcaster *list = NULL;
-static int	nlist = 0;
-static bool valid = false;
-static Oid	read_from = InvalidOid;
-static uint64 invalidations = 0;
-
-static EsStatement store_upcaster = {
-	"INSERT INTO eventstore.upcaster (type, from_schema, to_type, to_schema, function, owner, search_path)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-	" ON CONFLICT (type, from_schema) DO UPDATE"
-	" SET to_type = $3, to_schema = $4, function = $5, owner = $6, search_path = $7",
-	{TEXTOID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
-};
-
-static EsStatement remove_upcaster = {
-	"DELETE FROM eventstore.upcaster WHERE type = $1 AND from_schema = $2", {TEXTOID, INT4OID}
-};
-
-/* ---- the list ---- */
-
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	if (relid == InvalidOid || relid == read_from)
-	{
-		invalidations++;
-		valid = false;
-	}
-}
-
-void
-es_upcast_init(void)
-{
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-}
-
-/*
- * eventstore.upcasters_changed() → trigger
- */
-Datum
-es_upcasters_changed(PG_FUNCTION_ARGS)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("eventstore.upcasters_changed can only be called as a trigger")));
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
-	return PointerGetDatum(NULL);
-}
-
-static EsName
-name_of(char *string)
-{
-	EsName		name = {string, strlen(string)};
-
-	return name;
-}
-
-static char *
-text_of(TupleTableSlot *row, int column)
-{
-	bool		isnull;
-
-	return TextDatumGetCString(slot_getattr(row, column, &isnull));
-}
-
-static int32
-number_of(TupleTableSlot *row, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt32(slot_getattr(row, column, &isnull));
-}
-
-static void
-read_row(TupleTableSlot *row, Upcaster *upcaster)
-{
-	upcaster->type = name_of(text_of(row, COL_TYPE));
-	upcaster->from_schema = number_of(row, COL_FROM_SCHEMA);
-	upcaster->to_type = name_of(text_of(row, COL_TO_TYPE));
-	upcaster->to_schema = number_of(row, COL_TO_SCHEMA);
-	upcaster->function = text_of(row, COL_FUNCTION);
-	upcaster->owner = text_of(row, COL_OWNER);
-	upcaster->search_path = text_of(row, COL_SEARCH_PATH);
-	upcaster->call = NULL;
-}
-
-static void
-read_table(Oid table)
-{
-	Relation	rel = table_open(table, AccessShareLock);
-	TupleTableSlot *row = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	int			capacity = 4;
-
-	nlist = 0;
-	list = palloc(sizeof(Upcaster) * capacity);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
-	{
-		if (nlist == capacity)
-			list = repalloc(list, sizeof(Upcaster) * (capacity *= 2));
-		read_row(row, &list[nlist++]);
-	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(row);
-	table_close(rel, AccessShareLock);
-}
-
-static void
-read_list(const EsCatalog *cat)
-{
-	MemoryContext old;
-	uint64		before;
-
-	if (list_context == NULL)
-		list_context = AllocSetContextCreate(TopMemoryContext, "eventstore upcasters",
-											 ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(list_context);
-	do
-	{
-		valid = false;
-		MemoryContextReset(list_context);
-		read_from = cat->upcaster;
-		before = invalidations;
-		read_table(cat->upcaster);
-	} while (before != invalidations);	/* (2) */
-	MemoryContextSwitchTo(old);
-	valid = !IsInParallelMode();	/* (2) */
-}
-
-static EsName
-copy_name(EsName name)
-{
-	return name_of(pnstrdup(name.bytes, name.len));
-}
-
-/*
- * The upcasters, for a call that ends with the current memory context.  NULL: there
- * are none.
- */
-EsUpcasts *
-es_upcasts_begin(const EsCatalog *cat)
-{
-	EsUpcasts  *upcasts;
-
-	if (!valid || read_from != cat->upcaster)
-		read_list(cat);
-	if (nlist == 0)
-		return NULL;
-	upcasts = palloc0(sizeof(EsUpcasts));
-	upcasts->context = CurrentMemoryContext;
-	upcasts->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcast",
-											   ALLOCSET_SMALL_SIZES);
-	upcasts->n = nlist;
-	upcasts->list = palloc(sizeof(Upcaster) * nlist);
-	for (int i = 0; i < nlist; i++)
-	{
-		Upcaster   *copy = &upcasts->list[i];
-
-		*copy = list[i];
-		copy->type = copy_name(list[i].type);
-		copy->to_type = copy_name(list[i].to_type);
-		copy->function = pstrdup(list[i].function);
-		copy->owner = pstrdup(list[i].owner);
-		copy->search_path = pstrdup(list[i].search_path);
-	}
-	return upcasts;
-}
-
-static Upcaster *
-find(const EsUpcasts *upcasts, EsName type, int32 schema_version)
-{
-	for (int i = 0; i < upcasts->n; i++)
-	{
-		Upcaster   *upcaster = &upcasts->list[i];
-
-		if (upcaster->from_schema == schema_version && es_name_equal(upcaster->type, type))
-			return upcaster;
-	}
-	return NULL;
-}
+/* ---- filters ---- */
 
 /* Is there an upcaster for events that are stored with this type and schema version? */
 bool
 es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
-	return find(upcasts, type, schema_version) != NULL;
+	return es_upcaster_find(upcasts, type, schema_version) != NULL;
 }
-
-/* ---- filters ---- */
 
 /*
  * Is an event that is stored with this type and schema version shown as one of that
@@ -291,10 +47,10 @@ es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 bool
 es_upcast_gives(const EsUpcasts *upcasts, EsName type, int32 schema_version, EsName wanted)
 {
-	const Upcaster *upcaster;
+	const EsUpcaster *upcaster;
 
 	for (int steps = 0; steps < upcasts->n &&
-		 (upcaster = find(upcasts, type, schema_version)) != NULL; steps++)
+		 (upcaster = es_upcaster_find(upcasts, type, schema_version)) != NULL; steps++)
 	{
 		type = upcaster->to_type;
 		schema_version = upcaster->to_schema;
@@ -316,48 +72,19 @@ es_upcast_sources(const EsUpcasts *upcasts, int *n)
 
 /* ---- calling ---- */
 
-static Oid
-function_of(const char *name, bool missing_ok)
-{
-	Oid			types[2] = {JSONBOID, JSONBOID};
-	Oid			function = LookupFuncName(stringToQualifiedNameList(name), 2, types, true);
-
-	if (!OidIsValid(function) && !missing_ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s(data jsonb, metadata jsonb) does not exist", name),
-				 errhint("An upcaster is a function with exactly these arguments.")));
-	if (OidIsValid(function) &&
-		(get_func_prokind(function) != PROKIND_FUNCTION || get_func_retset(function) ||
-		 get_func_rettype(function) != JSONBOID))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not a plain function that returns jsonb", name)));
-	return function;
-}
-
-static void
-require_execute(Oid function, const char *name)
-{
-	AclResult	allowed = pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE);
-
-	if (allowed != ACLCHECK_OK)
-		aclcheck_error(allowed, OBJECT_FUNCTION, name);
-}
-
 static FmgrInfo *
-look_up(EsUpcasts *upcasts, Upcaster *upcaster)
+look_up(EsUpcasts *upcasts, EsUpcaster *upcaster)
 {
-	Oid			function = function_of(upcaster->function, false);
+	Oid			function = es_upcaster_function(upcaster->function);
 
-	require_execute(function, upcaster->function);
+	es_upcaster_require_execute(function, upcaster->function);
 	upcaster->call = MemoryContextAllocZero(upcasts->context, sizeof(FmgrInfo));
 	fmgr_info_cxt(function, upcaster->call, upcasts->context);
 	return upcaster->call;
 }
 
 static Oid
-owner_of(const Upcaster *upcaster)
+owner_of(const EsUpcaster *upcaster)
 {
 	Oid			owner = get_role_oid(upcaster->owner, true);
 
@@ -371,7 +98,7 @@ owner_of(const Upcaster *upcaster)
 
 /* What the function makes of the data, as its owner. */
 static Datum
-call(EsUpcasts *upcasts, Upcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
+call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
 {
 	LOCAL_FCINFO(arguments, 2);
 	EsRoleScope scope;
@@ -422,7 +149,7 @@ es_upcast_event(EsUpcasts *upcasts, Datum *values, bool *isnull)
 {
 	EsName		type = stored_type(values);
 	int32		schema_version = DatumGetInt32(values[ES_EVENT_COL_SCHEMA_VERSION - 1]);
-	Upcaster   *upcaster = find(upcasts, type, schema_version);
+	EsUpcaster *upcaster = es_upcaster_find(upcasts, type, schema_version);
 	ErrorContextCallback callback = {error_context_stack, upcast_context, values};
 	MemoryContext old;
 
@@ -439,7 +166,7 @@ es_upcast_event(EsUpcasts *upcasts, Datum *values, bool *isnull)
 											 isnull[ES_EVENT_COL_METADATA - 1]);
 		type = upcaster->to_type;
 		schema_version = upcaster->to_schema;
-		upcaster = find(upcasts, type, schema_version);
+		upcaster = es_upcaster_find(upcasts, type, schema_version);
 	}
 	values[ES_EVENT_COL_TYPE - 1] = PointerGetDatum(cstring_to_text_with_len(type.bytes, type.len));
 	values[ES_EVENT_COL_SCHEMA_VERSION - 1] = Int32GetDatum(schema_version);
@@ -456,7 +183,7 @@ es_upcast_slot(EsUpcasts *upcasts, TupleTableSlot *event)
 	MemoryContext old;
 
 	slot_getallattrs(event);
-	if (find(upcasts, stored_type(event->tts_values),
+	if (es_upcaster_find(upcasts, stored_type(event->tts_values),
 			 DatumGetInt32(event->tts_values[ES_EVENT_COL_SCHEMA_VERSION - 1])) == NULL)
 		return event;
 	if (upcasts->slot == NULL)
@@ -470,143 +197,4 @@ es_upcast_slot(EsUpcasts *upcasts, TupleTableSlot *event)
 	memcpy(upcasts->slot->tts_isnull, event->tts_isnull, sizeof(bool) * ES_EVENT_COLS);
 	es_upcast_event(upcasts, upcasts->slot->tts_values, upcasts->slot->tts_isnull);
 	return ExecStoreVirtualTuple(upcasts->slot);
-}
-
-/* ---- dropping ---- */
-
-/*
- * A function is about to be dropped, all names qualified.  If it is an
- * upcaster, that is refused, or with CASCADE the upcaster goes along.
- */
-void
-es_upcast_before_drop(const EsCatalog *cat, const char *function, bool cascade)
-{
-	EsUpcasts  *upcasts = es_upcasts_begin(cat);
-	EsSpi		spi;
-
-	for (int i = 0; upcasts != NULL && i < upcasts->n; i++)
-	{
-		Upcaster   *upcaster = &upcasts->list[i];
-		Datum		values[2] = {
-			PointerGetDatum(cstring_to_text_with_len(upcaster->type.bytes, upcaster->type.len)),
-			Int32GetDatum(upcaster->from_schema)
-		};
-
-		if (strcmp(psprintf("%s(pg_catalog.jsonb,pg_catalog.jsonb)", upcaster->function), function) != 0)
-			continue;
-		if (!cascade)
-			ereport(ERROR,
-					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					 errmsg("cannot drop function %s because the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d, depends on it",
-							function, ES_NAME_ARGS(upcaster->type), upcaster->from_schema),
-					 errhint("Register another function first, or use DROP ... CASCADE to show these events as they are stored.")));
-		ereport(NOTICE,
-				(errmsg("drop cascades to the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d",
-						ES_NAME_ARGS(upcaster->type), upcaster->from_schema)));
-		es_spi_begin(&spi);
-		(void) es_spi_run(&remove_upcaster, values, NULL);
-		es_spi_end(&spi);
-	}
-}
-
-/* ---- registering ---- */
-
-static int32
-schema_argument(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	int32		schema_version = PG_GETARG_INT32(argno);
-
-	if (schema_version < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be at least 1", name)));
-	return schema_version;
-}
-
-/* Somebody else's upcaster is not replaced. */
-static void
-require_ownership(const Upcaster *former)
-{
-	Oid			owner = get_role_oid(former->owner, true);
-
-	if (!superuser() && (!OidIsValid(owner) || !has_privs_of_role(GetUserId(), owner)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d",
-						ES_NAME_ARGS(former->type), former->from_schema)));
-}
-
-/* Would the new one close a circle (1)? */
-static void
-refuse_circle(const EsUpcasts *upcasts, const Upcaster *new)
-{
-	const Upcaster *next = new;
-
-	for (int steps = 0; next != NULL; steps++)
-	{
-		if ((next->to_schema == new->from_schema && es_name_equal(next->to_type, new->type)) ||
-			(upcasts != NULL && steps > upcasts->n))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("upcasters of type \"" ES_NAME_FORMAT "\" would go round in a circle",
-							ES_NAME_ARGS(new->type))));
-		next = upcasts != NULL ? find(upcasts, next->to_type, next->to_schema) : NULL;
-	}
-}
-
-/*
- * es_register_upcaster(type, from_schema, upcast, to_type, to_schema)
- */
-Datum
-es_register_upcaster(PG_FUNCTION_ARGS)
-{
-	const EsCatalog *cat = es_lifecycle_begin("es_register_upcaster()");
-	Upcaster	new = {.type = es_arg_name(fcinfo, 0, "type")};
-	const Upcaster *former;
-	EsUpcasts  *upcasts;
-	char	   *given;
-	Oid			function;
-	Datum		values[7];
-	EsSpi		spi;
-
-	es_name_check(new.type, "type");
-	es_arg_require(fcinfo, 1, "from_schema");
-	new.from_schema = schema_argument(fcinfo, 1, "from_schema");
-	es_arg_require(fcinfo, 2, "upcast");
-	given = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	new.to_type = PG_ARGISNULL(3) ? new.type : es_name_from_text(PG_GETARG_DATUM(3));
-	es_name_check(new.to_type, "to_type");
-	if (PG_ARGISNULL(4) && new.from_schema == PG_INT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no schema version after %d", new.from_schema)));
-	new.to_schema = PG_ARGISNULL(4) ? new.from_schema + 1 : schema_argument(fcinfo, 4, "to_schema");
-
-	function = function_of(given, false);
-	require_execute(function, given);
-	if (isAnyTempNamespace(get_func_namespace(function)))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("an upcaster cannot be the temporary function \"%s\"", get_func_name(function))));
-	new.function = quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-											  get_func_name(function));
-
-	LockRelationOid(cat->upcaster, ShareRowExclusiveLock);	/* (1) */
-	upcasts = es_upcasts_begin(cat);
-	refuse_circle(upcasts, &new);
-	former = upcasts != NULL ? find(upcasts, new.type, new.from_schema) : NULL;
-	if (former != NULL)
-		require_ownership(former);
-
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = Int32GetDatum(new.from_schema);
-	values[2] = PointerGetDatum(cstring_to_text_with_len(new.to_type.bytes, new.to_type.len));
-	values[3] = Int32GetDatum(new.to_schema);
-	values[4] = CStringGetTextDatum(new.function);
-	values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	values[6] = CStringGetTextDatum(namespace_search_path);
-	es_spi_begin(&spi);
-	(void) es_spi_run(&store_upcaster, values, NULL);
-	es_spi_end(&spi);
-	PG_RETURN_VOID();
 }

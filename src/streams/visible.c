@@ -245,21 +245,13 @@ ask_by_key(EsVisible *visible, int64 stream_key)
 	return ask(visible, &stream);
 }
 
-static int64
-number_in(TupleTableSlot *event, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, column, &isnull));
-}
-
 /*
  * Is this event of the log shown?
  */
 bool
 es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 {
-	int64		stream_key = number_in(event, ES_LOG_COL_STREAM_KEY);
+	int64		stream_key = es_log_number(event, ES_LOG_COL_STREAM_KEY);
 	bool		known;
 	KnownStream *entry = hash_search(visible->known, &stream_key, HASH_FIND, &known);
 
@@ -270,8 +262,8 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 		entry = hash_search(visible->known, &stream_key, HASH_ENTER, NULL);
 		entry->shown = shown;
 	}
-	return number_in(event, ES_LOG_COL_VERSION) >= entry->shown.first_version &&
-		number_in(event, ES_LOG_COL_CREATED_AT) >= entry->shown.since;
+	return es_log_number(event, ES_LOG_COL_VERSION) >= entry->shown.first_version &&
+		es_log_number(event, ES_LOG_COL_CREATED_AT) >= entry->shown.since;
 }
 
 /*

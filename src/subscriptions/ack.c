@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "core/args.h"
+#include "core/numbers.h"
 #include "log/head.h"
 #include "projections/control.h"
 #include "subscriptions/subscription.h"
@@ -25,29 +26,6 @@ PG_FUNCTION_INFO_V1(es_ack);
 
 /* A batch that was acked doubles the limit; one beyond this ends it. */
 #define MOST_BATCH_LIMIT	1000
-
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-static int
-sort_positions(int64 *positions, int n)
-{
-	int			kept = 0;
-
-	qsort(positions, n, sizeof(int64), compare_positions);
-	for (int i = 0; i < n; i++)
-	{
-		if (kept == 0 || positions[kept - 1] != positions[i])
-			positions[kept++] = positions[i];
-	}
-	return kept;
-}
 
 static void
 refuse_undelivered(const EsSubscription *subscription, int64 position)
@@ -107,8 +85,7 @@ find_pending(const EsPartition *partition, const int64 *positions, int n,
 	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < partition->npending; i++)
 	{
-		const int64 *at = bsearch(&partition->pending[i], positions, n, sizeof(int64),
-								  compare_positions);
+		const int64 *at = es_numbers_find(positions, n, partition->pending[i]);
 
 		if (at == NULL)
 			continue;
@@ -129,7 +106,7 @@ es_claim(const EsCatalog *cat, const EsSubscription *subscription, const char *c
 	bool	   *claimed;
 	int			nclaimed = 0;
 
-	n = sort_positions(positions, n);
+	n = es_numbers_unique(positions, n);
 	claimed = palloc0(sizeof(bool) * Max(n, 1));
 	claim->partitions = es_partitions_lock_leased(subscription, consumer, &claim->npartitions);
 	claim->found = palloc(sizeof(int64 *) * Max(claim->npartitions, 1));

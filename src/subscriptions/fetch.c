@@ -45,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "core/args.h"
+#include "core/numbers.h"
 #include "log/append.h"
 #include "log/head.h"
 #include "log/seal.h"
@@ -75,15 +76,6 @@ typedef struct EsKnown
 	int64		looked;			/* no event of it beyond delivered, up to there */
 	bool		taken;
 } EsKnown;
-
-static int
-compare_numbers(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
 
 /* May the consumer get more of a partition that was taken? */
 bool
@@ -116,14 +108,6 @@ es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
 		hash_search(offer->blocked, &stream_key, HASH_FIND, NULL) != NULL;
 }
 
-static int64
-stream_of(TupleTableSlot *event)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, ES_LOG_COL_STREAM_KEY, &isnull));
-}
-
 /*
  * Put an event whose upcaster must run among the rows.  In a subtransaction: if it
  * fails, what it said is returned, and nothing else is lost.  NULL: it is there.
@@ -134,7 +118,7 @@ put_upcast(EsFetch *fetch, TupleTableSlot *event)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	/* looked up outside, for a scan that is open does so */
-	EsName		cached = es_rows_stream_name(fetch->rows, stream_of(event));
+	EsName		cached = es_rows_stream_name(fetch->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
 	EsName		stream = {pnstrdup(cached.bytes, cached.len), cached.len};
 	char	   *volatile said = NULL;
 
@@ -199,7 +183,7 @@ es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 posit
 
 		if (said != NULL)
 		{
-			hold_failed(fetch, offer, position, stream_of(event), said);
+			hold_failed(fetch, offer, position, es_log_number(event, ES_LOG_COL_STREAM_KEY), said);
 			return;
 		}
 	}
@@ -395,7 +379,7 @@ finish(EsFetch *fetch, EsOffer *offer)
 	es_held_wait(fetch->subscription, row->number, offer->waiting, offer->waiting_keys, offer->nwaiting);
 	if (offer->given)
 	{
-		qsort(row->pending, row->npending, sizeof(int64), compare_numbers);
+		row->npending = es_numbers_unique(row->pending, row->npending);
 		row->fetched_at = GetCurrentTimestamp();
 		row->consumer = pstrdup(fetch->consumer);
 		if (row->leased_until == 0)

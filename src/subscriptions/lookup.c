@@ -58,9 +58,8 @@ int64
 es_lookup_stream(EsLookup *lookup, int64 position)
 {
 	TupleTableSlot *event = es_lookup_find(lookup, position);
-	bool		isnull;
 
-	return event == NULL ? 0 : DatumGetInt64(slot_getattr(event, ES_LOG_COL_STREAM_KEY, &isnull));
+	return event == NULL ? 0 : es_log_number(event, ES_LOG_COL_STREAM_KEY);
 }
 
 void

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "core/args.h"
+#include "core/numbers.h"
 #include "core/spi.h"
 #include "subscriptions/subscription.h"
 
@@ -260,20 +261,10 @@ es_partition_look(const EsSubscription *subscription, int number, EsPartition *p
 	return n > 0;
 }
 
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 bool
 es_partition_is_pending(const EsPartition *partition, int64 position)
 {
-	return bsearch(&position, partition->pending, partition->npending, sizeof(int64),
-				   compare_positions) != NULL;
+	return es_numbers_find(partition->pending, partition->npending, position) != NULL;
 }
 
 /* Take positions, rising, off the pending ones. */

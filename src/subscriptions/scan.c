@@ -32,14 +32,6 @@
 #define ROUND_LEAST		1000
 #define ROUND_PER_EVENT	10
 
-static int64
-number_in(TupleTableSlot *event, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(event, column, &isnull));
-}
-
 /* Hold an event back, behind an earlier one of its stream. */
 static void
 hold_back(EsOffer *offer, int64 position, int64 stream_key)
@@ -60,7 +52,7 @@ hold_back(EsOffer *offer, int64 position, int64 stream_key)
 static void
 deal_with(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
 {
-	int64		stream_key = number_in(event, ES_LOG_COL_STREAM_KEY);
+	int64		stream_key = es_log_number(event, ES_LOG_COL_STREAM_KEY);
 
 	if (es_offer_is_blocked(offer, stream_key))
 		hold_back(offer, position, stream_key);
@@ -118,11 +110,11 @@ read_round(EsFetch *fetch, const EsSelection *selection, int64 begin, int ntaken
 		int64		stream_key;
 		EsOffer    *offer;
 
-		upto = number_in(event, ES_LOG_COL_POSITION);
+		upto = es_log_number(event, ES_LOG_COL_POSITION);
 		if (selection->by_key &&
-			!es_filter_takes_key(selection, number_in(event, ES_LOG_COL_TYPE_KEY)))
+			!es_filter_takes_key(selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
-		stream_key = number_in(event, ES_LOG_COL_STREAM_KEY);
+		stream_key = es_log_number(event, ES_LOG_COL_STREAM_KEY);
 		offer = &fetch->offers[es_subscription_partition_of(subscription, stream_key)];
 		looked_at++;
 		if (offer->open && upto > offer->looked &&

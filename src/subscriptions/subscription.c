@@ -33,10 +33,9 @@
  * 5. A consumer acks what it has.  A lease that somebody else has taken is an error.
  *	  An expired one that nobody has taken is still its own.
  *
- * What differs from the plan that this was built by: events of an expired lease become
- * held rows instead of a second list in the partition's row, which makes one kind of
- * redelivery of two; and the last holder of a free partition is remembered, so that an
- * ack whose answer was lost can be repeated.
+ * Events of an expired lease become held rows too, so that there is one kind of
+ * redelivery; and the last holder of a free partition is remembered, so that an ack
+ * whose answer was lost can be repeated.
  *
  * Lock order: event_log, subscription, subscription_partition (rising, but for a fetch,
  * which never waits for one), subscription_event.

@@ -59,7 +59,10 @@ step(Oid store)
 		es_scavenge_is_wanted() &&	/* (3) */
 		ConditionalLockRelationOid(cat->event_log, RowExclusiveLock) &&
 		es_scavenge_lock(cat, false))	/* (1) */
+	{
+		pgstat_report_activity(STATE_RUNNING, "removing hidden events");
 		more = es_scavenge_step(pass, cat, STEP_EVENTS, &removed);
+	}
 	es_session_finish();
 	if (removed > 0)
 		pgstat_report_stat(false);
@@ -88,6 +91,7 @@ try_step(Oid store)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	pgstat_report_activity(STATE_IDLE, NULL);
 	return more;
 }
 
