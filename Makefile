@@ -69,6 +69,7 @@ OBJS = \
 	src/streams/upcaster.o \
 	src/streams/visible.o \
 	src/subscriptions/ack.o \
+	src/subscriptions/commit.o \
 	src/subscriptions/declare.o \
 	src/subscriptions/fetch.o \
 	src/subscriptions/held.o \

@@ -181,6 +181,7 @@ es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 posit
 	{
 		char	   *said = put_upcast(fetch, event);
 
+		fetch->ran_code = true;
 		if (said != NULL)
 		{
 			hold_failed(fetch, offer, position, es_log_number(event, ES_LOG_COL_STREAM_KEY), said);
@@ -503,6 +504,7 @@ es_fetch(PG_FUNCTION_ARGS)
 	int			vain = 0;
 	int64		last_head = -1;
 	MemoryContext context;
+	bool		is_first = es_fetch_is_first();
 
 	fetch.cat = es_control_begin("es_fetch()");
 	name = es_arg_name(fcinfo, 0, "subscription");
@@ -536,5 +538,7 @@ es_fetch(PG_FUNCTION_ARGS)
 	MemoryContextDelete(context);
 	advance(&fetch, known);
 	CommandCounterIncrement();
+	if (is_first && !fetch.ran_code)
+		es_fetch_was_all();
 	PG_RETURN_NULL();
 }

@@ -41,6 +41,7 @@ typedef struct EsFetch
 	const char *consumer;
 	EsRows	   *rows;
 	int64		max_count;
+	bool		ran_code;		/* of an upcaster */
 
 	/* of the present look */
 	int64		head;
@@ -60,6 +61,10 @@ extern bool es_offer_take(EsFetch *fetch, EsOffer *offer);
 extern bool es_offer_is_blocked(const EsOffer *offer, int64 stream_key);
 extern bool es_offer_has_room(const EsFetch *fetch, const EsOffer *offer);
 extern void es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position);
+
+/* commit.c */
+extern bool es_fetch_is_first(void);
+extern void es_fetch_was_all(void);
 
 /* scan.c */
 extern void es_scan_new(EsFetch *fetch);

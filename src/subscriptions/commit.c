@@ -1,0 +1,71 @@
+/*
+ * commit.c
+ *		A transaction that does nothing but fetch commits without waiting for the disk.
+ *
+ * What such a commit can lose in a crash is a lease of the last moments, and then its
+ * events are handed out again, which "at least once" allows; the consumer that had them
+ * is told so when it acks.  What has been acked is not lost: the commit of an ack waits
+ * as ever, and the log of the server is flushed in order, the fetch before it.
+ *
+ * The transaction has done nothing else if all the WAL that it has written was written
+ * within calls of es_fetch, none of which ran users' code: XactLastRecEnd, the end of what
+ * this transaction has written last (access/transam/xlog.c), is then where the last fetch
+ * left it.  The setting synchronous_commit is off for the rest of the transaction, which
+ * ends it (RecordTransactionCommit in access/transam/xact.c); what forces a wait without
+ * regard to the setting, still does.
+ *
+ * Invariant: whatever else there is in a transaction, be it a hint that was logged, it
+ * waits.  PREPARE TRANSACTION does not come here.
+ *
+ * Locks: none.
+ * Crash: as said above.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/guc.h"
+
+#include "subscriptions/fetch.h"
+
+/* Where the last fetch of this transaction ended, if all before it were fetches, too. */
+static XLogRecPtr fetched_upto = InvalidXLogRecPtr;
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (fetched_upto != InvalidXLogRecPtr && fetched_upto == XactLastRecEnd)
+				(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+										 GUC_ACTION_LOCAL, true, 0, false);
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			fetched_upto = InvalidXLogRecPtr;
+			break;
+		default:
+			break;
+	}
+}
+
+/* A fetch begins: has nothing else been written? */
+bool
+es_fetch_is_first(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(end_of_transaction, NULL);
+	registered = true;
+	return XactLastRecEnd == fetched_upto;
+}
+
+/* It ends, having run no users' code; and nothing else was written before. */
+void
+es_fetch_was_all(void)
+{
+	fetched_upto = XactLastRecEnd;
+}
