@@ -188,6 +188,10 @@ look_up(EsCatalog *found)
 		{"retention", RELKIND_RELATION, &found->retention, NULL},
 		{"retention_pkey", RELKIND_INDEX, &found->retention_pkey, &found->retention},
 		{"upcaster", RELKIND_RELATION, &found->upcaster, NULL},
+		{"subscription", RELKIND_RELATION, &found->subscription, NULL},
+		{"subscription_name", RELKIND_INDEX, &found->subscription_name, &found->subscription},
+		{"subscription_partition", RELKIND_RELATION, &found->subscription_partition, NULL},
+		{"subscription_partition_pkey", RELKIND_INDEX, &found->subscription_partition_pkey, &found->subscription_partition},
 	};
 	Oid			extension = get_extension_oid("eventstore", true);
 

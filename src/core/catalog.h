@@ -41,6 +41,10 @@ typedef struct EsCatalog
 	Oid			retention;
 	Oid			retention_pkey;			/* unique (name) */
 	Oid			upcaster;
+	Oid			subscription;
+	Oid			subscription_name;		/* unique (name) */
+	Oid			subscription_partition;
+	Oid			subscription_partition_pkey;	/* unique (subscription_id, partition) */
 	Oid			event;					/* the type es_event */
 	Oid			owner;					/* of event_log */
 } EsCatalog;

@@ -48,6 +48,34 @@ es_held_read(const EsSubscription *subscription, int partition, int *n)
 	return held;
 }
 
+/*
+ * When the first held event of a partition that is not pending can be handed out: no
+ * earlier one of its stream is held back longer.  False: there is none.
+ */
+bool
+es_held_due(const EsSubscription *subscription, int partition, Datum pending, TimestampTz *due)
+{
+	static EsStatement first_due = {
+		"SELECT min(f.due) FROM"
+		" (SELECT DISTINCT ON (e.stream_key) coalesce(e.not_before, '-infinity') AS due"
+		"  FROM (SELECT stream_key, position, not_before FROM eventstore.subscription_event"
+		"   WHERE subscription_id = $1 AND partition = $2"
+		"    AND status <> 'parked' AND position <> ALL ($3)"
+		"   ORDER BY position LIMIT " CppAsString2(ES_HELD_LOOKED_AT) ") e"
+		"  ORDER BY e.stream_key, e.position) f",
+		{INT4OID, INT4OID, INT8ARRAYOID}
+	};
+	Datum		values[3] = {Int32GetDatum(subscription->id), Int32GetDatum(partition), pending};
+	bool		isnull;
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_look(&first_due, values);
+	*due = DatumGetTimestampTz(es_spi_value(1, 1, &isnull));
+	es_spi_end(&spi);
+	return !isnull;
+}
+
 /* How many there are, and the first. */
 int
 es_held_count(const EsSubscription *subscription, int partition, int64 *first)

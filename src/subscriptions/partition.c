@@ -3,12 +3,15 @@
  *		How far each partition of a subscription has come, and who has it.
  *
  * The row of a partition is read, changed in memory and stored under its lock; see
- * subscription.c for what it says.
+ * subscription.c for what it says.  That goes without SQL underneath; what is done to all
+ * partitions at once, and seldom, is a statement.
  *
  * Invariants
  * 1. A row is stored only by whoever has locked it in the same transaction.
  * 2. checkpoint does not fall, but for a seek.
  * 3. leased_until is set exactly while something is pending.
+ * 4. A row is locked as SELECT FOR NO KEY UPDATE does (executor/nodeLockRows.c): in READ
+ *    COMMITTED the newest version, whatever the snapshot saw.
  *
  * Isolation: in REPEATABLE READ and above the lock of a row that has changed since the
  * snapshot is 40001.  One that is younger than the snapshot would only not be found, so
@@ -18,20 +21,302 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "core/args.h"
 #include "core/numbers.h"
 #include "core/spi.h"
+#include "core/target.h"
 #include "subscriptions/subscription.h"
 
-#define COLUMNS \
-	"partition, checkpoint, delivered, pending, held, coalesce(batch_limit, 0)," \
-	" consumer, leased_until, fetched_at"
+/* Columns of eventstore.subscription_partition */
+enum
+{
+	COL_SUBSCRIPTION = 1, COL_NUMBER, COL_CHECKPOINT, COL_DELIVERED, COL_PENDING, COL_HELD,
+	COL_BATCH_LIMIT, COL_CONSUMER, COL_LEASED_UNTIL, COL_FETCHED_AT
+};
+
+/* ---- rows ---- */
+
+/* The rows of a subscription in the order of their numbers, or one of them. */
+typedef struct Rows
+{
+	Relation	rel;
+	Relation	index;
+	Snapshot	snapshot;
+	IndexScanDesc scan;
+	TupleTableSlot *row;
+} Rows;
+
+#define ALL_PARTITIONS	(-1)
+
+static void
+open_rows(Rows *rows, const EsSubscription *subscription, int number, LOCKMODE lockmode,
+		  Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+	int			nkeys = number == ALL_PARTITIONS ? 1 : 2;
+
+	rows->rel = table_open(subscription->cat->subscription_partition, lockmode);
+	rows->index = index_open(subscription->cat->subscription_partition_pkey, lockmode);
+	rows->snapshot = RegisterSnapshot(snapshot);
+	rows->scan = index_beginscan(rows->rel, rows->index, rows->snapshot, nkeys, 0);
+	rows->row = table_slot_create(rows->rel, NULL);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(subscription->id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(number));
+	index_rescan(rows->scan, keys, nkeys, NULL, 0);
+}
+
+static bool
+next_row(Rows *rows)
+{
+	CHECK_FOR_INTERRUPTS();
+	return index_getnext_slot(rows->scan, ForwardScanDirection, rows->row);
+}
+
+static void
+close_rows(Rows *rows)
+{
+	index_endscan(rows->scan);
+	ExecDropSingleTupleTableSlot(rows->row);
+	UnregisterSnapshot(rows->snapshot);
+	index_close(rows->index, NoLock);
+	table_close(rows->rel, NoLock);
+}
+
+/* What a statement of this transaction would see. */
+static Snapshot
+statement_snapshot(void)
+{
+	return IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot();
+}
+
+/* Lock the row that next_row came to; false: somebody has it, or it is gone (4). */
+static bool
+lock_row(Rows *rows, LockWaitPolicy policy)
+{
+	TM_FailureData failure;
+	ItemPointerData tid = rows->row->tts_tid;
+	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	TM_Result	result;
+
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	result = table_tuple_lock(rows->rel, &tid, rows->snapshot, rows->row, GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, policy, flags, &failure);
+	if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errhint("The transaction might succeed if retried.")));
+	return result == TM_Ok;
+}
+
+/* 0 where the column is null. */
+static Datum
+column_or_0(TupleTableSlot *row, int column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+/* Allocated in the current context. */
+static void
+read_row(TupleTableSlot *row, EsPartition *partition)
+{
+	ArrayType  *pending = DatumGetArrayTypePCopy(column_or_0(row, COL_PENDING));
+	Datum		consumer = column_or_0(row, COL_CONSUMER);
+
+	partition->tid = row->tts_tid;
+	partition->consumer = consumer == 0 ? NULL : TextDatumGetCString(consumer);
+	partition->number = DatumGetInt32(column_or_0(row, COL_NUMBER));
+	partition->checkpoint = DatumGetInt64(column_or_0(row, COL_CHECKPOINT));
+	partition->delivered = DatumGetInt64(column_or_0(row, COL_DELIVERED));
+	partition->npending = ArrayGetNItems(ARR_NDIM(pending), ARR_DIMS(pending));
+	partition->pending = (int64 *) ARR_DATA_PTR(pending);
+	partition->held = DatumGetInt32(column_or_0(row, COL_HELD));
+	partition->batch_limit = DatumGetInt32(column_or_0(row, COL_BATCH_LIMIT));
+	partition->leased_until = DatumGetTimestampTz(column_or_0(row, COL_LEASED_UNTIL));
+	partition->fetched_at = DatumGetTimestampTz(column_or_0(row, COL_FETCHED_AT));
+}
+
+/* ---- looking ---- */
+
+static bool
+is_consumer(TupleTableSlot *row, const char *consumer)
+{
+	Datum		value = column_or_0(row, COL_CONSUMER);
+	EsName		name;
+
+	if (value == 0)
+		return false;
+	name = es_name_from_text(value);
+	return es_name_equal(name, (EsName) {(char *) consumer, strlen(consumer)});
+}
+
+/*
+ * A held event is due when no earlier one of its stream is held back.  That is only asked
+ * where the consumer could have it.
+ */
+static void
+glance_at(const EsSubscription *subscription, const char *consumer, TupleTableSlot *row,
+		  EsGlance *found)
+{
+	Datum		pending = column_or_0(row, COL_PENDING);
+	ArrayType  *array = DatumGetArrayTypeP(pending);
+	int			limit = ES_MAX_PENDING;
+
+	found->number = DatumGetInt32(column_or_0(row, COL_NUMBER));
+	found->delivered = DatumGetInt64(column_or_0(row, COL_DELIVERED));
+	found->npending = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	found->mine = found->npending > 0 && is_consumer(row, consumer);
+	found->leased_until = DatumGetTimestampTz(column_or_0(row, COL_LEASED_UNTIL));
+	found->held = DatumGetInt32(column_or_0(row, COL_HELD));
+	found->batch_limit = DatumGetInt32(column_or_0(row, COL_BATCH_LIMIT));
+	found->fetched_at = DatumGetTimestampTz(column_or_0(row, COL_FETCHED_AT));
+	if (found->batch_limit > 0)
+		limit = Min(limit, found->batch_limit);
+	found->has_due = found->held > 0 &&
+		(found->npending == 0 || (found->mine && found->npending < limit)) &&
+		es_held_due(subscription, found->number, pending, &found->due);
+}
+
+/*
+ * What a fetch looks at before it takes any lock: all partitions, as of this moment, in
+ * the order of their numbers.  None: the subscription has been dropped.
+ */
+EsGlance *
+es_partitions_glance(const EsSubscription *subscription, const char *consumer, int *n)
+{
+	int			capacity = subscription->partitions;
+	EsGlance   *glances = palloc0(sizeof(EsGlance) * capacity);
+	Rows		rows;
+
+	*n = 0;
+	open_rows(&rows, subscription, ALL_PARTITIONS, AccessShareLock, GetLatestSnapshot());
+	while (next_row(&rows))
+	{
+		if (*n < capacity)
+			glance_at(subscription, consumer, rows.row, &glances[*n]);
+		(*n)++;
+	}
+	close_rows(&rows);
+	return glances;
+}
+
+/* The row as of this moment, without a lock. */
+bool
+es_partition_look(const EsSubscription *subscription, int number, EsPartition *partition)
+{
+	Rows		rows;
+	bool		found;
+
+	open_rows(&rows, subscription, number, AccessShareLock, GetLatestSnapshot());
+	if ((found = next_row(&rows)))
+		read_row(rows.row, partition);
+	close_rows(&rows);
+	return found;
+}
+
+/* ---- locking ---- */
+
+/* The transaction's snapshot does not know the partition: is that its age? */
+static void
+refuse_younger(const EsSubscription *subscription, int number)
+{
+	EsPartition row;
+
+	if (IsolationUsesXactSnapshot() && es_partition_look(subscription, number, &row))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent creation of the subscription"),
+				 errhint("The transaction might succeed if retried.")));
+}
+
+/*
+ * Lock a partition to the end of the transaction, without waiting.  False: somebody
+ * else has the lock, or the subscription is gone.
+ */
+bool
+es_partition_try_lock(const EsSubscription *subscription, int number, EsPartition *partition)
+{
+	Rows		rows;
+	bool		found;
+	bool		locked;
+
+	open_rows(&rows, subscription, number, RowShareLock, statement_snapshot());
+	found = next_row(&rows);
+	locked = found && lock_row(&rows, LockWaitSkip);
+	if (locked)
+		read_row(rows.row, partition);
+	close_rows(&rows);
+	if (!found)
+		refuse_younger(subscription, number);
+	return locked;
+}
+
+static bool
+has_leased(TupleTableSlot *row, const char *consumer)
+{
+	return column_or_0(row, COL_LEASED_UNTIL) != 0 && is_consumer(row, consumer);
+}
+
+/* Lock all partitions, or those whose events a consumer has. */
+static EsPartition *
+lock_rows(const EsSubscription *subscription, const char *consumer, int *n)
+{
+	EsPartition *partitions = palloc(sizeof(EsPartition) * subscription->partitions);
+	Rows		rows;
+
+	*n = 0;
+	open_rows(&rows, subscription, ALL_PARTITIONS, RowShareLock, statement_snapshot());
+	while (next_row(&rows) && *n < subscription->partitions)
+	{
+		/* it may be another one's when the lock has been waited for */
+		if (consumer != NULL && !has_leased(rows.row, consumer))
+			continue;
+		if (lock_row(&rows, LockWaitBlock) &&
+			(consumer == NULL || has_leased(rows.row, consumer)))
+			read_row(rows.row, &partitions[(*n)++]);
+	}
+	close_rows(&rows);
+	return partitions;
+}
+
+EsPartition *
+es_partitions_lock_leased(const EsSubscription *subscription, const char *consumer, int *n)
+{
+	return lock_rows(subscription, consumer, n);
+}
+
+EsPartition *
+es_partitions_lock_all(const EsSubscription *subscription, int *n)
+{
+	EsPartition *partitions = lock_rows(subscription, NULL, n);
+
+	if (*n == 0)
+	{
+		refuse_younger(subscription, 0);
+		es_subscription_refuse_missing((EsName) {subscription->name, strlen(subscription->name)});
+	}
+	return partitions;
+}
+
+/* ---- changing ---- */
 
 void
 es_partitions_create(int subscription, int partitions, int64 start_after)
@@ -49,216 +334,6 @@ es_partitions_create(int subscription, int partitions, int64 start_after)
 	es_spi_begin(&spi);
 	(void) es_spi_run(&create, values, NULL);
 	es_spi_end(&spi);
-}
-
-static TimestampTz
-moment_in(int row, int column)
-{
-	bool		isnull;
-	Datum		value = es_spi_value(row, column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(value);
-}
-
-/* A row of COLUMNS, allocated in the current context. */
-static void
-read_row(int row, EsPartition *partition)
-{
-	bool		isnull;
-	ArrayType  *pending = DatumGetArrayTypePCopy(es_spi_value(row, 4, &isnull));
-	Datum		consumer = es_spi_value(row, 7, &isnull);
-
-	partition->consumer = isnull ? NULL : TextDatumGetCString(consumer);
-	partition->number = DatumGetInt32(es_spi_value(row, 1, &isnull));
-	partition->checkpoint = DatumGetInt64(es_spi_value(row, 2, &isnull));
-	partition->delivered = DatumGetInt64(es_spi_value(row, 3, &isnull));
-	partition->npending = ArrayGetNItems(ARR_NDIM(pending), ARR_DIMS(pending));
-	partition->pending = (int64 *) ARR_DATA_PTR(pending);
-	partition->held = DatumGetInt32(es_spi_value(row, 5, &isnull));
-	partition->batch_limit = DatumGetInt32(es_spi_value(row, 6, &isnull));
-	partition->leased_until = moment_in(row, 8);
-	partition->fetched_at = moment_in(row, 9);
-}
-
-static EsPartition *
-read_rows(EsStatement *statement, bool lock, const Datum *values, int *n)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext inner;
-	EsPartition *partitions;
-	EsSpi		spi;
-
-	es_spi_begin(&spi);
-	*n = (int) (lock ? es_spi_run(statement, values, NULL) : es_spi_look(statement, values));
-	inner = MemoryContextSwitchTo(caller);
-	partitions = palloc(sizeof(EsPartition) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		read_row(i + 1, &partitions[i]);
-	MemoryContextSwitchTo(inner);
-	es_spi_end(&spi);
-	return partitions;
-}
-
-/*
- * What a fetch looks at before it takes any lock: all partitions, as of this moment, in
- * the order of their numbers.  None: the subscription has been dropped.
- *
- * A held event is due when no earlier one of its stream is held back.  That is only
- * asked where the consumer could have it.
- */
-EsGlance *
-es_partitions_glance(const EsSubscription *subscription, const char *consumer, int *n)
-{
-	static EsStatement glance = {
-		"SELECT partition, delivered, cardinality(pending), consumer = $2, leased_until, held,"
-		" coalesce(batch_limit, 0), fetched_at,"
-		" CASE WHEN held > 0 AND (leased_until IS NULL OR"
-		"      consumer = $2 AND cardinality(pending) < least(batch_limit, $3)) THEN"
-		"  (SELECT min(f.due) FROM"
-		"   (SELECT DISTINCT ON (e.stream_key) coalesce(e.not_before, '-infinity') AS due"
-		"    FROM (SELECT h.stream_key, h.position, h.not_before FROM eventstore.subscription_event h"
-		"     WHERE h.subscription_id = p.subscription_id AND h.partition = p.partition"
-		"      AND h.status <> 'parked' AND h.position <> ALL (p.pending)"
-		"     ORDER BY h.position LIMIT " CppAsString2(ES_HELD_LOOKED_AT) ") e"
-		"    ORDER BY e.stream_key, e.position) f)"
-		" END"
-		" FROM eventstore.subscription_partition p WHERE subscription_id = $1 ORDER BY partition",
-		{INT4OID, TEXTOID, INT4OID}
-	};
-	Datum		values[3] = {
-		Int32GetDatum(subscription->id), CStringGetTextDatum(consumer), Int32GetDatum(ES_MAX_PENDING)
-	};
-	MemoryContext caller = CurrentMemoryContext;
-	EsGlance   *glances;
-	bool		isnull;
-	EsSpi		spi;
-
-	es_spi_begin(&spi);
-	*n = (int) es_spi_look(&glance, values);
-	glances = MemoryContextAllocZero(caller, sizeof(EsGlance) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-	{
-		EsGlance   *found = &glances[i];
-		int			row = i + 1;
-		bool		same;
-
-		found->number = DatumGetInt32(es_spi_value(row, 1, &isnull));
-		found->delivered = DatumGetInt64(es_spi_value(row, 2, &isnull));
-		found->npending = DatumGetInt32(es_spi_value(row, 3, &isnull));
-		same = DatumGetBool(es_spi_value(row, 4, &isnull));
-		found->mine = found->npending > 0 && !isnull && same;
-		found->leased_until = moment_in(row, 5);
-		found->held = DatumGetInt32(es_spi_value(row, 6, &isnull));
-		found->batch_limit = DatumGetInt32(es_spi_value(row, 7, &isnull));
-		found->fetched_at = moment_in(row, 8);
-		(void) es_spi_value(row, 9, &isnull);
-		found->has_due = !isnull;
-		found->due = moment_in(row, 9);
-	}
-	es_spi_end(&spi);
-	return glances;
-}
-
-/* The transaction's snapshot does not know the partition: is that its age? */
-static void
-refuse_younger(const EsSubscription *subscription, int number)
-{
-	static EsStatement find = {
-		"SELECT 1 FROM eventstore.subscription_partition WHERE subscription_id = $1 AND partition = $2",
-		{INT4OID, INT4OID}
-	};
-	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(number)};
-	EsSpi		spi;
-	bool		known;
-
-	if (!IsolationUsesXactSnapshot())
-		return;
-	es_spi_begin(&spi);
-	known = es_spi_run(&find, values, NULL) > 0 || es_spi_look(&find, values) == 0;
-	es_spi_end(&spi);
-	if (!known)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent creation of the subscription"),
-				 errhint("The transaction might succeed if retried.")));
-}
-
-/*
- * Lock a partition to the end of the transaction, without waiting.  False: somebody
- * else has the lock, or the subscription is gone.
- */
-bool
-es_partition_try_lock(const EsSubscription *subscription, int number, EsPartition *partition)
-{
-	static EsStatement lock = {
-		"SELECT " COLUMNS " FROM eventstore.subscription_partition"
-		" WHERE subscription_id = $1 AND partition = $2 FOR NO KEY UPDATE SKIP LOCKED",
-		{INT4OID, INT4OID}
-	};
-	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(number)};
-	int			n;
-	EsPartition *found = read_rows(&lock, true, values, &n);
-
-	if (n == 0)
-	{
-		refuse_younger(subscription, number);
-		return false;
-	}
-	*partition = *found;
-	return true;
-}
-
-/* Lock the partitions whose events the consumer has. */
-EsPartition *
-es_partitions_lock_leased(const EsSubscription *subscription, const char *consumer, int *n)
-{
-	static EsStatement lock = {
-		"SELECT " COLUMNS " FROM eventstore.subscription_partition"
-		" WHERE subscription_id = $1 AND consumer = $2 AND leased_until IS NOT NULL"
-		" ORDER BY partition FOR NO KEY UPDATE",
-		{INT4OID, TEXTOID}
-	};
-	Datum		values[2] = {Int32GetDatum(subscription->id), CStringGetTextDatum(consumer)};
-
-	return read_rows(&lock, true, values, n);
-}
-
-/* Lock all partitions. */
-EsPartition *
-es_partitions_lock_all(const EsSubscription *subscription, int *n)
-{
-	static EsStatement lock = {
-		"SELECT " COLUMNS " FROM eventstore.subscription_partition"
-		" WHERE subscription_id = $1 ORDER BY partition FOR NO KEY UPDATE",
-		{INT4OID}
-	};
-	Datum		values[1] = {Int32GetDatum(subscription->id)};
-	EsPartition *partitions = read_rows(&lock, true, values, n);
-
-	if (*n == 0)
-	{
-		refuse_younger(subscription, 0);
-		es_subscription_refuse_missing((EsName) {subscription->name, strlen(subscription->name)});
-	}
-	return partitions;
-}
-
-/* The row as of this moment, without a lock. */
-bool
-es_partition_look(const EsSubscription *subscription, int number, EsPartition *partition)
-{
-	static EsStatement look = {
-		"SELECT " COLUMNS " FROM eventstore.subscription_partition"
-		" WHERE subscription_id = $1 AND partition = $2",
-		{INT4OID, INT4OID}
-	};
-	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(number)};
-	int			n;
-	EsPartition *found = read_rows(&look, false, values, &n);
-
-	if (n > 0)
-		*partition = *found;
-	return n > 0;
 }
 
 bool
@@ -309,35 +384,65 @@ es_partition_settle(const EsSubscription *subscription, EsPartition *partition)
 	partition->checkpoint = Max(partition->checkpoint, checkpoint);
 }
 
-/* Store the row as it was changed. */
-void
-es_partition_store(const EsSubscription *subscription, const EsPartition *partition)
+static void
+set_column(TupleTableSlot *row, int column, Datum value, bool isnull)
 {
-	static EsStatement store = {
-		"UPDATE eventstore.subscription_partition SET checkpoint = $3, delivered = $4, pending = $5,"
-		" held = $6, batch_limit = $7, consumer = $8, leased_until = $9, fetched_at = $10"
-		" WHERE subscription_id = $1 AND partition = $2",
-		{INT4OID, INT4OID, INT8OID, INT8OID, INT8ARRAYOID, INT4OID, INT4OID, TEXTOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID}
-	};
-	Datum		values[10] = {
-		Int32GetDatum(subscription->id), Int32GetDatum(partition->number),
-		Int64GetDatum(partition->checkpoint), Int64GetDatum(partition->delivered),
-		es_spi_numbers(partition->pending, partition->npending), Int32GetDatum(partition->held),
-		Int32GetDatum(partition->batch_limit),
-		partition->consumer == NULL ? 0 : CStringGetTextDatum(partition->consumer),
-		TimestampTzGetDatum(partition->leased_until), TimestampTzGetDatum(partition->fetched_at)
-	};
-	bool		isnull[10] = {
-		false, false, false, false, false, false, partition->batch_limit == 0,
-		partition->consumer == NULL, partition->leased_until == 0, partition->fetched_at == 0
-	};
-	EsSpi		spi;
+	row->tts_values[column - 1] = value;
+	row->tts_isnull[column - 1] = isnull;
+}
+
+static void
+fill_row(TupleTableSlot *row, const EsPartition *partition)
+{
+	bool		unnamed = partition->consumer == NULL;
+
+	set_column(row, COL_CHECKPOINT, Int64GetDatum(partition->checkpoint), false);
+	set_column(row, COL_DELIVERED, Int64GetDatum(partition->delivered), false);
+	set_column(row, COL_PENDING, es_spi_numbers(partition->pending, partition->npending), false);
+	set_column(row, COL_HELD, Int32GetDatum(partition->held), false);
+	set_column(row, COL_BATCH_LIMIT, Int32GetDatum(partition->batch_limit), partition->batch_limit == 0);
+	set_column(row, COL_CONSUMER, unnamed ? 0 : CStringGetTextDatum(partition->consumer), unnamed);
+	set_column(row, COL_LEASED_UNTIL, TimestampTzGetDatum(partition->leased_until), partition->leased_until == 0);
+	set_column(row, COL_FETCHED_AT, TimestampTzGetDatum(partition->fetched_at), partition->fetched_at == 0);
+}
+
+/* Its key has not changed, but there may have been no room on its page. */
+static void
+index_row(Relation rel, TupleTableSlot *row)
+{
+	EsTarget	target = es_target_open(rel);
+
+	ExecOpenIndices(target.relinfo, false);
+	list_free(ExecInsertIndexTuples(target.relinfo, row, target.estate, true, false, NULL, NIL));
+	ExecCloseIndices(target.relinfo);
+	es_target_close(&target);
+}
+
+/* Store the row as it was changed (1). */
+void
+es_partition_store(const EsSubscription *subscription, EsPartition *partition)
+{
+	Relation	rel = table_open(subscription->cat->subscription_partition, RowExclusiveLock);
+	TupleTableSlot *former = table_slot_create(rel, NULL);
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	bool		touches_indexes;
 
 	Assert((partition->npending > 0) == (partition->leased_until != 0));
-	es_spi_begin(&spi);
-	(void) es_spi_run(&store, values, isnull);
-	es_spi_end(&spi);
+	if (!table_tuple_fetch_row_version(rel, &partition->tid, SnapshotSelf, former))
+		elog(ERROR, "the locked row of partition %d is gone", partition->number);
+	slot_getallattrs(former);
+	memcpy(row->tts_values, former->tts_values, sizeof(Datum) * row->tts_tupleDescriptor->natts);
+	memcpy(row->tts_isnull, former->tts_isnull, sizeof(bool) * row->tts_tupleDescriptor->natts);
+	fill_row(row, partition);
+	ExecStoreVirtualTuple(row);
+	simple_table_tuple_update(rel, &partition->tid, row, SnapshotSelf, &touches_indexes);
+	partition->tid = row->tts_tid;
+	if (touches_indexes)
+		index_row(rel, row);
+	ExecDropSingleTupleTableSlot(row);
+	ExecDropSingleTupleTableSlot(former);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
 }
 
 /*

@@ -41,18 +41,32 @@
  * which never waits for one), subscription_event.
  * Crash: all is in tables, and belongs to the caller's transaction.
  *
- * Here: a subscription by its name, as of this moment.
+ * Here: a subscription by its name, as of this moment.  What each fetch and ack does goes
+ * without SQL underneath, here and in partition.c: statements would cost more than the
+ * events.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "core/args.h"
-#include "core/spi.h"
 #include "subscriptions/subscription.h"
+
+/* Columns of eventstore.subscription */
+enum
+{
+	COL_ID = 1, COL_NAME, COL_TYPES, COL_CATEGORIES, COL_START_AFTER, COL_PARTITIONS,
+	COL_ACK_TIMEOUT, COL_MAX_RETRIES
+};
 
 void
 es_subscription_refuse_missing(EsName name)
@@ -77,12 +91,12 @@ es_subscription_consumer(FunctionCallInfo fcinfo, int argno)
 	return pnstrdup(name.bytes, name.len);
 }
 
-/* Names in a column of the last statement's result; NULL: it is null. */
+/* Names in a column; NULL: it is null. */
 static EsName *
-names_in(int column, int *n)
+names_in(TupleTableSlot *row, int column, int *n)
 {
 	bool		isnull;
-	Datum		value = es_spi_value(1, column, &isnull);
+	Datum		value = slot_getattr(row, column, &isnull);
 	Datum	   *values;
 	bool	   *nulls;
 	EsName	   *names;
@@ -99,12 +113,20 @@ names_in(int column, int *n)
 
 /* It was checked to be a day at most, and to have no months. */
 static int64
-microseconds_in(int column)
+microseconds_in(TupleTableSlot *row, int column)
 {
 	bool		isnull;
-	Interval   *length = DatumGetIntervalP(es_spi_value(1, column, &isnull));
+	Interval   *length = DatumGetIntervalP(slot_getattr(row, column, &isnull));
 
 	return length->day * USECS_PER_DAY + length->time;
+}
+
+static int
+number_in(TupleTableSlot *row, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt32(slot_getattr(row, column, &isnull));
 }
 
 /*
@@ -113,30 +135,32 @@ microseconds_in(int column)
 const EsSubscription *
 es_subscription_require(const EsCatalog *cat, EsName name)
 {
-	static EsStatement find = {
-		"SELECT subscription_id, types, categories, partitions, ack_timeout, max_retries"
-		" FROM eventstore.subscription WHERE name = $1",
-		{TEXTOID}
-	};
-	Datum		values[1] = {PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len))};
 	EsSubscription *found = palloc0(sizeof(EsSubscription));
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext inner;
-	bool		isnull;
-	EsSpi		spi;
+	Relation	rel = table_open(cat->subscription, AccessShareLock);
+	Relation	index = index_open(cat->subscription_name, AccessShareLock);
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	ScanKeyData key;
 
-	es_spi_begin(&spi);
-	if (es_spi_look(&find, values) == 0)
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   index->rd_indcollation[0], F_TEXTEQ,
+						   PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len)));
+	index_rescan(scan, &key, 1, NULL, 0);
+	if (!index_getnext_slot(scan, ForwardScanDirection, row))
 		es_subscription_refuse_missing(name);
-	inner = MemoryContextSwitchTo(caller);
-	found->id = DatumGetInt32(es_spi_value(1, 1, &isnull));
+	found->cat = cat;
+	found->id = number_in(row, COL_ID);
 	found->name = pnstrdup(name.bytes, name.len);
-	found->filter.types = names_in(2, &found->filter.ntypes);
-	found->filter.categories = names_in(3, &found->filter.ncategories);
-	found->partitions = DatumGetInt32(es_spi_value(1, 4, &isnull));
-	found->ack_timeout = microseconds_in(5);
-	found->max_retries = DatumGetInt32(es_spi_value(1, 6, &isnull));
-	MemoryContextSwitchTo(inner);
-	es_spi_end(&spi);
+	found->filter.types = names_in(row, COL_TYPES, &found->filter.ntypes);
+	found->filter.categories = names_in(row, COL_CATEGORIES, &found->filter.ncategories);
+	found->partitions = number_in(row, COL_PARTITIONS);
+	found->ack_timeout = microseconds_in(row, COL_ACK_TIMEOUT);
+	found->max_retries = number_in(row, COL_MAX_RETRIES);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(row);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
 	return found;
 }

@@ -25,6 +25,7 @@
 
 typedef struct EsSubscription
 {
+	const EsCatalog *cat;
 	int			id;
 	char	   *name;
 	EsFilter	filter;
@@ -36,6 +37,7 @@ typedef struct EsSubscription
 /* A row of subscription_partition. */
 typedef struct EsPartition
 {
+	ItemPointerData tid;
 	int			number;
 	int64		checkpoint;
 	int64		delivered;
@@ -117,13 +119,15 @@ extern bool es_partition_look(const EsSubscription *subscription, int number,
 extern bool es_partition_is_pending(const EsPartition *partition, int64 position);
 extern void es_partition_remove_pending(EsPartition *partition, const int64 *positions, int n);
 extern void es_partition_settle(const EsSubscription *subscription, EsPartition *partition);
-extern void es_partition_store(const EsSubscription *subscription, const EsPartition *partition);
+extern void es_partition_store(const EsSubscription *subscription, EsPartition *partition);
 extern void es_partitions_advance(const EsSubscription *subscription, const int *numbers,
 								  const int64 *from, const int64 *upto, int n);
 extern void es_partitions_seek(const EsSubscription *subscription, int64 position);
 extern void es_partitions_remove(const EsSubscription *subscription);
 
 /* held.c */
+extern bool es_held_due(const EsSubscription *subscription, int partition, Datum pending,
+						TimestampTz *due);
 extern EsHeld *es_held_read(const EsSubscription *subscription, int partition, int *n);
 extern int	es_held_count(const EsSubscription *subscription, int partition, int64 *first);
 extern void es_held_wait(const EsSubscription *subscription, int partition,
