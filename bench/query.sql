@@ -1,3 +1,3 @@
 -- The events of an order, by its tag, to the client.
-\set n random(1, :streams - 1)
+\set n :step * random(1, :streams / :step - 1)
 SELECT * FROM es_query(('[{"tags": ["order:' || :n || '"]}]')::jsonb);
