@@ -40,8 +40,8 @@ fetch_row(Relation rel, Snapshot snapshot, TupleTableSlot *slot)
 
 	if (found)
 	{
+		ExecMaterializeSlot(slot);	/* the scan's page goes */
 		slot_getallattrs(slot);
-		ExecMaterializeSlot(slot);
 	}
 	table_endscan(scan);
 	return found;

@@ -11,7 +11,8 @@
  * A partition is locked when there is something to hand out, never waited for, and what
  * the glance saw is compared under the lock.  While nothing is found, a fetch that may
  * wait sleeps until the head moves, or something is due.  It does not sleep with a lock:
- * one that was taken in vain ends the fetch.
+ * each of its looks is a subtransaction, which is rolled back if it locked in vain.  Only
+ * where it had to change something, be it to park an event, is the fetch over.
  *
  * A lease that has expired.  One event was pending: it is to blame, its attempt is
  * counted, and in the end it is parked.  Several were: nobody knows which, so the
@@ -64,7 +65,7 @@ PG_FUNCTION_INFO_V1(es_fetch);
 /* So many positions are worth a write although something was handed out. */
 #define ADVANCE_LEAST		1000
 
-/* A row that changed before it was locked is looked at again, so often at most. */
+/* With a lock that cannot be given back, look again so often at most. */
 #define MAX_VAIN_LOOKS		3
 
 static const EsName unknown_name = {NULL, 0};
@@ -403,7 +404,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 	int64		furthest = 0;
 
 	fetch->given = 0;
-	fetch->alone = fetch->taken = fetch->busy = false;
+	fetch->alone = fetch->taken = fetch->changed = fetch->busy = false;
 	fetch->next = 0;
 	fetch->head = es_head_read(fetch->cat, &fetch->snapshot);
 	glances = es_partitions_glance(fetch->subscription, fetch->consumer, &fetch->noffers);
@@ -442,9 +443,44 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 		EsOffer    *offer = &fetch->offers[i];
 
 		finish(fetch, offer);
+		fetch->changed |= offer->changed;
 		known[i] = (EsKnown) {offer->glance.delivered, offer->looked, offer->taken};
 	}
 	UnregisterSnapshot(fetch->snapshot);
+}
+
+/* The same for a fetch that may go on to wait: what it has locked in vain is free again. */
+static void
+look_and_let_go(EsFetch *fetch, EsKnown *known, bool first)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction("eventstore_fetch");
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		look(fetch, known, first);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* whoever catches the error knows of no subtransaction but its own */
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	if (fetch->given > 0 || fetch->changed)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 }
 
 /* Let pass the partitions that are known to have nothing. */
@@ -522,12 +558,15 @@ es_fetch(PG_FUNCTION_ARGS)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		look(&fetch, known, last_head < 0);
+		if (deadline == 0)
+			look(&fetch, known, last_head < 0);
+		else
+			look_and_let_go(&fetch, known, last_head < 0);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 		if (fetch.given > 0)
 			break;
-		if (fetch.taken && vain++ < MAX_VAIN_LOOKS)
+		if ((deadline == 0 ? fetch.taken : fetch.changed) && vain++ < MAX_VAIN_LOOKS)
 			continue;
 		if (fetch.head > last_head)
 			pause_ms = LEAST_PAUSE_MS;

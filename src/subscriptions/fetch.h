@@ -51,7 +51,8 @@ typedef struct EsFetch
 	int			noffers;
 	int64		given;
 	bool		alone;			/* what was handed out goes without company */
-	bool		taken;			/* something was locked */
+	bool		taken;			/* something was locked, */
+	bool		changed;		/* and changed */
 	bool		busy;			/* others have what we would take */
 	TimestampTz next;			/* something is due then; 0: not known */
 } EsFetch;
