@@ -498,3 +498,29 @@ SET statement_timeout = '100ms';
 SELECT count(*) FROM es_fetch('slow', 'me');
 RESET statement_timeout;
 SELECT count(*) FROM eventstore.parked_events WHERE subscription = 'slow';
+
+
+-- ---- what users add to the tables ----
+
+-- Works as with UPDATE, though no statement runs underneath.
+CREATE TABLE audited (what text, by name);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN INSERT INTO public.audited VALUES (format('%s pending, %s', cardinality(NEW.pending), NEW.consumer), current_user); RETURN NULL; END $$;
+ALTER TABLE eventstore.subscription_partition ADD npending int GENERATED ALWAYS AS (cardinality(pending)) STORED, ADD note text DEFAULT 'mine';
+CREATE INDEX ON eventstore.subscription_partition (npending);
+CREATE TRIGGER audit AFTER UPDATE ON eventstore.subscription_partition FOR EACH ROW EXECUTE FUNCTION audit();
+SELECT es_create_subscription('audited', types => '{Audited}');
+SELECT count(*) FROM es_append_batch('{Audit-1,Audit-1,Audit-1}', '{Audited,Audited,Audited}', '{1,2,3}');
+CREATE ROLE regress_auditor;
+GRANT EXECUTE ON FUNCTION es_fetch, es_ack TO regress_auditor;
+SET ROLE regress_auditor;
+SELECT es_ack('audited', 'me', ARRAY[min(position)]) FROM es_fetch('audited', 'me', 2);
+RESET ROLE;
+DROP OWNED BY regress_auditor;
+DROP ROLE regress_auditor;
+TABLE audited;
+SELECT npending, note FROM eventstore.subscription_partition JOIN eventstore.subscription USING (subscription_id) WHERE name = 'audited';
+-- What does not fit is refused, and nothing is handed out.
+ALTER TABLE eventstore.subscription_partition ADD CHECK (npending < 2) NOT VALID;
+SELECT outcome($$SELECT position FROM es_fetch('audited', 'me', 2)$$);
+SELECT npending FROM eventstore.subscription_partition JOIN eventstore.subscription USING (subscription_id) WHERE name = 'audited';

@@ -389,3 +389,14 @@ FROM (SELECT array_agg('Crowd-' || n) AS streams FROM generate_series(1, 8200) n
 SELECT version FROM es_append('Reading-1', 'Read');
 SELECT es_register_upcaster('Read', 1, 'reading');
 SELECT stream, data, schema_version FROM es_read_all(types => '{Read}');
+
+-- What it may not do: work for consumers in the midst of a fetch.
+CREATE FUNCTION meddling(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql
+    AS $$ SELECT jsonb_build_object('acked', es_ack('meddled', 'me', '{}')) $$;
+SELECT version FROM es_append('Meddled-1', 'Meddled');
+SELECT es_create_subscription('meddled', types => '{Meddled}', max_retries => 0);
+SELECT es_register_upcaster('Meddled', 1, 'meddling');
+SELECT outcome($$ SELECT es_read_stream('Meddled-1') $$);
+SELECT position FROM es_fetch('meddled', 'me');
+SELECT reason FROM eventstore.parked_events WHERE subscription = 'meddled';
+SELECT es_ack('meddled', 'me', '{}');

@@ -3,13 +3,14 @@
  *		A table as the executor sees it that rows are stored into.
  *
  * Index entries, constraints and triggers go through the executor's functions, so
- * that whatever users have added to a table of the store works as with INSERT.
+ * that whatever users have added to a table of the store works as with INSERT and UPDATE.
  * These want an EState with the table in its range table, as
  * replication/logical/worker.c makes one.  Indexes are opened by the caller, each
  * in its own way.
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "storage/lockdefs.h"
@@ -36,6 +37,15 @@ es_target_open(Relation rel)
 	InitResultRelInfo(target.relinfo, rel, 1, NULL, 0);
 	target.estate->es_opened_result_relations = list_make1(target.relinfo);
 	return target;
+}
+
+/* A column is about to be updated: generated ones may depend on it. */
+void
+es_target_note_update(EsTarget *target, int column)
+{
+	RangeTblEntry *rte = exec_rt_fetch(1, target->estate);
+
+	rte->updatedCols = bms_add_member(rte->updatedCols, column - FirstLowInvalidHeapAttributeNumber);
 }
 
 /* The caller has closed the indexes. */

@@ -15,6 +15,7 @@ typedef struct EsTarget
 } EsTarget;
 
 extern EsTarget es_target_open(Relation rel);
+extern void es_target_note_update(EsTarget *target, int column);
 extern void es_target_close(EsTarget *target);
 
 #endif							/* ES_TARGET_H */

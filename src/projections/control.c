@@ -33,6 +33,7 @@
 #include "projections/inline.h"
 #include "projections/state.h"
 #include "streams/lifecycle.h"
+#include "streams/upcast.h"
 
 PG_FUNCTION_INFO_V1(es_drop_projection);
 PG_FUNCTION_INFO_V1(es_pause_projection);
@@ -54,6 +55,11 @@ es_control_begin(const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by the code of a projection", function)));
+	/* which works for a read, or a fetch, that is half done */
+	if (es_upcast_in_progress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called by an upcaster", function)));
 	/* which would be applied by the statement, and then by the append */
 	if (es_append_in_progress())
 		ereport(ERROR,

@@ -96,13 +96,22 @@ owner_of(const EsUpcaster *upcaster)
 	return owner;
 }
 
+/* Upcasters of this backend that are at work. */
+static int	at_work = 0;
+
+bool
+es_upcast_in_progress(void)
+{
+	return at_work > 0;
+}
+
 /* What the function makes of the data, as its owner. */
 static Datum
 call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
 {
 	LOCAL_FCINFO(arguments, 2);
 	EsRoleScope scope;
-	Datum		result = 0;
+	volatile Datum result = 0;
 
 	es_role_enter_for_code(&scope, owner_of(upcaster), upcaster->search_path);
 	InitFunctionCallInfoData(*arguments,
@@ -112,10 +121,19 @@ call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool 
 	arguments->args[0].isnull = false;
 	arguments->args[1].value = metadata;
 	arguments->args[1].isnull = no_metadata;
-	if (upcaster->call->fn_strict && no_metadata)
-		arguments->isnull = true;
-	else
-		result = FunctionCallInvoke(arguments);
+	at_work++;
+	PG_TRY();
+	{
+		if (upcaster->call->fn_strict && no_metadata)
+			arguments->isnull = true;
+		else
+			result = FunctionCallInvoke(arguments);
+	}
+	PG_FINALLY();
+	{
+		at_work--;
+	}
+	PG_END_TRY();
 	es_role_leave(&scope);
 	if (arguments->isnull)
 		ereport(ERROR,

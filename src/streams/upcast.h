@@ -18,6 +18,8 @@ extern bool es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema
 extern bool es_upcast_gives(const EsUpcasts *upcasts, EsName type, int32 schema_version, EsName wanted);
 extern EsName *es_upcast_sources(const EsUpcasts *upcasts, int *n);
 
+extern bool es_upcast_in_progress(void);
+
 /* upcaster.c */
 extern EsUpcasts *es_upcasts_begin(const EsCatalog *cat);
 extern void es_upcast_before_drop(const EsCatalog *cat, const char *function, bool cascade);

@@ -3,19 +3,23 @@
  *		A transaction that does nothing but fetch commits without waiting for the disk.
  *
  * What such a commit can lose in a crash is a lease of the last moments, and then its
- * events are handed out again, which "at least once" allows; the consumer that had them
- * is told so when it acks.  What has been acked is not lost: the commit of an ack waits
- * as ever, and the log of the server is flushed in order, the fetch before it.
+ * events are handed out again, which "at least once" allows.  The ack of the consumer that
+ * had them is an error, or its count is short, if the consumer had been given them before.
+ * What has been acked is not lost: the commit of an ack waits as ever, and the log of the
+ * server is flushed in order, the fetch before it.
  *
  * The transaction has done nothing else if all the WAL that it has written was written
- * within calls of es_fetch, none of which ran users' code: XactLastRecEnd, the end of what
+ * within calls of es_fetch, none of which ran an upcaster: XactLastRecEnd, the end of what
  * this transaction has written last (access/transam/xlog.c), is then where the last fetch
- * left it.  The setting synchronous_commit is off for the rest of the transaction, which
- * ends it (RecordTransactionCommit in access/transam/xact.c); what forces a wait without
- * regard to the setting, still does.
+ * left it.  (A trigger that somebody has put on a table of the subscriptions is part of the
+ * fetch: its work is lost with it only.)  The setting synchronous_commit is off for the rest
+ * of the transaction, which ends it (RecordTransactionCommit in access/transam/xact.c); what
+ * forces a wait without regard to the setting, still does.  Who has set it for the session
+ * or the transaction, otherwise than it comes, gets what was asked for.
  *
- * Invariant: whatever else there is in a transaction, be it a hint that was logged, it
- * waits.  PREPARE TRANSACTION does not come here.
+ * Invariant: whatever else has written WAL before the commit, be it a hint, it waits.  What
+ * writes none, a NOTIFY or an unlogged table, does not outlive a crash anyway.  PREPARE
+ * TRANSACTION does not come here.
  *
  * Locks: none.
  * Crash: as said above.
@@ -31,13 +35,21 @@
 /* Where the last fetch of this transaction ended, if all before it were fetches, too. */
 static XLogRecPtr fetched_upto = InvalidXLogRecPtr;
 
+/* Is synchronous_commit another than it comes? */
+static bool
+is_set(void)
+{
+	return strcmp(GetConfigOption("synchronous_commit", false, false),
+				  GetConfigOptionResetString("synchronous_commit")) != 0;
+}
+
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (fetched_upto != InvalidXLogRecPtr && fetched_upto == XactLastRecEnd)
+			if (fetched_upto != InvalidXLogRecPtr && fetched_upto == XactLastRecEnd && !is_set())
 				(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 										 GUC_ACTION_LOCAL, true, 0, false);
 			break;

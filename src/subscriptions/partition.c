@@ -26,6 +26,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -70,6 +71,7 @@ open_rows(Rows *rows, const EsSubscription *subscription, int number, LOCKMODE l
 	int			nkeys = number == ALL_PARTITIONS ? 1 : 2;
 
 	rows->rel = table_open(subscription->cat->subscription_partition, lockmode);
+	es_catalog_refresh();
 	rows->index = index_open(subscription->cat->subscription_partition_pkey, lockmode);
 	rows->snapshot = RegisterSnapshot(snapshot);
 	rows->scan = index_beginscan(rows->rel, rows->index, rows->snapshot, nkeys, 0);
@@ -176,13 +178,13 @@ static void
 glance_at(const EsSubscription *subscription, const char *consumer, TupleTableSlot *row,
 		  EsGlance *found)
 {
-	Datum		pending = column_or_0(row, COL_PENDING);
-	ArrayType  *array = DatumGetArrayTypeP(pending);
+	Datum		stored = column_or_0(row, COL_PENDING);
+	ArrayType  *pending = DatumGetArrayTypeP(stored);
 	int			limit = ES_MAX_PENDING;
 
 	found->number = DatumGetInt32(column_or_0(row, COL_NUMBER));
 	found->delivered = DatumGetInt64(column_or_0(row, COL_DELIVERED));
-	found->npending = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	found->npending = ArrayGetNItems(ARR_NDIM(pending), ARR_DIMS(pending));
 	found->mine = found->npending > 0 && is_consumer(row, consumer);
 	found->leased_until = DatumGetTimestampTz(column_or_0(row, COL_LEASED_UNTIL));
 	found->held = DatumGetInt32(column_or_0(row, COL_HELD));
@@ -192,7 +194,9 @@ glance_at(const EsSubscription *subscription, const char *consumer, TupleTableSl
 		limit = Min(limit, found->batch_limit);
 	found->has_due = found->held > 0 &&
 		(found->npending == 0 || (found->mine && found->npending < limit)) &&
-		es_held_due(subscription, found->number, pending, &found->due);
+		es_held_due(subscription, found->number, PointerGetDatum(pending), &found->due);
+	if (PointerGetDatum(pending) != stored)
+		pfree(pending);			/* there may be many, and long ones */
 }
 
 /*
@@ -406,14 +410,26 @@ fill_row(TupleTableSlot *row, const EsPartition *partition)
 	set_column(row, COL_FETCHED_AT, TimestampTzGetDatum(partition->fetched_at), partition->fetched_at == 0);
 }
 
-/* Its key has not changed, but there may have been no room on its page. */
+/* As UPDATE does, by the owner of the table: there may be triggers. */
 static void
-index_row(Relation rel, TupleTableSlot *row)
+update_row(Relation rel, TupleTableSlot *former, TupleTableSlot *row)
 {
 	EsTarget	target = es_target_open(rel);
+	EPQState	none;
+	EsRoleScope owner;
 
+	es_owner_enter(&owner);
+	for (int column = COL_CHECKPOINT; column <= COL_FETCHED_AT; column++)
+		es_target_note_update(&target, column);
 	ExecOpenIndices(target.relinfo, false);
-	list_free(ExecInsertIndexTuples(target.relinfo, row, target.estate, true, false, NULL, NIL));
+	EvalPlanQualInit(&none, target.estate, NULL, NIL, -1);
+	if (rel->trigdesc != NULL)
+		AfterTriggerBeginQuery();
+	ExecSimpleRelationUpdate(target.relinfo, target.estate, &none, former, row);
+	if (rel->trigdesc != NULL)
+		AfterTriggerEndQuery(target.estate);
+	es_role_leave(&owner);
+	EvalPlanQualEnd(&none);
 	ExecCloseIndices(target.relinfo);
 	es_target_close(&target);
 }
@@ -425,7 +441,6 @@ es_partition_store(const EsSubscription *subscription, EsPartition *partition)
 	Relation	rel = table_open(subscription->cat->subscription_partition, RowExclusiveLock);
 	TupleTableSlot *former = table_slot_create(rel, NULL);
 	TupleTableSlot *row = table_slot_create(rel, NULL);
-	bool		touches_indexes;
 
 	Assert((partition->npending > 0) == (partition->leased_until != 0));
 	if (!table_tuple_fetch_row_version(rel, &partition->tid, SnapshotSelf, former))
@@ -435,10 +450,8 @@ es_partition_store(const EsSubscription *subscription, EsPartition *partition)
 	memcpy(row->tts_isnull, former->tts_isnull, sizeof(bool) * row->tts_tupleDescriptor->natts);
 	fill_row(row, partition);
 	ExecStoreVirtualTuple(row);
-	simple_table_tuple_update(rel, &partition->tid, row, SnapshotSelf, &touches_indexes);
+	update_row(rel, former, row);
 	partition->tid = row->tts_tid;
-	if (touches_indexes)
-		index_row(rel, row);
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(former);
 	table_close(rel, NoLock);

@@ -137,12 +137,15 @@ es_subscription_require(const EsCatalog *cat, EsName name)
 {
 	EsSubscription *found = palloc0(sizeof(EsSubscription));
 	Relation	rel = table_open(cat->subscription, AccessShareLock);
-	Relation	index = index_open(cat->subscription_name, AccessShareLock);
 	TupleTableSlot *row = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	Relation	index;
+	IndexScanDesc scan;
 	ScanKeyData key;
 
+	es_catalog_refresh();
+	index = index_open(cat->subscription_name, AccessShareLock);
+	scan = index_beginscan(rel, index, snapshot, 1, 0);
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   index->rd_indcollation[0], F_TEXTEQ,
 						   PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len)));

@@ -47,6 +47,7 @@ my %transactions = (
 	'a write, then a fetch' => [ 1, q{BEGIN; INSERT INTO kept VALUES (1); SELECT count(*) FROM es_fetch('s', 'me', 1); COMMIT} ],
 	'a fetch, then a write' => [ 1, q{BEGIN; SELECT count(*) FROM es_fetch('s', 'me', 1); INSERT INTO kept VALUES (1); COMMIT} ],
 	'a write between fetches' => [ 1, q{BEGIN; SELECT count(*) FROM es_fetch('s', 'me', 1); INSERT INTO kept VALUES (1); SELECT count(*) FROM es_fetch('s', 'me', 1); COMMIT} ],
+	'a fetch that is asked to wait' => [ 1, q{BEGIN; SET LOCAL synchronous_commit = remote_write; SELECT count(*) FROM es_fetch('s', 'me', 1); COMMIT} ],
 	'an append and a fetch' => [ 1, q{BEGIN; SELECT es_append('Order-1', 'Ordered'); SELECT count(*) FROM es_fetch('s', 'me', 1); COMMIT} ],
 	'a fetch that runs an upcaster' => [ 1, q{SELECT count(*) FROM es_fetch('shown', 'me', 1)} ],
 );
