@@ -196,12 +196,15 @@ void
 es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 position)
 {
 	Relation	rel = table_open(cat->event_tag, RowExclusiveLock);
-	Relation	index = index_open(cat->event_tag_tag, RowExclusiveLock);
-	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 2, 0);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int			n;
 	int64	   *hashes = es_tag_hashes(tags, &n);
+	Relation	index;
+	IndexScanDesc scan;
 
+	es_catalog_refresh();
+	index = index_open(cat->event_tag_tag, RowExclusiveLock);
+	scan = index_beginscan(rel, index, snapshot, 2, 0);
 	for (int i = 0; i < n; i++)
 	{
 		ScanKeyData keys[2];
@@ -228,6 +231,7 @@ es_tag_scan_open(const EsCatalog *cat, Snapshot snapshot, int64 tag)
 	EsTagScan  *scan = palloc(sizeof(EsTagScan));
 
 	scan->rel = table_open(cat->event_tag, AccessShareLock);
+	es_catalog_refresh();
 	scan->index = index_open(cat->event_tag_tag, AccessShareLock);
 	scan->scan = index_beginscan(scan->rel, scan->index, snapshot, 2, 0);
 	scan->scan->xs_want_itup = true;

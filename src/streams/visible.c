@@ -75,9 +75,9 @@ struct EsVisible
 	HTAB	   *known;
 };
 
-/* NULL: the table has no pages. */
+/* NULL: the table has no pages.  Which index it is may change until the table is locked. */
 static Lookup *
-open_lookup(Oid table, Oid index, Snapshot snapshot)
+open_lookup(Oid table, const Oid *index, Snapshot snapshot)
 {
 	Relation	rel = table_open(table, AccessShareLock);
 	Lookup	   *lookup;
@@ -89,7 +89,8 @@ open_lookup(Oid table, Oid index, Snapshot snapshot)
 	}
 	lookup = palloc(sizeof(Lookup));
 	lookup->rel = rel;
-	lookup->index = index_open(index, AccessShareLock);
+	es_catalog_refresh();
+	lookup->index = index_open(*index, AccessShareLock);
 	lookup->scan = index_beginscan(rel, lookup->index, snapshot, 1, 0);
 	lookup->slot = table_slot_create(rel, NULL);
 	return lookup;
@@ -118,8 +119,8 @@ look_up(Lookup *lookup, ScanKey key)
 static EsVisible *
 begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 {
-	Lookup	   *hidden = of_rows ? NULL : open_lookup(cat->hidden, cat->hidden_pkey, snapshot);
-	Lookup	   *retention = open_lookup(cat->retention, cat->retention_pkey, snapshot);
+	Lookup	   *hidden = of_rows ? NULL : open_lookup(cat->hidden, &cat->hidden_pkey, snapshot);
+	Lookup	   *retention = open_lookup(cat->retention, &cat->retention_pkey, snapshot);
 	EsVisible  *visible;
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(KnownStream),
 	.hcxt = CurrentMemoryContext};
@@ -133,7 +134,7 @@ begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 	visible->hidden = hidden;
 	visible->retention = retention;
 	if (retention != NULL)
-		visible->streams = open_lookup(cat->stream, cat->stream_key, snapshot);
+		visible->streams = open_lookup(cat->stream, &cat->stream_key, snapshot);
 	visible->known = hash_create("eventstore streams shown", 64, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return visible;
