@@ -39,6 +39,7 @@ sub ask
 # Each of these once while nothing waits: so that nothing is done for the first time below.
 my %transactions = (
 	'a fetch' => [ 0, q{SELECT count(*) FROM es_fetch('s', 'me', 2)} ],
+	'a fetch that may wait for more' => [ 0, q{SELECT count(*) FROM es_fetch('s', 'me', 1, wait => '10 s')} ],
 	'two fetches' => [ 0, q{BEGIN; SELECT count(*) FROM es_fetch('s', 'me', 1); SELECT count(*) FROM es_fetch('s', 'me', 1); COMMIT} ],
 	'a fetch between reads' => [ 0, q{BEGIN; SELECT count(*) FROM kept; SELECT count(*) FROM es_fetch('s', 'me', 1); SELECT es_head() > 0; COMMIT} ],
 	'a fetch in a savepoint' => [ 0, q{BEGIN; SAVEPOINT a; SELECT count(*) FROM es_fetch('s', 'me', 1); RELEASE a; COMMIT} ],
