@@ -80,13 +80,29 @@ for my $round (1 .. 30)
 	$winner = $sessions[$number];
 	my $got = $winner->query('');
 	push @wrong, "round $round: $got instead of $position" if $got ne $position;
-	wait_for_wait($primary, $_) for grep { $_ != $winner } @sessions;
+	for my $other (grep { $sessions[$_] != $winner } 0 .. $#sessions)
+	{
+		my $asleep;
+		wait_until(
+			sub {
+				(my $ended, $asleep) = split /\|/, one($primary, <<"SQL");
+SELECT (state = 'idle')::int, (wait_event_type IS NOT DISTINCT FROM 'Extension')::int
+FROM pg_stat_activity WHERE pid = $sessions[$other]{backend}
+SQL
+				return $ended || $asleep;
+			},
+			'a consumer that gets nothing');
+		next if $asleep;
+		push @wrong, "round $round: c$other came back with nothing";
+		$sessions[$other]->query('');
+		start_waiting($other);
+	}
 	next if $round == 30;
 	is($winner->query_safe("SELECT es_ack('s', '$won', '{$position}')"), 1, "round $round: one of five gets the event, and it alone");
 	start_waiting($number);
 	wait_for_wait($primary, $winner);
 }
-is("@wrong", '', 'each time it is the event');
+is(join(', ', @wrong), '', 'each time it is the event, and nobody else comes back');
 gives($primary, 'SELECT sum(pending), count(consumer) FILTER (WHERE pending > 0) FROM eventstore.subscription_partitions', '1|1',
 	'and it alone');
 
