@@ -75,7 +75,7 @@ es_fetch_is_first(void)
 	return XactLastRecEnd == fetched_upto;
 }
 
-/* It ends, having run no users' code; and nothing else was written before. */
+/* It ends, having run no upcaster; and nothing else was written before. */
 void
 es_fetch_was_all(void)
 {
