@@ -43,6 +43,7 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "core/slot.h"
 #include "core/target.h"
 #include "log/registry.h"
 #include "log/stream.h"
@@ -96,24 +97,14 @@ es_streams_close(EsStreams *streams)
 	pfree(streams);
 }
 
-/* 0 and false, where the column is null. */
-static Datum
-column_or_0(TupleTableSlot *slot, int column)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, column, &isnull);
-
-	return isnull ? (Datum) 0 : value;
-}
-
 static void
 read_row(TupleTableSlot *slot, EsStream *stream)
 {
-	stream->key = DatumGetInt64(column_or_0(slot, ES_STREAM_COL_KEY));
-	stream->first_version = DatumGetInt64(column_or_0(slot, ES_STREAM_COL_FIRST));
-	stream->used_version = DatumGetInt64(column_or_0(slot, ES_STREAM_COL_USED));
-	stream->deleted = DatumGetBool(column_or_0(slot, ES_STREAM_COL_DELETED));
-	stream->tombstoned = DatumGetBool(column_or_0(slot, ES_STREAM_COL_TOMBSTONED));
+	stream->key = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_KEY));
+	stream->first_version = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_FIRST));
+	stream->used_version = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_USED));
+	stream->deleted = DatumGetBool(es_slot_or_0(slot, ES_STREAM_COL_DELETED));
+	stream->tombstoned = DatumGetBool(es_slot_or_0(slot, ES_STREAM_COL_TOMBSTONED));
 }
 
 /*

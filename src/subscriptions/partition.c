@@ -38,6 +38,7 @@
 
 #include "core/args.h"
 #include "core/numbers.h"
+#include "core/slot.h"
 #include "core/spi.h"
 #include "core/target.h"
 #include "subscriptions/subscription.h"
@@ -126,34 +127,24 @@ lock_row(Rows *rows, LockWaitPolicy policy)
 	return result == TM_Ok;
 }
 
-/* 0 where the column is null. */
-static Datum
-column_or_0(TupleTableSlot *row, int column)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(row, column, &isnull);
-
-	return isnull ? (Datum) 0 : value;
-}
-
 /* Allocated in the current context. */
 static void
 read_row(TupleTableSlot *row, EsPartition *partition)
 {
-	ArrayType  *pending = DatumGetArrayTypePCopy(column_or_0(row, COL_PENDING));
-	Datum		consumer = column_or_0(row, COL_CONSUMER);
+	ArrayType  *pending = DatumGetArrayTypePCopy(es_slot_or_0(row, COL_PENDING));
+	Datum		consumer = es_slot_or_0(row, COL_CONSUMER);
 
 	partition->tid = row->tts_tid;
 	partition->consumer = consumer == 0 ? NULL : TextDatumGetCString(consumer);
-	partition->number = DatumGetInt32(column_or_0(row, COL_NUMBER));
-	partition->checkpoint = DatumGetInt64(column_or_0(row, COL_CHECKPOINT));
-	partition->delivered = DatumGetInt64(column_or_0(row, COL_DELIVERED));
+	partition->number = DatumGetInt32(es_slot_or_0(row, COL_NUMBER));
+	partition->checkpoint = DatumGetInt64(es_slot_or_0(row, COL_CHECKPOINT));
+	partition->delivered = DatumGetInt64(es_slot_or_0(row, COL_DELIVERED));
 	partition->npending = ArrayGetNItems(ARR_NDIM(pending), ARR_DIMS(pending));
 	partition->pending = (int64 *) ARR_DATA_PTR(pending);
-	partition->held = DatumGetInt32(column_or_0(row, COL_HELD));
-	partition->batch_limit = DatumGetInt32(column_or_0(row, COL_BATCH_LIMIT));
-	partition->leased_until = DatumGetTimestampTz(column_or_0(row, COL_LEASED_UNTIL));
-	partition->fetched_at = DatumGetTimestampTz(column_or_0(row, COL_FETCHED_AT));
+	partition->held = DatumGetInt32(es_slot_or_0(row, COL_HELD));
+	partition->batch_limit = DatumGetInt32(es_slot_or_0(row, COL_BATCH_LIMIT));
+	partition->leased_until = DatumGetTimestampTz(es_slot_or_0(row, COL_LEASED_UNTIL));
+	partition->fetched_at = DatumGetTimestampTz(es_slot_or_0(row, COL_FETCHED_AT));
 }
 
 /* ---- looking ---- */
@@ -161,7 +152,7 @@ read_row(TupleTableSlot *row, EsPartition *partition)
 static bool
 is_consumer(TupleTableSlot *row, const char *consumer)
 {
-	Datum		value = column_or_0(row, COL_CONSUMER);
+	Datum		value = es_slot_or_0(row, COL_CONSUMER);
 	EsName		name;
 
 	if (value == 0)
@@ -178,18 +169,18 @@ static void
 glance_at(const EsSubscription *subscription, const char *consumer, TupleTableSlot *row,
 		  EsGlance *found)
 {
-	Datum		stored = column_or_0(row, COL_PENDING);
+	Datum		stored = es_slot_or_0(row, COL_PENDING);
 	ArrayType  *pending = DatumGetArrayTypeP(stored);
 	int			limit = ES_MAX_PENDING;
 
-	found->number = DatumGetInt32(column_or_0(row, COL_NUMBER));
-	found->delivered = DatumGetInt64(column_or_0(row, COL_DELIVERED));
+	found->number = DatumGetInt32(es_slot_or_0(row, COL_NUMBER));
+	found->delivered = DatumGetInt64(es_slot_or_0(row, COL_DELIVERED));
 	found->npending = ArrayGetNItems(ARR_NDIM(pending), ARR_DIMS(pending));
 	found->mine = found->npending > 0 && is_consumer(row, consumer);
-	found->leased_until = DatumGetTimestampTz(column_or_0(row, COL_LEASED_UNTIL));
-	found->held = DatumGetInt32(column_or_0(row, COL_HELD));
-	found->batch_limit = DatumGetInt32(column_or_0(row, COL_BATCH_LIMIT));
-	found->fetched_at = DatumGetTimestampTz(column_or_0(row, COL_FETCHED_AT));
+	found->leased_until = DatumGetTimestampTz(es_slot_or_0(row, COL_LEASED_UNTIL));
+	found->held = DatumGetInt32(es_slot_or_0(row, COL_HELD));
+	found->batch_limit = DatumGetInt32(es_slot_or_0(row, COL_BATCH_LIMIT));
+	found->fetched_at = DatumGetTimestampTz(es_slot_or_0(row, COL_FETCHED_AT));
 	if (found->batch_limit > 0)
 		limit = Min(limit, found->batch_limit);
 	found->has_due = found->held > 0 &&
@@ -276,7 +267,7 @@ es_partition_try_lock(const EsSubscription *subscription, int number, EsPartitio
 static bool
 has_leased(TupleTableSlot *row, const char *consumer)
 {
-	return column_or_0(row, COL_LEASED_UNTIL) != 0 && is_consumer(row, consumer);
+	return es_slot_or_0(row, COL_LEASED_UNTIL) != 0 && is_consumer(row, consumer);
 }
 
 /* Lock all partitions, or those whose events a consumer has. */
