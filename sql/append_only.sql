@@ -189,6 +189,7 @@ SELECT count(*) FROM lib.es_read_all();
 SET eventstore.allow_drop = on;
 DROP SCHEMA lib CASCADE;
 CREATE SCHEMA eventstore;
+\set SHOW_CONTEXT never
 CREATE EXTENSION eventstore;
 \echo :SQLSTATE
 \c :home

@@ -2,28 +2,231 @@
  * compat.h
  *		The differences between the server versions that the store supports.
  *		The only file that mentions PG_VERSION_NUM.
+ *
+ * Each name stands for what the newest server offers under a similar one; what the
+ * older ones lack is made up for here.  Nothing in it decides anything.
  */
 #ifndef ES_COMPAT_H
 #define ES_COMPAT_H
 
 #include "postgres.h"
-#include "storage/backendid.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
-#include "catalog/pg_class.h"
 
-#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
-#error "eventstore supports PostgreSQL 15"
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_proc.h"
+#include "common/jsonapi.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "parser/parse_relation.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/acl.h"
+#include "utils/regproc.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "eventstore supports PostgreSQL 15, 16, 17 and 18"
 #endif
+
+/* ---- processes and their transactions ---- */
+
+#if PG_VERSION_NUM >= 170000
 
 /*
  * A number below MaxBackends that this process alone has: the index of its
  * slot in the registry.
  */
-#define es_compat_my_slot()			(MyBackendId - 1)
+#define es_compat_my_slot()			MyProcNumber
 
-/* Does the current user own the relation, or may act as its owner? */
+#define es_compat_proc_number(proc)	GetNumberFromPGProc(proc)
+#define es_compat_my_lxid()			(MyProc->vxid.lxid)
+#define es_compat_lock_holder(vxid)	ProcNumberGetProc((vxid).procNumber)
+
+#else
+
+#define es_compat_my_slot()			(MyBackendId - 1)
+#define es_compat_proc_number(proc)	((proc)->pgprocno)
+#define es_compat_my_lxid()			(MyProc->lxid)
+#define es_compat_lock_holder(vxid)	BackendIdGetProc((vxid).backendId)
+
+#endif
+
+/* Does this transaction hold the lock, in this mode exactly? */
+static inline bool
+es_compat_holds_lock(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/* ---- rights and names ---- */
+
+#if PG_VERSION_NUM >= 160000
+
+#define es_compat_function_acl(function, mode) \
+	object_aclcheck(ProcedureRelationId, (function), GetUserId(), (mode))
+/* Does the current user own it, or may act as its owner? */
+#define es_compat_owns_relation(relid) \
+	object_ownercheck(RelationRelationId, (relid), GetUserId())
+#define es_compat_owns_database(dboid) \
+	object_ownercheck(DatabaseRelationId, (dboid), GetUserId())
+#define es_compat_name_list(name)	stringToQualifiedNameList((name), NULL)
+
+#else
+
+#define es_compat_function_acl(function, mode) \
+	pg_proc_aclcheck((function), GetUserId(), (mode))
 #define es_compat_owns_relation(relid) \
 	pg_class_ownercheck((relid), GetUserId())
+#define es_compat_owns_database(dboid) \
+	pg_database_ownercheck((dboid), GetUserId())
+#define es_compat_name_list(name)	stringToQualifiedNameList(name)
+
+#endif
+
+/* ---- JSON ---- */
+
+static inline JsonLexContext *
+es_compat_json_lexer(char *json, int encoding)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, json, strlen(json), encoding, false);
+#else
+	return makeJsonLexContextCstringLen(json, strlen(json), encoding, false);
+#endif
+}
+
+/* ---- tables and indexes ---- */
+
+/* Which file a relation is, in a record of the write-ahead log. */
+#if PG_VERSION_NUM >= 160000
+#define es_compat_set_locator(record, rel)	((record)->locator = (rel)->rd_locator)
+#else
+#define es_compat_set_locator(record, rel)	((record)->node = (rel)->rd_node)
+#endif
+
+static inline void
+es_compat_heap_update(Relation rel, ItemPointer tid, HeapTuple row)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+
+	simple_heap_update(rel, tid, row, &indexes);
+#else
+	simple_heap_update(rel, tid, row);
+#endif
+}
+
+static inline IndexScanDesc
+es_compat_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+/*
+ * Index entries of a row that was inserted.  With arbiters, a violation of theirs is told
+ * in "conflict" and is no error.
+ */
+static inline List *
+es_compat_index_inserted(ResultRelInfo *relinfo, TupleTableSlot *slot, EState *estate,
+						 bool *conflict, List *arbiters)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(relinfo, slot, estate, false, arbiters != NIL, conflict, arbiters, false);
+#else
+	return ExecInsertIndexTuples(relinfo, slot, estate, false, arbiters != NIL, conflict, arbiters);
+#endif
+}
+
+/* Is there no row yet that an arbiter would mind?  If there is, where. */
+static inline bool
+es_compat_check_arbiters(ResultRelInfo *relinfo, TupleTableSlot *slot, EState *estate,
+						 ItemPointer found, List *arbiters)
+{
+#if PG_VERSION_NUM >= 180000
+	ItemPointerData none;
+
+	ItemPointerSetInvalid(&none);
+	return ExecCheckIndexConstraints(relinfo, slot, estate, found, &none, arbiters);
+#else
+	return ExecCheckIndexConstraints(relinfo, slot, estate, found, arbiters);
+#endif
+}
+
+/* Update a row of a table without triggers, and its index entries. */
+static inline void
+es_compat_update_row(ResultRelInfo *relinfo, ItemPointer tid, TupleTableSlot *row, EState *estate,
+					 Snapshot snapshot)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+
+	simple_table_tuple_update(relinfo->ri_RelationDesc, tid, row, snapshot, &indexes);
+	if (indexes != TU_None)
+		list_free(ExecInsertIndexTuples(relinfo, row, estate, true, false, NULL, NIL,
+										indexes == TU_Summarizing));
+#else
+	bool		indexes;
+
+	simple_table_tuple_update(relinfo->ri_RelationDesc, tid, row, snapshot, &indexes);
+	if (indexes)
+		list_free(ExecInsertIndexTuples(relinfo, row, estate, true, false, NULL, NIL));
+#endif
+}
+
+/* ---- the executor ---- */
+
+static inline void
+es_compat_init_eval_plan_qual(EPQState *epq, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1);
+#endif
+}
+
+/* The estate's range table is this one relation, to be inserted into. */
+static inline void
+es_compat_init_range_table(EState *estate, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	List	   *permissions = NIL;
+
+	addRTEPermissionInfo(&permissions, rte)->requiredPerms = ACL_INSERT;
+#if PG_VERSION_NUM >= 180000
+	ExecInitRangeTable(estate, list_make1(rte), permissions, bms_make_singleton(1));
+#else
+	ExecInitRangeTable(estate, list_make1(rte), permissions);
+#endif
+#else
+	rte->requiredPerms = ACL_INSERT;
+	ExecInitRangeTable(estate, list_make1(rte));
+#endif
+}
+
+/* The columns that are updated, of the only relation of the range table. */
+static inline Bitmapset **
+es_compat_updated_columns(EState *estate)
+{
+	RangeTblEntry *rte = exec_rt_fetch(1, estate);
+
+#if PG_VERSION_NUM >= 160000
+	return &getRTEPermissionInfo(estate->es_rteperminfos, rte)->updatedCols;
+#else
+	return &rte->updatedCols;
+#endif
+}
 
 #endif							/* ES_COMPAT_H */

@@ -32,6 +32,7 @@
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 
+#include "compat/compat.h"
 #include "core/durable.h"
 
 /* Close it with relation_close(rel, NoLock): the lock is held to the end. */
@@ -104,7 +105,7 @@ es_durable_write(Relation rel, int64 value)
 	{
 		xl_seq_rec	record;
 
-		record.node = rel->rd_node;
+		es_compat_set_locator(&record, rel);
 		XLogBeginInsert();
 		XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT);
 		XLogRegisterData((char *) &record, sizeof(record));

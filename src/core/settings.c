@@ -13,6 +13,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/guc.h"
 
+#include "compat/compat.h"
 #include "core/settings.h"
 
 bool		es_guc_allow_drop = false;
@@ -50,8 +51,7 @@ check_metadata(char **newval, void **extra, GucSource source)
 		return false;
 	}
 
-	lex = makeJsonLexContextCstringLen(*newval, strlen(*newval),
-									   GetDatabaseEncoding(), false);
+	lex = es_compat_json_lexer(*newval, GetDatabaseEncoding());
 	result = pg_parse_json(lex, &nullSemAction);
 	if (result != JSON_SUCCESS)
 	{

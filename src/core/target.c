@@ -16,6 +16,7 @@
 #include "storage/lockdefs.h"
 #include "utils/rel.h"
 
+#include "compat/compat.h"
 #include "core/target.h"
 
 /* The caller holds RowExclusiveLock on the table. */
@@ -29,10 +30,9 @@ es_target_open(Relation rel)
 	rte->relid = RelationGetRelid(rel);
 	rte->relkind = rel->rd_rel->relkind;
 	rte->rellockmode = RowExclusiveLock;
-	rte->requiredPerms = ACL_INSERT;
 
 	target.estate = CreateExecutorState();
-	ExecInitRangeTable(target.estate, list_make1(rte));
+	es_compat_init_range_table(target.estate, rte);
 	target.relinfo = makeNode(ResultRelInfo);
 	InitResultRelInfo(target.relinfo, rel, 1, NULL, 0);
 	target.estate->es_opened_result_relations = list_make1(target.relinfo);
@@ -43,9 +43,9 @@ es_target_open(Relation rel)
 void
 es_target_note_update(EsTarget *target, int column)
 {
-	RangeTblEntry *rte = exec_rt_fetch(1, target->estate);
+	Bitmapset **updated = es_compat_updated_columns(target->estate);
 
-	rte->updatedCols = bms_add_member(rte->updatedCols, column - FirstLowInvalidHeapAttributeNumber);
+	*updated = bms_add_member(*updated, column - FirstLowInvalidHeapAttributeNumber);
 }
 
 /* The caller has closed the indexes. */

@@ -52,6 +52,7 @@
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/append.h"
 #include "log/condition.h"
@@ -156,16 +157,16 @@ holds_all(const EsCatalog *cat)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, cat->append_lock);
-	return LockHeldByMe(&tag, ExclusiveLock);
+	return es_compat_holds_lock(&tag, ExclusiveLock);
 }
 
 /* May so many more tags be locked one by one (4)? */
 static bool
 has_room_for(int n)
 {
-	if (counted_in != MyProc->lxid)
+	if (counted_in != es_compat_my_lxid())
 	{
-		counted_in = MyProc->lxid;
+		counted_in = es_compat_my_lxid();
 		tags_locked = 0;
 	}
 	tags_locked += n;
@@ -196,7 +197,7 @@ still_wanted(TagLock *locks, int n)
 
 		if (i > 0 && locks[i].hash == locks[i - 1].hash)
 			continue;
-		if (!LockHeldByMe(&tag, locks[i].mode) && !LockHeldByMe(&tag, ExclusiveLock))
+		if (!es_compat_holds_lock(&tag, locks[i].mode) && !es_compat_holds_lock(&tag, ExclusiveLock))
 			locks[kept++] = locks[i];
 	}
 	return kept;

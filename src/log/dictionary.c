@@ -53,6 +53,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/target.h"
 #include "log/dictionary.h"
@@ -227,7 +228,7 @@ find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
-	scan = index_beginscan(rel, index, &dirty, 1, 0);
+	scan = es_compat_index_beginscan(rel, index, &dirty, 1);
 	index_rescan(scan, &scankey, 1, NULL, 0);
 	while (found != ROW_COMMITTED && index_getnext_slot(scan, ForwardScanDirection, candidate))
 	{
@@ -275,7 +276,7 @@ insert_row(Relation rel, const EsEventType *type)
 
 	ExecOpenIndices(target.relinfo, false);
 	simple_table_tuple_insert(rel, slot);
-	list_free(ExecInsertIndexTuples(target.relinfo, slot, target.estate, false, false, NULL, NIL));
+	list_free(es_compat_index_inserted(target.relinfo, slot, target.estate, NULL, NIL));
 	ExecCloseIndices(target.relinfo);
 	es_target_close(&target);
 	ExecDropSingleTupleTableSlot(slot);
@@ -498,7 +499,7 @@ collect(Relation rel, Oid index_oid, Snapshot snapshot, RegProcedure equal, Datu
 {
 	Relation	index = index_open(index_oid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	IndexScanDesc scan = es_compat_index_beginscan(rel, index, snapshot, 1);
 	ScanKeyData key;
 
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,

@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/append.h"
 #include "log/head.h"
@@ -346,7 +347,7 @@ es_position_at(PG_FUNCTION_ARGS)
 	high = es_head_read(cat, &snapshot);
 	log = table_open(cat->event_log, AccessShareLock);
 	index = index_open(cat->event_log_position, AccessShareLock);
-	scan = index_beginscan(log, index, snapshot, 1, 0);
+	scan = es_compat_index_beginscan(log, index, snapshot, 1);
 	slot = table_slot_create(log, NULL);
 	while (low < high)
 	{

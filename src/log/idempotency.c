@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/append.h"
 #include "log/dictionary.h"
@@ -48,7 +49,7 @@ raise_taken(const EsEvent *event, const char *detail)
 static IndexScanDesc
 begin_id_scan(Relation log, Relation id_index, Snapshot snapshot)
 {
-	return index_beginscan(log, id_index, snapshot, 1, 0);
+	return es_compat_index_beginscan(log, id_index, snapshot, 1);
 }
 
 static void

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "eventstore.h"
 #include "log/head.h"
 
@@ -92,7 +93,7 @@ es_mark_move(const EsCatalog *cat, int64 head)
 		HeapTuple	old = ExecFetchSlotHeapTuple(slot, true, &should_free);
 		HeapTuple	row = heap_modify_tuple_by_cols(old, RelationGetDescr(rel), 2, columns, values, isnull);
 
-		simple_heap_update(rel, &slot->tts_tid, row);
+		es_compat_heap_update(rel, &slot->tts_tid, row);
 		heap_freetuple(row);
 	}
 	UnregisterSnapshot(snapshot);

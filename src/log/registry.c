@@ -418,7 +418,7 @@ wake(pg_atomic_uint32 *procno)
 void
 es_registry_set_launcher(bool running)
 {
-	pg_atomic_write_u32(&registry->launcher, running ? MyProc->pgprocno + 1 : 0);
+	pg_atomic_write_u32(&registry->launcher, running ? es_compat_proc_number(MyProc) + 1 : 0);
 }
 
 void

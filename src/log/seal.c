@@ -38,6 +38,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/durable.h"
 #include "core/settings.h"
 #include "log/append.h"
@@ -243,7 +244,7 @@ es_seal_greatest_position(const EsCatalog *cat, Snapshot snapshot)
 	Relation	log = table_open(cat->event_log, AccessShareLock);
 	Relation	index = index_open(cat->event_log_position, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(log, NULL);
-	IndexScanDesc scan = index_beginscan(log, index, snapshot, 0, 0);
+	IndexScanDesc scan = es_compat_index_beginscan(log, index, snapshot, 0);
 	int64		position = 0;
 
 	index_rescan(scan, NULL, 0, NULL, 0);

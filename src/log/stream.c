@@ -42,6 +42,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/slot.h"
 #include "core/target.h"
@@ -77,7 +78,7 @@ es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 	streams->name_index = index_open(cat->stream_name, lockmode);
 	streams->found = table_slot_create(streams->rel, NULL);
 	streams->snapshot = snapshot;
-	streams->scan = index_beginscan(streams->rel, streams->name_index, snapshot, 1, 0);
+	streams->scan = es_compat_index_beginscan(streams->rel, streams->name_index, snapshot, 1);
 	return streams;
 }
 
@@ -185,15 +186,15 @@ create_stream(EsStreams *streams, EsStream *stream)
 
 		CHECK_FOR_INTERRUPTS();
 		/* waits for whoever is making a row of this name */
-		if (!ExecCheckIndexConstraints(streams->target.relinfo, row, streams->target.estate,
-									   &tid, name_only))
+		if (!es_compat_check_arbiters(streams->target.relinfo, row, streams->target.estate,
+									  &tid, name_only))
 			break;
 
 		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
 		table_tuple_insert_speculative(streams->rel, row, GetCurrentCommandId(true),
 									   0, NULL, token);
-		list_free(ExecInsertIndexTuples(streams->target.relinfo, row, streams->target.estate,
-										false, true, &conflict, name_only));
+		list_free(es_compat_index_inserted(streams->target.relinfo, row, streams->target.estate,
+										   &conflict, name_only));
 		table_tuple_complete_speculative(streams->rel, row, token, !conflict);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
 		created = !conflict;
@@ -292,7 +293,6 @@ void
 es_stream_update(EsStreams *streams, const EsStream *stream)
 {
 	ItemPointerData tid;
-	bool		touches_indexes;
 	TupleTableSlot *row;
 
 	prepare_to_write(streams);
@@ -313,10 +313,7 @@ es_stream_update(EsStreams *streams, const EsStream *stream)
 	set_unless_0(row, ES_STREAM_COL_DELETED, BoolGetDatum(stream->deleted));
 	set_unless_0(row, ES_STREAM_COL_TOMBSTONED, BoolGetDatum(stream->tombstoned));
 	ExecStoreVirtualTuple(row);
-	simple_table_tuple_update(streams->rel, &tid, row, streams->snapshot, &touches_indexes);
-	if (touches_indexes)
-		list_free(ExecInsertIndexTuples(streams->target.relinfo, row, streams->target.estate,
-										true, false, NULL, NIL));
+	es_compat_update_row(streams->target.relinfo, &tid, row, streams->target.estate, streams->snapshot);
 	CommandCounterIncrement();
 }
 
@@ -347,7 +344,7 @@ es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
 						   streams->name_index->rd_indcollation[0], F_TEXT_LT,
 						   PointerGetDatum(cstring_to_text(bound)));
 	index_endscan(streams->scan);
-	streams->scan = index_beginscan(streams->rel, streams->name_index, streams->snapshot, 2, 0);
+	streams->scan = es_compat_index_beginscan(streams->rel, streams->name_index, streams->snapshot, 2);
 	index_rescan(streams->scan, range, 2, NULL, 0);
 	while (index_getnext_slot(streams->scan, ForwardScanDirection, streams->found))
 	{

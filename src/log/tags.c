@@ -31,6 +31,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/numbers.h"
 #include "core/target.h"
@@ -113,8 +114,8 @@ store_waiting(Store *store)
 	table_multi_insert(store->rel, store->slots, store->nused, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < store->nused; i++)
 	{
-		(void) ExecInsertIndexTuples(store->target.relinfo, store->slots[i], store->target.estate,
-									 false, false, NULL, NIL);
+		(void) es_compat_index_inserted(store->target.relinfo, store->slots[i],
+										store->target.estate, NULL, NIL);
 		ExecClearTuple(store->slots[i]);
 	}
 	store->nused = 0;
@@ -204,7 +205,7 @@ es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 positi
 
 	es_catalog_refresh();
 	index = index_open(cat->event_tag_tag, RowExclusiveLock);
-	scan = index_beginscan(rel, index, snapshot, 2, 0);
+	scan = es_compat_index_beginscan(rel, index, snapshot, 2);
 	for (int i = 0; i < n; i++)
 	{
 		ScanKeyData keys[2];
@@ -233,7 +234,7 @@ es_tag_scan_open(const EsCatalog *cat, Snapshot snapshot, int64 tag)
 	scan->rel = table_open(cat->event_tag, AccessShareLock);
 	es_catalog_refresh();
 	scan->index = index_open(cat->event_tag_tag, AccessShareLock);
-	scan->scan = index_beginscan(scan->rel, scan->index, snapshot, 2, 0);
+	scan->scan = es_compat_index_beginscan(scan->rel, scan->index, snapshot, 2);
 	scan->scan->xs_want_itup = true;
 	scan->tag = tag;
 	return scan;

@@ -27,6 +27,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "log/stream.h"
 
 struct EsVersions
@@ -46,7 +47,7 @@ es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot
 
 	versions->log = log;
 	versions->index = index_open(cat->event_log_stream, lockmode);
-	versions->scan = index_beginscan(log, versions->index, snapshot, 1, 0);
+	versions->scan = es_compat_index_beginscan(log, versions->index, snapshot, 1);
 	versions->scan->xs_want_itup = true;
 	versions->slot = table_slot_create(log, NULL);
 	versions->visibility = InvalidBuffer;

@@ -42,6 +42,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "core/target.h"
 #include "log/append.h"
 #include "log/tags.h"
@@ -353,8 +354,8 @@ finish_tuple(EsWriter *writer, TupleTableSlot *slot, const EsEvent *event)
 	bool		conflict = false;
 	List	   *recheck;
 
-	recheck = ExecInsertIndexTuples(writer->relinfo, slot, writer->estate, false,
-									true, &conflict, writer->arbiters);
+	recheck = es_compat_index_inserted(writer->relinfo, slot, writer->estate, &conflict,
+									   writer->arbiters);
 	for (int i = 0; recheck != NIL && i < writer->relinfo->ri_NumIndices; i++)
 	{
 		Relation	index = writer->relinfo->ri_IndexRelationDescs[i];

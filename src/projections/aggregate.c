@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/stream.h"
 #include "projections/batch.h"
@@ -88,7 +89,7 @@ look_up_reducer(const char *name, Oid event_type)
 	FmgrInfo   *function = palloc0(sizeof(FmgrInfo));
 	char	   *qualified = es_code_qualify(name, ES_FORM_REDUCER, event_type);
 	Oid			oid = es_code_function(qualified, ES_FORM_REDUCER, event_type, false);
-	AclResult	allowed = pg_proc_aclcheck(oid, GetUserId(), ACL_EXECUTE);
+	AclResult	allowed = es_compat_function_acl(oid, ACL_EXECUTE);
 
 	if (allowed != ACLCHECK_OK)
 		aclcheck_error(allowed, OBJECT_FUNCTION, name);

@@ -38,6 +38,7 @@
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "projections/call.h"
 #include "projections/code.h"
 #include "projections/state.h"
@@ -300,7 +301,7 @@ look_up_function(const EsProjection *projection, const EsCatalog *cat)
 {
 	FmgrInfo   *function = palloc0(sizeof(FmgrInfo));
 	Oid			oid = es_code_function(projection->code, projection->form, cat->event, false);
-	AclResult	allowed = pg_proc_aclcheck(oid, GetUserId(), ACL_EXECUTE);
+	AclResult	allowed = es_compat_function_acl(oid, ACL_EXECUTE);
 
 	if (allowed != ACLCHECK_OK)
 		aclcheck_error(allowed, OBJECT_FUNCTION, projection->code);

@@ -32,6 +32,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "compat/compat.h"
 #include "projections/code.h"
 
 /* ---- functions ---- */
@@ -64,7 +65,7 @@ check_function(Oid function, const char *name, EsForm form)
 Oid
 es_code_function(const char *name, EsForm form, Oid event_type, bool missing_ok)
 {
-	List	   *names = stringToQualifiedNameList(name);
+	List	   *names = es_compat_name_list(name);
 	Oid			types[2] = {JSONBOID, event_type};
 	bool		reducer = form == ES_FORM_REDUCER;
 	Oid			function = LookupFuncName(names, reducer ? 2 : 1, reducer ? types : types + 1, true);

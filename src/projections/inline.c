@@ -43,6 +43,7 @@
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
+#include "compat/compat.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/inline.h"
@@ -113,7 +114,7 @@ blockers(Oid log)
 	initStringInfo(&names);
 	for (int i = 0; i < n; i++)
 	{
-		PGPROC	   *proc = BackendIdGetProc(holders[i].backendId);
+		PGPROC	   *proc = es_compat_lock_holder(holders[i]);
 
 		if (proc != NULL)
 			appendStringInfo(&names, "%s%d", names.len > 0 ? ", " : "", proc->pid);

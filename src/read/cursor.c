@@ -29,6 +29,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
+#include "compat/compat.h"
 #include "log/append.h"
 #include "read/cursor.h"
 
@@ -111,7 +112,7 @@ add_branch(EsCursor *cursor, Oid index, const int64 *prefix, int64 after, int64 
 
 	branch->stop = 0;
 	branch->slot = table_slot_create(cursor->log, NULL);
-	branch->scan = index_beginscan(cursor->log, open_index(cursor, index), cursor->snapshot, n, 0);
+	branch->scan = es_compat_index_beginscan(cursor->log, open_index(cursor, index), cursor->snapshot, n);
 	index_rescan(branch->scan, keys, n, NULL, 0);
 	return branch;
 }
@@ -173,9 +174,9 @@ reached(IndexScanDesc scan, TupleTableSlot *slot, int64 stream_key, int64 versio
 static int64
 version_at(EsCursor *cursor, int64 stream_key, int64 position)
 {
-	IndexScanDesc scan = index_beginscan(cursor->log,
+	IndexScanDesc scan = es_compat_index_beginscan(cursor->log,
 										 open_index(cursor, cursor->cat->event_log_stream),
-										 cursor->snapshot, 2, 0);
+										 cursor->snapshot, 2);
 	TupleTableSlot *slot = table_slot_create(cursor->log, NULL);
 	int64		low = 0;		/* is at or below the position */
 	int64		high;			/* from here on none is */

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/append.h"
 #include "log/tags.h"
@@ -331,7 +332,7 @@ open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapsho
 		source->tags[i] = es_tag_scan_open(matches->cat, snapshot, item->hashes[i]);
 		source->at[i] = -1;
 	}
-	source->events = index_beginscan(matches->log, matches->index, snapshot, 1, 0);
+	source->events = es_compat_index_beginscan(matches->log, matches->index, snapshot, 1);
 	source->slot = table_slot_create(matches->log, NULL);
 	source->next = after + 1;
 }

@@ -29,6 +29,7 @@
 #include "utils/rls.h"
 #include "utils/tuplestore.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/append.h"
 #include "log/dictionary.h"
@@ -139,7 +140,7 @@ es_rows_open(EsRows *rows, Snapshot snapshot)
 	rows->streams = table_open(rows->cat->stream, AccessShareLock);
 	es_catalog_refresh();
 	rows->stream_index = index_open(rows->cat->stream_key, AccessShareLock);
-	rows->stream_scan = index_beginscan(rows->streams, rows->stream_index, snapshot, 1, 0);
+	rows->stream_scan = es_compat_index_beginscan(rows->streams, rows->stream_index, snapshot, 1);
 	rows->stream_slot = table_slot_create(rows->streams, NULL);
 	rows->visible = es_visible_open(rows->cat, snapshot);
 }

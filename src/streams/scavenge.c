@@ -43,6 +43,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/spi.h"
 #include "log/append.h"
@@ -411,7 +412,7 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	step.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	step.streams = es_streams_open(cat, RowExclusiveLock, SnapshotSelf);
 	step.visible = es_visible_open(cat, step.snapshot);
-	step.scan = index_beginscan(step.log, step.index, step.snapshot, 2, 0);
+	step.scan = es_compat_index_beginscan(step.log, step.index, step.snapshot, 2);
 	step.event = table_slot_create(step.log, NULL);
 	if (!scavenge->by_rules)
 		scavenge_hidden(scavenge, &step);

@@ -42,6 +42,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/spi.h"
 #include "streams/lifecycle.h"
@@ -249,7 +250,7 @@ Oid
 es_upcaster_function(const char *name)
 {
 	Oid			types[2] = {JSONBOID, JSONBOID};
-	Oid			function = LookupFuncName(stringToQualifiedNameList(name), 2, types, true);
+	Oid			function = LookupFuncName(es_compat_name_list(name), 2, types, true);
 
 	if (!OidIsValid(function))
 		ereport(ERROR,
@@ -267,7 +268,7 @@ es_upcaster_function(const char *name)
 void
 es_upcaster_require_execute(Oid function, const char *name)
 {
-	AclResult	allowed = pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE);
+	AclResult	allowed = es_compat_function_acl(function, ACL_EXECUTE);
 
 	if (allowed != ACLCHECK_OK)
 		aclcheck_error(allowed, OBJECT_FUNCTION, name);

@@ -38,6 +38,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "log/append.h"
 #include "streams/visible.h"
@@ -91,7 +92,7 @@ open_lookup(Oid table, const Oid *index, Snapshot snapshot)
 	lookup->rel = rel;
 	es_catalog_refresh();
 	lookup->index = index_open(*index, AccessShareLock);
-	lookup->scan = index_beginscan(rel, lookup->index, snapshot, 1, 0);
+	lookup->scan = es_compat_index_beginscan(rel, lookup->index, snapshot, 1);
 	lookup->slot = table_slot_create(rel, NULL);
 	return lookup;
 }

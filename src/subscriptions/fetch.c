@@ -120,14 +120,15 @@ put_upcast(EsFetch *fetch, TupleTableSlot *event)
 	ResourceOwner owner = CurrentResourceOwner;
 	/* looked up outside, for a scan that is open does so */
 	EsName		cached = es_rows_stream_name(fetch->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
-	EsName		stream = {pnstrdup(cached.bytes, cached.len), cached.len};
+	char	   *const name = pnstrdup(cached.bytes, cached.len);
+	const int	len = cached.len;
 	char	   *volatile said = NULL;
 
 	BeginInternalSubTransaction("eventstore_upcast");
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		es_rows_put(fetch->rows, event, stream);
+		es_rows_put(fetch->rows, event, (EsName) {name, len});
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();

@@ -17,6 +17,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
+#include "compat/compat.h"
 #include "log/append.h"
 #include "subscriptions/subscription.h"
 
@@ -36,7 +37,7 @@ es_lookup_open(const EsCatalog *cat, Snapshot snapshot)
 
 	lookup->log = table_open(cat->event_log, AccessShareLock);
 	lookup->index = index_open(cat->event_log_position, AccessShareLock);
-	lookup->scan = index_beginscan(lookup->log, lookup->index, snapshot, 1, 0);
+	lookup->scan = es_compat_index_beginscan(lookup->log, lookup->index, snapshot, 1);
 	lookup->slot = table_slot_create(lookup->log, NULL);
 	return lookup;
 }

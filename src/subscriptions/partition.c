@@ -36,6 +36,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/numbers.h"
 #include "core/slot.h"
@@ -75,7 +76,7 @@ open_rows(Rows *rows, const EsSubscription *subscription, int number, LOCKMODE l
 	es_catalog_refresh();
 	rows->index = index_open(subscription->cat->subscription_partition_pkey, lockmode);
 	rows->snapshot = RegisterSnapshot(snapshot);
-	rows->scan = index_beginscan(rows->rel, rows->index, rows->snapshot, nkeys, 0);
+	rows->scan = es_compat_index_beginscan(rows->rel, rows->index, rows->snapshot, nkeys);
 	rows->row = table_slot_create(rows->rel, NULL);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(subscription->id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(number));
@@ -413,7 +414,7 @@ update_row(Relation rel, TupleTableSlot *former, TupleTableSlot *row)
 	for (int column = COL_CHECKPOINT; column <= COL_FETCHED_AT; column++)
 		es_target_note_update(&target, column);
 	ExecOpenIndices(target.relinfo, false);
-	EvalPlanQualInit(&none, target.estate, NULL, NIL, -1);
+	es_compat_init_eval_plan_qual(&none, target.estate);
 	if (rel->trigdesc != NULL)
 		AfterTriggerBeginQuery();
 	ExecSimpleRelationUpdate(target.relinfo, target.estate, &none, former, row);

@@ -58,6 +58,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "subscriptions/subscription.h"
 
@@ -145,7 +146,7 @@ es_subscription_require(const EsCatalog *cat, EsName name)
 
 	es_catalog_refresh();
 	index = index_open(cat->subscription_name, AccessShareLock);
-	scan = index_beginscan(rel, index, snapshot, 1, 0);
+	scan = es_compat_index_beginscan(rel, index, snapshot, 1);
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   index->rd_indcollation[0], F_TEXTEQ,
 						   PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len)));

@@ -88,7 +88,7 @@ template_of(CreatedbStmt *statement)
 static bool
 may_run(Node *statement, Oid dboid)
 {
-	if (pg_database_ownercheck(dboid, GetUserId()))
+	if (es_compat_owns_database(dboid))
 		return !IsA(statement, RenameStmt) || may_create_databases();
 	return IsA(statement, CreatedbStmt) && is_template(dboid) && may_create_databases();
 }

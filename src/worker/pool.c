@@ -33,6 +33,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "core/settings.h"
 #include "worker/worker.h"
 
@@ -294,7 +295,7 @@ es_pool_enter(int number, Oid dboid)
 	if (!ours)
 		return false;
 	before_shmem_exit(leave_place, (Datum) 0);
-	pg_atomic_write_u32(&own_place->procno, MyProc->pgprocno + 1);
+	pg_atomic_write_u32(&own_place->procno, es_compat_proc_number(MyProc) + 1);
 	return true;
 }
 

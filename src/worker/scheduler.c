@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "compat/compat.h"
 #include "log/head.h"
 #include "log/registry.h"
 #include "projections/figures.h"
@@ -115,7 +116,7 @@ take_office(EsOffice *office)
 			db->scheduler_pid = MyProcPid;
 			db->scheduler_returned = false;
 			db->scheduler_wanted = false;
-			pg_atomic_write_u32(&db->scheduler, MyProc->pgprocno + 1);
+			pg_atomic_write_u32(&db->scheduler, es_compat_proc_number(MyProc) + 1);
 			office->db = db;
 			office->store = db->store;
 		}

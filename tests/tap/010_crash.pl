@@ -249,16 +249,6 @@ sub stop_wal_writer
 	return;
 }
 
-# The server restarts by itself.
-sub wait_for_restart
-{
-	my ($started) = @_;
-	$node->poll_query_until('postgres', "SELECT pg_postmaster_start_time() IS NOT NULL"
-		  . " AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $started)")
-	  or die 'the server has not come back';
-	return;
-}
-
 # ---- rounds ----
 
 my $load = start_load(1, 3, 0);
@@ -300,7 +290,7 @@ $node->poll_query_until('postgres',
   or die 'the victim does not append';
 kill 'KILL', $victim->{backend};
 finish_load($load);
-wait_for_restart($victim->{backend});
+wait_for_restart($node, $victim->{backend});
 check_log('backend killed in an append');
 gives($node, "SELECT es_stream_version('Victim'), count(*) FROM es_read_stream('Victim')",
 	'0|0', 'backend killed in an append: nothing of it is left');
@@ -312,7 +302,7 @@ $victim->query_safe('BEGIN');
 $victim->query_safe(q{SELECT * FROM es_append('Victim', 'Tick', '{"t":"victim"}')});
 my $head = one($node, 'SELECT es_head()');
 kill 'KILL', $victim->{backend};
-wait_for_restart($victim->{backend});
+wait_for_restart($node, $victim->{backend});
 check_log('backend killed in a transaction');
 gives($node, "SELECT es_stream_version('Victim')",
 	'0', 'backend killed in a transaction: nothing of it is left');

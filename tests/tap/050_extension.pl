@@ -334,12 +334,9 @@ for my $victim ('launcher', 'scheduler')
 {
 	$launcher = launcher();
 	$scheduler = wait_for_scheduler($node, 'copied');
-	kill 'KILL', $victim eq 'launcher' ? $launcher : $scheduler;
-
-	# The postmaster restarts everybody.
-	$node->poll_query_until('copied', <<"SQL") or die 'the server has not come back';
-SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($launcher, $scheduler)
-SQL
+	my $killed = $victim eq 'launcher' ? $launcher : $scheduler;
+	kill 'KILL', $killed;
+	wait_for_restart($node, $killed);
 	wait_for_launcher($launcher);
 	ok(wait_for_scheduler($node, 'copied', $scheduler), "$victim killed: both come back");
 	scheduler_works("$victim killed: and work");

@@ -102,8 +102,7 @@ sub kill_one
 
 	note("kill $pid");
 	kill 'KILL', $pid;
-	wait_until(sub { has_gone($pid) }, 'the end of a process');
-	wait_until(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the restart');
+	wait_for_restart($node, $pid);
 	return;
 }
 

@@ -122,8 +122,7 @@ my %crash = (
 	backend => sub {
 		my $pid = backend_of() || return;
 		kill 'KILL', $pid;
-		wait_until(sub { !-e "/proc/$pid" }, 'the end of a backend');
-		wait_until(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the restart');
+		wait_for_restart($node, $pid);
 	},
 	postmaster => sub {
 		my ($children) = run_command([ 'ps', '-o', 'pid=', '--ppid', $node->{_pid} ]);

@@ -18,7 +18,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  new_node one gives error_of refused accepted wait_until wait_for_scheduler
+  new_node one gives error_of refused accepted wait_until wait_for_restart wait_for_scheduler
   open_session session_error session_start wait_for_wait vanish
   client finish_client reader_script
   log_digest broken_streams nothing_in_flight
@@ -73,6 +73,22 @@ sub wait_until
 	die "timed out waiting for $what";
 }
 
+# Until a server whose process PID was killed has restarted all the others.
+#
+# Not by psql: one that finds no server ends without reading its statement, and IPC::Run
+# dies of the broken pipe.
+sub wait_for_restart
+{
+	my ($node, $pid) = @_;
+
+	# Not even a zombie: the postmaster knows, and lets nobody in until all is well again.
+	wait_until(sub { !-e "/proc/$pid" }, 'the end of a process');
+	wait_until(
+		sub { system('pg_isready', '--quiet', '--host', $node->host, '--port', $node->port) == 0 },
+		'the restart');
+	return;
+}
+
 # The scheduler's pid, when there is one, other than that given.
 sub wait_for_scheduler
 {
@@ -107,10 +123,15 @@ sub error_of
 	my ($node, $sql, %param) = @_;
 	my ($stdout, $stderr);
 	my @user = $param{user} ? ('-U', $param{user}) : ();
-	my $status = $node->psql($param{dbname} // 'postgres', $sql,
-		stdout => \$stdout, stderr => \$stderr,
-		extra_params => [ '-v', 'VERBOSITY=verbose', @user ]);
+	my $status = eval {
+		$node->psql($param{dbname} // 'postgres', $sql,
+			stdout => \$stdout, stderr => \$stderr,
+			extra_params => [ '-v', 'VERBOSITY=verbose', @user ]);
+	};
 
+	# psql was let in so late, to be sent away, that the statement found nobody to read it
+	return error_of(@_) if !defined $status && $@ =~ /Broken pipe/;
+	die $@ unless defined $status;
 	return ($1, $stderr) if $stderr =~ /(?:ERROR|FATAL):\s+(\w{5}):/;
 	return ($status == 0 ? '00000' : "exit $status", $stderr);
 }
