@@ -4,6 +4,7 @@
 #   make install    put it where that PostgreSQL finds it
 #   make demo       set up, build, and show the main job on a private server
 #   make test       set up, build, and run every test on private servers
+#   make matrix     run every test on the PostgreSQL of each Debian
 #   make bench      compare with a plain table; make torture: the long checker
 #   make mutants    show that the tests fail when what they test is taken away
 
@@ -132,11 +133,13 @@ $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PIECES) eventstore.control
 	cat $(SQL_PIECES) > $@
 
 # Each sets itself up and works in a private folder; see the scripts.
-.PHONY: demo test bench torture mutants
+.PHONY: demo test matrix bench torture mutants
 demo:
 	@demo/demo
 test:
 	@tests/run $(TESTS)
+matrix:
+	@tests/matrix/run $(SUITES)
 bench:
 	@bench/run
 torture:

@@ -55,7 +55,7 @@ sub subscribe
 sub wait_for_refusal
 {
 	my ($state, $like, $since, $name) = @_;
-	$copy->wait_for_log(qr/logical replication worker $state ERROR:  $like/, $since);
+	$copy->wait_for_log(qr/logical replication (?:\w+ )?worker $state ERROR:  $like/, $since);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return ok(1, $name);
 }
