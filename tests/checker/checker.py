@@ -22,7 +22,6 @@ Exit status: 0 every rule holds; 1 a rule is broken, or was not exercised;
 
 import argparse
 import ctypes
-import multiprocessing
 import os
 import random
 import shutil
@@ -40,7 +39,7 @@ import writer
 from history import History, Verdict
 from rules_reads import Reads
 from rules_writes import Writes
-from session import Config, GaveUp, Journal, Lost, Refused, Session, now
+from session import Config, GaveUp, Journal, Lost, Refused, Session, now, processes
 
 GAVE_UP = 3
 
@@ -82,7 +81,7 @@ def client(function, *args):
     try:
         function(*args)
     except GaveUp as problem:
-        print(f"{multiprocessing.current_process().name}: {problem}", file=sys.stderr)
+        print(f"{processes.current_process().name}: {problem}", file=sys.stderr)
         os._exit(GAVE_UP)
 
 
@@ -119,8 +118,8 @@ class Crew:
     def __init__(self, config):
         self.config = config
         self.children = []
-        self.target = multiprocessing.RawValue(ctypes.c_longlong, 0)
-        self.pids = multiprocessing.RawArray(ctypes.c_int, config.writers + config.readers)
+        self.target = processes.RawValue(ctypes.c_longlong, 0)
+        self.pids = processes.RawArray(ctypes.c_int, config.writers + config.readers)
 
     def announcer(self, place):
         def announce(pid):
@@ -137,7 +136,7 @@ class Crew:
         self.others.append(self.spawn("disturber", disturb, config, self.pids, self.target))
 
     def spawn(self, name, *args):
-        child = multiprocessing.Process(target=client, args=args, name=name, daemon=True)
+        child = processes.Process(target=client, args=args, name=name, daemon=True)
         child.start()
         self.children.append(child)
         return child

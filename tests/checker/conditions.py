@@ -31,7 +31,6 @@ could not be carried out.
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -44,7 +43,7 @@ import uuid
 
 from history import Verdict
 from rules_conditions import COURSES_EACH, EXPECTED, LEVELS, PLACES, Event, Judge
-from session import Config, GaveUp, Journal, Lost, Refused, Session, now
+from session import Config, GaveUp, Journal, Lost, Refused, Session, now, processes
 from turns import KINDS, Turns
 
 COURSES = 8
@@ -348,7 +347,7 @@ def carry_out(config, session):
     config.started = now()
     config.end = config.started + int(config.seconds * 1e6)
     turns = Turns(config.started)
-    children = [multiprocessing.Process(target=client, args=(config, turns, number), daemon=True)
+    children = [processes.Process(target=client, args=(config, turns, number), daemon=True)
                 for number in range(config.writers)]
     try:
         for child in children:

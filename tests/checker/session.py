@@ -12,10 +12,15 @@ share: "acknowledged before invoked" can be compared across clients.
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import time
 
 import psycopg2
+
+
+# Clients go on with all that their parent has made, also where Python would start anew.
+processes = multiprocessing.get_context("fork")
 
 
 class Lost(Exception):

@@ -17,13 +17,14 @@ Exit status: 0 every sum is right, 1 one is not, 2 could not run.
 """
 
 import argparse
-import multiprocessing
 import os
 import signal
 import sys
 import time
 
 import psycopg2
+
+from session import processes
 
 APPLICATION = "checker storm"
 
@@ -106,14 +107,14 @@ def read(dsn, statement, results):
 
 
 def process(*args):
-    return multiprocessing.Process(target=client, args=args, daemon=True)
+    return processes.Process(target=client, args=args, daemon=True)
 
 
 def storm(args, children):
     _, cursor = connect(args.dsn)
     cursor.execute("SELECT es_head()")
     base = cursor.fetchone()[0]
-    results = multiprocessing.SimpleQueue()
+    results = processes.SimpleQueue()
     for number in range(args.writers):
         statement = WRITER.format(seconds=args.seconds, writer=f"{os.getpid()}.{number}")
         children.append(process(write, args.dsn, statement))

@@ -8,9 +8,7 @@ turn is over when a condition of each kind has been accepted: by what happened, 
 a time, which on a busy machine is never the right one.
 """
 
-import multiprocessing
-
-from session import now
+from session import now, processes
 
 EVERY = 1_000_000           # microseconds between two turns
 KINDS = ("all", "types")
@@ -18,10 +16,10 @@ KINDS = ("all", "types")
 
 class Turns:
     def __init__(self, started):
-        self.changed = multiprocessing.Condition()
-        self.next = multiprocessing.Value("q", started + EVERY, lock=False)
-        self.missing = multiprocessing.Value("i", 0, lock=False)    # a bit a kind; 0: no turn
-        self.ordinary = multiprocessing.Value("i", 0, lock=False)   # transactions under way
+        self.changed = processes.Condition()
+        self.next = processes.Value("q", started + EVERY, lock=False)
+        self.missing = processes.Value("i", 0, lock=False)    # a bit a kind; 0: no turn
+        self.ordinary = processes.Value("i", 0, lock=False)   # transactions under way
 
     def enter(self, wait=1.0):
         """"wide" or "ordinary", what to do next; None: not yet, ask again."""

@@ -27,14 +27,14 @@ our @EXPORT = qw(
 
 # ---- servers ----
 
-# new_node(NAME, conf => TEXT, extension => 0, PARAMETERS OF init...): a running server
-# with the extension in its database postgres.
+# new_node(NAME, conf => TEXT, extension => 0, server => PARAMETERS OF new, PARAMETERS OF
+# init...): a running server with the extension in its database postgres.
 sub new_node
 {
 	my ($name, %param) = @_;
 	my $conf = delete $param{conf} // '';
 	my $extension = delete $param{extension} // 1;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, @{ delete $param{server} // [] });
 
 	$node->init(extra => [ '-E', 'UTF8', '--locale=C' ], %param);
 
