@@ -265,7 +265,7 @@ insert_row(Relation rel, const EsEventType *type)
 
 	memset(isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	values[ES_TYPE_COL_KEY - 1] = Int64GetDatum(type->key);
-	values[ES_TYPE_COL_CATEGORY - 1] = name_datum(type->category);
+	values[ES_TYPE_COL_CATEGORY - 1] = type->shared ? (Datum) 0 : name_datum(type->category);
 	values[ES_TYPE_COL_BUCKET - 1] = Int32GetDatum(type->bucket);
 	values[ES_TYPE_COL_TYPE - 1] = name_datum(type->type);
 	values[ES_TYPE_COL_SCHEMA_VERSION - 1] = Int32GetDatum(type->schema_version);
