@@ -21,6 +21,7 @@ OBJS = \
 	src/core/role.o \
 	src/core/settings.o \
 	src/core/spi.o \
+	src/core/subxact.o \
 	src/core/target.o \
 	src/log/append.o \
 	src/log/append_call.o \

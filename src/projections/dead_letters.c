@@ -16,17 +16,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
 #include "core/spi.h"
+#include "core/subxact.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/control.h"
@@ -223,51 +221,46 @@ apply_letter(const EsCatalog *cat, const EsProjection *projection, const Letter 
 	UnregisterSnapshot(snapshot);
 }
 
+/* A letter that is tried once more. */
+typedef struct Retry
+{
+	const EsCatalog *cat;
+	int			id;				/* of the projection */
+	const Letter *letter;
+} Retry;
+
+static bool
+run_retry(void *arg)
+{
+	Retry	   *retry = arg;
+	/* users' code has run since the last look (definition.h) */
+	const EsProjection *projection = es_definition_by_id(retry->cat, retry->id);
+
+	if (projection != NULL)
+		apply_letter(retry->cat, projection, retry->letter);
+	remove_letter(retry->id, retry->letter->position);
+	return true;
+}
+
 /*
  * Apply a letter in a subtransaction.  False: it failed again, which is noted.
  */
 static bool
 try_letter(const EsCatalog *cat, int id, const Letter *letter)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool applied = true;
+	Retry		retry = {cat, id, letter};
+	ErrorData  *error = es_subxact_try("eventstore_retry", run_retry, &retry);
 
-	BeginInternalSubTransaction("eventstore_retry");
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		/* users' code has run since the last look (definition.h) */
-		const EsProjection *projection = es_definition_by_id(cat, id);
-
-		if (projection != NULL)
-			apply_letter(cat, projection, letter);
-		remove_letter(id, letter->position);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		/* not about the event: the caller's affair */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
-			ReThrowError(error);
-		add_letter(id, letter->position, letter->stream, letter->parks, letter->attempts + 1,
-				   error->message, unpack_sql_state(error->sqlerrcode));
-		FreeErrorData(error);
-		applied = false;
-	}
-	PG_END_TRY();
-	return applied;
+	if (error == NULL)
+		return true;
+	/* not about the event: the caller's affair */
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
+		ReThrowError(error);
+	add_letter(id, letter->position, letter->stream, letter->parks, letter->attempts + 1,
+			   error->message, unpack_sql_state(error->sqlerrcode));
+	FreeErrorData(error);
+	return false;
 }
 
 /* Does an earlier letter of this stream stay? */

@@ -40,10 +40,10 @@
 #include "storage/sinvaladt.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/wait_event.h"
 
 #include "compat/compat.h"
+#include "core/subxact.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/inline.h"
@@ -134,6 +134,14 @@ patience_ms(int own_timeout)
 	return own_timeout > 0 ? Min(own_timeout, patience) : patience;
 }
 
+static bool
+run_lock(void *arg)
+{
+	LockTimeout = patience_ms(LockTimeout);
+	LockRelationOid(*(Oid *) arg, ShareRowExclusiveLock);
+	return true;
+}
+
 /*
  * Wait for the lock, but not for long.  In a subtransaction, whose abort ends the
  * waiting; what it got stays with the transaction.
@@ -141,40 +149,16 @@ patience_ms(int own_timeout)
 static bool
 wait_for_lock(Oid log)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	int			own_timeout = LockTimeout;
-	volatile bool locked = true;
+	ErrorData  *error = es_subxact_try("eventstore_lock", run_lock, &log);
 
-	BeginInternalSubTransaction("eventstore_lock");
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		LockTimeout = patience_ms(own_timeout);
-		LockRelationOid(log, ShareRowExclusiveLock);
-		LockTimeout = own_timeout;
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		LockTimeout = own_timeout;
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-		locked = false;
-	}
-	PG_END_TRY();
-	return locked;
+	LockTimeout = own_timeout;
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 static void

@@ -41,12 +41,12 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "core/args.h"
 #include "core/numbers.h"
+#include "core/subxact.h"
 #include "log/append.h"
 #include "log/head.h"
 #include "log/seal.h"
@@ -109,6 +109,23 @@ es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
 		hash_search(offer->blocked, &stream_key, HASH_FIND, NULL) != NULL;
 }
 
+/* An event whose upcaster must run. */
+typedef struct Upcast
+{
+	EsRows	   *rows;
+	TupleTableSlot *event;
+	EsName		stream;
+} Upcast;
+
+static bool
+run_upcast(void *arg)
+{
+	Upcast	   *upcast = arg;
+
+	es_rows_put(upcast->rows, upcast->event, upcast->stream);
+	return true;
+}
+
 /*
  * Put an event whose upcaster must run among the rows.  In a subtransaction: if it
  * fails, what it said is returned, and nothing else is lost.  NULL: it is there.
@@ -116,38 +133,17 @@ es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
 static char *
 put_upcast(EsFetch *fetch, TupleTableSlot *event)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	/* looked up outside, for a scan that is open does so */
 	EsName		cached = es_rows_stream_name(fetch->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
-	char	   *const name = pnstrdup(cached.bytes, cached.len);
-	const int	len = cached.len;
-	char	   *volatile said = NULL;
+	Upcast		upcast = {fetch->rows, event, {pnstrdup(cached.bytes, cached.len), cached.len}};
+	ErrorData  *error = es_subxact_try("eventstore_upcast", run_upcast, &upcast);
 
-	BeginInternalSubTransaction("eventstore_upcast");
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		es_rows_put(fetch->rows, event, (EsName) {name, len});
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		/* to cancel the upcaster is to cancel the fetch */
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
-			ReThrowError(error);
-		said = error->message;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return said;
+	if (error == NULL)
+		return NULL;
+	/* to cancel the upcaster is to cancel the fetch */
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
+		ReThrowError(error);
+	return error->message;
 }
 
 /* What could not be upcast is a delivery that has failed, as if its consumer had said so. */
@@ -450,38 +446,32 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 	UnregisterSnapshot(fetch->snapshot);
 }
 
-/* The same for a fetch that may go on to wait: what it has locked in vain is free again. */
+/* A look of a fetch that may go on to wait. */
+typedef struct Look
+{
+	EsFetch    *fetch;
+	EsKnown    *known;
+	bool		first;
+} Look;
+
+static bool
+run_look(void *arg)
+{
+	Look	   *this = arg;
+
+	look(this->fetch, this->known, this->first);
+	return this->fetch->given > 0 || this->fetch->changed;
+}
+
+/* What it has locked in vain is free again. */
 static void
 look_and_let_go(EsFetch *fetch, EsKnown *known, bool first)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Look		this = {fetch, known, first};
+	ErrorData  *error = es_subxact_try("eventstore_fetch", run_look, &this);
 
-	BeginInternalSubTransaction("eventstore_fetch");
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		look(fetch, known, first);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		/* whoever catches the error knows of no subtransaction but its own */
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		CurrentResourceOwner = owner;
+	if (error != NULL)
 		ReThrowError(error);
-	}
-	PG_END_TRY();
-	if (fetch->given > 0 || fetch->changed)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 /* Let pass the partitions that are known to have nothing. */
