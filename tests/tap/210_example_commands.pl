@@ -82,7 +82,11 @@ my @clients = map {
 } 1 .. 8;
 my %came;
 $came{$_}++ for map { finish_client($_) } @clients;
-is(join('', map { slurp_file($_->{err}) } @clients), '', 'no client has failed');
+
+# A transaction can turn out not to be serializable when it commits, where attempt() has ended.
+my $errors = join('', map { slurp_file($_->{err}) } @clients);
+$errors =~ s/^\S+ ERROR:  could not serialize access .*\n(?:(?:DETAIL|HINT):.*\n)*//gm;
+is($errors, '', 'no client has failed');
 cmp_ok($came{$_} // 0, '>', 0, "some: $_") for ('done', 'refused', 'transferred', 'true', 'false');
 note(join(', ', map { "$_: $came{$_}" } grep { !/^\d/ } sort keys %came));
 gives($node, <<'SQL', '5|t', 'each example was at work');

@@ -243,11 +243,9 @@ $holder->quit;
 $node->poll_query_until('postgres', <<"SQL") or die 'the workers do not rest';
 SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND state <> 'idle'
 SQL
-for my $pid (pids_of($node, 'worker'))
-{
-	one($node, "SELECT pg_terminate_backend($pid, 60000)");
-}
-is_deeply([ pids_of($node, 'worker') ], [], 'idle workers are terminated');
+my @idle = pids_of($node, 'worker');
+is_deeply([ map { one($node, "SELECT pg_terminate_backend($_, 60000)") } @idle ],
+	[ ('t') x @idle ], 'idle workers are terminated');
 $position = one($node, q{SELECT position FROM es_append('Bell-1', 'Bell')});
 gives($node, q{SELECT es_wait_for_projection('waits', timeout => '30 s')},
 	't', 'the next event has a worker');

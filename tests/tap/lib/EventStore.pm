@@ -168,6 +168,7 @@ sub open_session
 }
 
 # The SQLSTATE of a statement, or of what has been running since session_start ('').
+# Notices do not count.
 sub session_error
 {
 	my ($session, $sql) = @_;
@@ -176,6 +177,7 @@ sub session_error
 	$session->query($sql);
 	my $text = $session->{stderr};
 	$session->{stderr} = '';
+	$text =~ s/^.*\bNOTICE:  .*\n?(?:(?:DETAIL|HINT|CONTEXT|LOCATION):  .*\n?)*//gm;
 	return $text =~ /(?:ERROR|FATAL):\s+(\w{5}):/ ? $1 : $text eq '' ? '00000' : $text;
 }
 
