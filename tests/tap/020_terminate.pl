@@ -16,6 +16,7 @@ use EventStore;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $node = new_node('terminate', conf => <<'CONF');
 autovacuum = off
@@ -191,8 +192,9 @@ $session->quit;
 
 # ---- waiting readers ----
 
-# How often the scheduler has been awake while events were appended one by one.  While a
-# reader waits that is about once a millisecond, else ten times a second.
+# How often a second the scheduler was awake while events were appended one by one.  While a
+# reader waits that is about once a millisecond, if there is a processor for it, else ten times
+# a second and once more to record what it saw.
 sub awake
 {
 	my $scheduler = wait_for_scheduler($node);
@@ -200,10 +202,10 @@ sub awake
 		slurp_file("/proc/$scheduler/status") =~ /^voluntary_ctxt_switches:\s+(\d+)$/m;
 		return $1;
 	};
-	my $before = $switches->();
+	my ($before, $began) = ($switches->(), time);
 
 	$node->safe_psql('postgres', "SELECT * FROM es_append('Load', 'Tick');\n" x 1000);
-	return $switches->() - $before;
+	return int(($switches->() - $before) / (time - $began));
 }
 
 sub start_waiting
