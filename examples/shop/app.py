@@ -16,6 +16,7 @@ Queries (GET) give JSON, and orders, customers and the front page HTML if a brow
  * after=POSITION, at a query: what it shows has seen that position, or says that it may be
    stale.  The Location of a command's answer has it.
 """
+import json
 import socket
 import sys
 import uuid
@@ -25,9 +26,10 @@ from typing import Literal, Optional
 import psycopg
 import uvicorn
 from fastapi import Body, Depends, FastAPI, Header, Path as InPath, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.templating import Jinja2Templates
-from pydantic import BaseModel, conint, constr
+from pydantic import VERSION, BaseModel, conint, constr
 
 import rules
 import store
@@ -36,34 +38,38 @@ BIGGEST = 2**63 - 1
 app = FastAPI(title="Shop", description=__doc__, docs_url=None, redoc_url=None)
 templates = Jinja2Templates(directory=str(Path(__file__).parent / "templates"))
 templates.env.filters["money"] = lambda cents: f"{cents / 100:,.2f}"
-app.router.add_event_handler("startup", store.pool.open)
-app.router.add_event_handler("shutdown", store.pool.close)
 
 
 # ---- what comes in ----
 
-OrderId = constr(regex=r"^Order-[0-9]{1,18}$")
-CustomerId = constr(regex=r"^Customer-[0-9]{1,18}$")
-ProductId = constr(regex=r"^Product-[0-9]{1,18}$")
+def matching(regex, **more):
+    # pydantic 2 says pattern for what pydantic 1 calls regex.
+    return constr(strict=True, **{"pattern" if VERSION >= "2" else "regex": regex}, **more)
+
+
+# As parameters they have no default of Path() or Query(), for which FastAPI forgets the pattern.
+OrderId = matching(r"^Order-[0-9]{1,18}$")
+CustomerId = matching(r"^Customer-[0-9]{1,18}$")
+ProductId = matching(r"^Product-[0-9]{1,18}$")
 Version = conint(strict=True, ge=0, le=BIGGEST)
 Quantity = conint(strict=True, ge=1, le=1000)
 Cents = conint(strict=True, ge=0, le=10**9)
-Text = constr(strip_whitespace=True, min_length=1, max_length=200, regex=r"^[^\x00-\x1f\x7f\ud800-\udfff]*$")
+# Neither control characters nor half ones; said so that each version's regex engine knows it.
+Text = matching(r"^[\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]*$", strip_whitespace=True, min_length=1, max_length=200)
 
 
-class Strict(BaseModel):
-    class Config:
-        extra = "forbid"
+class Strict(BaseModel, extra="forbid"):
+    pass
 
 
 class NewCustomer(Strict):
     name: Text
-    country: constr(regex=r"^[A-Z]{2}$")
+    country: matching(r"^[A-Z]{2}$", strip_whitespace=True)
 
 
 class NewTier(Strict):
     tier: Literal["bronze", "silver", "gold"]
-    expected_version: Optional[Version]
+    expected_version: Optional[Version] = None
 
 
 class NewProduct(Strict):
@@ -75,7 +81,7 @@ class NewProduct(Strict):
 
 class NewPrice(Strict):
     price_cents: Cents
-    expected_version: Optional[Version]
+    expected_version: Optional[Version] = None
 
 
 class NewOrder(Strict):
@@ -85,23 +91,23 @@ class NewOrder(Strict):
 class NewItem(Strict):
     product_id: ProductId
     quantity: Quantity = 1
-    expected_version: Optional[Version]
+    expected_version: Optional[Version] = None
 
 
 class Shipment(Strict):
     carrier: Text
     parcel: Text
-    expected_version: Optional[Version]
+    expected_version: Optional[Version] = None
 
 
 class Completion(Strict):
-    expected_version: Optional[Version]
+    expected_version: Optional[Version] = None
 
 
 class Refund(Strict):
     amount_cents: conint(strict=True, ge=1, le=10**12)
     reason: Text
-    expected_version: Optional[Version]
+    expected_version: Optional[Version] = None
 
 
 def expected(expected_version: Optional[int] = Query(None, ge=0, le=BIGGEST)):
@@ -142,13 +148,21 @@ def done(response: Response, appended):
 def page(request: Request, template, content):
     """The answer of a query: HTML for a browser, else JSON."""
     if "text/html" in request.headers.get("Accept", ""):
-        return templates.TemplateResponse(template, {"request": request, **content}, headers={"Vary": "Accept"})
+        return HTMLResponse(templates.get_template(template).render(content), headers={"Vary": "Accept"})
     return content
 
 
 def failure(status, text, **more):
     headers = {"Retry-After": "1"} if status == 503 else None
     return JSONResponse({"detail": text, **more}, status, headers)
+
+
+@app.exception_handler(RequestValidationError)
+def not_understood(request, error):
+    # Without the input: NaN or half a character cannot be sent back.  That may be in a name, too.
+    problems = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
+    content = json.dumps({"detail": problems}, ensure_ascii=False).encode(errors="replace")
+    return Response(content, 422, media_type="application/json")
 
 
 @app.exception_handler(store.NotFound)
@@ -189,15 +203,14 @@ def create_customer(response: Response, body: NewCustomer, context: Context = De
 
 
 @app.post("/customers/{customer_id}/tier", status_code=201)
-def change_tier(response: Response, body: NewTier, customer_id: CustomerId = InPath(), context: Context = Depends()):
+def change_tier(response: Response, body: NewTier, customer_id: CustomerId, context: Context = Depends()):
     return done(response, context.run(
         "CustomerTierChanged", customer_id, rules.Customer,
         lambda customer: rules.change_tier(customer, body.tier), expected_version=body.expected_version))
 
 
 @app.get("/customers/{customer_id}")
-def show_customer(request: Request, customer_id: CustomerId = InPath(),
-                  after: Optional[int] = Query(None, ge=1, le=BIGGEST)):
+def show_customer(request: Request, customer_id: CustomerId, after: Optional[int] = Query(None, ge=1, le=BIGGEST)):
     fresh = after is None or store.caught_up("customer_activity_async", after)
     sql = "SELECT * FROM shop.customers WHERE customer_id = %s"
     customer = store.rows(sql, customer_id)
@@ -219,7 +232,7 @@ def show_customer(request: Request, customer_id: CustomerId = InPath(),
 @app.post("/products", status_code=201)
 def create_product(response: Response, body: NewProduct, context: Context = Depends()):
     return done(response, context.run(
-        "ProductCreated", store.new_stream("Product"), rules.Product, body.dict, creates=True))
+        "ProductCreated", store.new_stream("Product"), rules.Product, lambda: dict(body), creates=True))
 
 
 def must_exist(product, data):
@@ -229,7 +242,7 @@ def must_exist(product, data):
 
 
 @app.post("/products/{product_id}/price", status_code=201)
-def change_price(response: Response, body: NewPrice, product_id: ProductId = InPath(), context: Context = Depends()):
+def change_price(response: Response, body: NewPrice, product_id: ProductId, context: Context = Depends()):
     return done(response, context.run(
         "ProductPriceChanged", product_id, rules.Product,
         lambda product: must_exist(product, {"price_cents": body.price_cents}),
@@ -237,7 +250,7 @@ def change_price(response: Response, body: NewPrice, product_id: ProductId = InP
 
 
 @app.delete("/products/{product_id}")
-def delete_product(response: Response, product_id: ProductId = InPath(),
+def delete_product(response: Response, product_id: ProductId,
                    expected_version: Optional[int] = Depends(expected), context: Context = Depends()):
     return done(response, context.run(
         "ProductDeleted", product_id, rules.Product,
@@ -245,7 +258,7 @@ def delete_product(response: Response, product_id: ProductId = InPath(),
 
 
 @app.get("/products/{product_id}")
-def show_product(product_id: ProductId = InPath()):
+def show_product(product_id: ProductId):
     product = store.rows(
         "SELECT *, es_stream_version(product_id) AS version FROM shop.products WHERE product_id = %s", product_id)
     if not product:
@@ -271,7 +284,7 @@ def create_order(response: Response, body: NewOrder, context: Context = Depends(
 
 
 @app.post("/orders/{order_id}/items", status_code=201)
-def add_item(response: Response, body: NewItem, order_id: OrderId = InPath(), context: Context = Depends()):
+def add_item(response: Response, body: NewItem, order_id: OrderId, context: Context = Depends()):
     return done(response, context.run(
         "OrderItemAdded", order_id, rules.Order,
         lambda order, product: rules.add_item(order, product, body.product_id, body.quantity),
@@ -279,7 +292,7 @@ def add_item(response: Response, body: NewItem, order_id: OrderId = InPath(), co
 
 
 @app.delete("/orders/{order_id}/items/{product_id}")
-def remove_item(response: Response, order_id: OrderId = InPath(), product_id: ProductId = InPath(),
+def remove_item(response: Response, order_id: OrderId, product_id: ProductId,
                 quantity: Optional[int] = Query(None, ge=1, le=BIGGEST),
                 expected_version: Optional[int] = Depends(expected), context: Context = Depends()):
     return done(response, context.run(
@@ -288,28 +301,28 @@ def remove_item(response: Response, order_id: OrderId = InPath(), product_id: Pr
 
 
 @app.post("/orders/{order_id}/shipment", status_code=201)
-def ship(response: Response, body: Shipment, order_id: OrderId = InPath(), context: Context = Depends()):
+def ship(response: Response, body: Shipment, order_id: OrderId, context: Context = Depends()):
     return done(response, context.run(
         "OrderShipped", order_id, rules.Order,
         lambda order: rules.ship(order, body.carrier, body.parcel), expected_version=body.expected_version))
 
 
 @app.post("/orders/{order_id}/completion", status_code=201)
-def complete(response: Response, body: Completion = Body(Completion()), order_id: OrderId = InPath(),
+def complete(response: Response, order_id: OrderId, body: Completion = Body(Completion()),
              context: Context = Depends()):
     return done(response, context.run(
         "OrderCompleted", order_id, rules.Order, rules.complete, expected_version=body.expected_version))
 
 
 @app.post("/orders/{order_id}/refunds", status_code=201)
-def refund(response: Response, body: Refund, order_id: OrderId = InPath(), context: Context = Depends()):
+def refund(response: Response, body: Refund, order_id: OrderId, context: Context = Depends()):
     return done(response, context.run(
         "OrderRefunded", order_id, rules.Order,
         lambda order: rules.refund(order, body.amount_cents, body.reason), expected_version=body.expected_version))
 
 
 @app.delete("/orders/{order_id}")
-def cancel(response: Response, order_id: OrderId = InPath(), reason: Text = Query("changed mind"),
+def cancel(response: Response, order_id: OrderId, reason: Text = "changed mind",
            expected_version: Optional[int] = Depends(expected), context: Context = Depends()):
     return done(response, context.run(
         "OrderCancelled", order_id, rules.Order,
@@ -333,7 +346,7 @@ WHERE o.order_id = %s
 
 
 @app.get("/orders/{order_id}")
-def show_order(request: Request, order_id: OrderId = InPath()):
+def show_order(request: Request, order_id: OrderId):
     order = store.rows(ORDER, order_id)
     if not order:
         raise store.NotFound(order_id)
@@ -395,7 +408,8 @@ def main():
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
-    Server(uvicorn.Config(app, log_level="warning")).run([listening])
+    with store.pool:
+        Server(uvicorn.Config(app, log_level="warning")).run([listening])
 
 
 if __name__ == "__main__":
