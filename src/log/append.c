@@ -48,6 +48,7 @@
 #include "log/registry.h"
 #include "log/seal.h"
 #include "projections/inline.h"
+#include "streams/upcast.h"
 
 /*
  * Number the call's events of a stream, and compare expected versions.
@@ -228,10 +229,35 @@ store_events(EsAppend *call, const EsCatalog *cat, Relation log)
 /* Calls of this backend that have begun to store: triggers run code in the midst. */
 static int	storing = 0;
 
-bool
-es_append_in_progress(void)
+/*
+ * What each function that changes the store begins with: may it, here and now?
+ */
+static void
+begin_write(const char *function)
 {
-	return storing > 0;
+	es_registry_require();
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	/* which works for a read, a fetch or an append that is half done */
+	if (es_upcast_in_progress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called by an upcaster", function)));
+}
+
+/*
+ * And one that does more than append.
+ */
+void
+es_change_begin(const char *function)
+{
+	begin_write(function);
+	/* it would be about events that are half stored */
+	if (storing > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called by a trigger on eventstore.event_log", function)));
 }
 
 static void
@@ -261,11 +287,7 @@ es_append_execute(EsAppend *call)
 	const EsCatalog *cat;
 	Relation	log;
 
-	es_registry_require();
-	PreventCommandDuringRecovery(call->function);
-	PreventCommandIfReadOnly(call->function);
-	PreventCommandIfParallelMode(call->function);
-
+	begin_write(call->function);
 	cat = es_seal_lock_log();
 	log = table_open(cat->event_log, NoLock);
 	es_condition_lock(call, cat);

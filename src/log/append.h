@@ -84,7 +84,7 @@ typedef struct EsAppend
 
 /* append.c */
 extern void es_append_execute(EsAppend *call);
-extern bool es_append_in_progress(void);
+extern void es_change_begin(const char *function);
 
 /* idempotency.c */
 extern bool es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log);

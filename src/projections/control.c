@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -26,14 +25,12 @@
 #include "core/args.h"
 #include "log/append.h"
 #include "log/head.h"
-#include "log/registry.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/control.h"
 #include "projections/inline.h"
 #include "projections/state.h"
 #include "streams/lifecycle.h"
-#include "streams/upcast.h"
 
 PG_FUNCTION_INFO_V1(es_drop_projection);
 PG_FUNCTION_INFO_V1(es_pause_projection);
@@ -47,24 +44,11 @@ PG_FUNCTION_INFO_V1(es_run_projection);
 const EsCatalog *
 es_control_begin(const char *function)
 {
-	es_registry_require();
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
-	PreventCommandIfParallelMode(function);
+	es_change_begin(function);
 	if (es_call_in_progress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by the code of a projection", function)));
-	/* which works for a read, or a fetch, that is half done */
-	if (es_upcast_in_progress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called by an upcaster", function)));
-	/* which would be applied by the statement, and then by the append */
-	if (es_append_in_progress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called by a trigger on eventstore.event_log", function)));
 	return es_catalog_lock(AccessShareLock);
 }
 

@@ -74,7 +74,7 @@ apply_to(const EsCatalog *cat, int id, EsAppend *call)
 /*
  * Apply the call's events, which are stored and visible to the next command.
  * Assumes event_log locked by es_seal_lock_log, and that no statement about
- * projections has run since (es_append_in_progress).
+ * projections has run since (es_change_begin).
  */
 void
 es_inline_apply(const EsCatalog *cat, EsAppend *call)

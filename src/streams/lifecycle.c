@@ -24,16 +24,13 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
 #include "core/spi.h"
 #include "log/append.h"
-#include "log/registry.h"
 #include "log/seal.h"
 #include "streams/lifecycle.h"
 
@@ -57,14 +54,7 @@ static EsStatement remove_snapshots = {
 const EsCatalog *
 es_lifecycle_begin(const char *function)
 {
-	es_registry_require();
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
-	PreventCommandIfParallelMode(function);
-	if (es_append_in_progress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called by a trigger on eventstore.event_log", function)));
+	es_change_begin(function);
 	return es_seal_lock_log();
 }
 
