@@ -270,6 +270,7 @@ SELECT version FROM es_append('Loop-1', 'Turn');
 
 CREATE INDEX by_customer ON eventstore.event_log ((data ->> 'customer'));
 CREATE INDEX by_tags ON eventstore.event_log USING gin (tags);
+CREATE INDEX by_time ON eventstore.event_log USING brin (created_at);
 CREATE INDEX loud_ones ON eventstore.event_log (position) WHERE data ? 'loud';
 CREATE UNIQUE INDEX one_name ON eventstore.event_log ((data ->> 'name')) WHERE data ? 'name';
 SELECT count(*) FROM generate_series(1, 100) i,
@@ -298,7 +299,7 @@ CREATE INDEX by_weight ON eventstore.event_log (((data ->> 'weight')::numeric));
 SELECT version FROM es_append('Index-1', 'C', '{"weight": "heavy"}');
 \echo :SQLSTATE
 SELECT version FROM es_append('Index-1', 'C', '{"weight": 12}', 2);
-DROP INDEX eventstore.by_customer, eventstore.by_tags, eventstore.loud_ones, eventstore.one_name, eventstore.by_weight;
+DROP INDEX eventstore.by_customer, eventstore.by_tags, eventstore.by_time, eventstore.loud_ones, eventstore.one_name, eventstore.by_weight;
 
 
 -- ---- constraints ----

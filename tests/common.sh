@@ -14,6 +14,11 @@ for variable in "${!PG@}"; do
 done
 export LC_ALL=C.UTF-8
 
+# The server that PG_CONFIG belongs to is the first that is found.
+if [[ -n ${PG_CONFIG-} ]]; then
+    export PATH=$(dirname "$(type -P "$PG_CONFIG" || echo "$PG_CONFIG")"):$PATH
+fi
+
 # enter_private NAME SCRIPT [ARGUMENT...]: on the first call, makes the folder and
 # starts SCRIPT anew inside it; on the second, there, sets $private and returns.
 # A function prepare_copy, if there is one, is called in between, with the copy of the

@@ -149,6 +149,13 @@ es_compat_index_inserted(ResultRelInfo *relinfo, TupleTableSlot *slot, EState *e
 #endif
 }
 
+/* No more entries will be inserted: an index may have kept pages for the next one. */
+#if PG_VERSION_NUM >= 170000
+#define es_compat_index_inserts_end(index, info)	index_insert_cleanup((index), (info))
+#else
+#define es_compat_index_inserts_end(index, info)	((void) 0)
+#endif
+
 /* Is there no row yet that an arbiter would mind?  If there is, where. */
 static inline bool
 es_compat_check_arbiters(ResultRelInfo *relinfo, TupleTableSlot *slot, EState *estate,

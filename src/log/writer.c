@@ -134,7 +134,10 @@ static void
 close_indexes(ResultRelInfo *relinfo)
 {
 	for (int i = 0; i < relinfo->ri_NumIndices; i++)
+	{
+		es_compat_index_inserts_end(relinfo->ri_IndexRelationDescs[i], relinfo->ri_IndexRelationInfo[i]);
 		index_close(relinfo->ri_IndexRelationDescs[i], NoLock);
+	}
 }
 
 static bool

@@ -137,8 +137,18 @@ patience_ms(int own_timeout)
 static bool
 run_lock(void *arg)
 {
-	LockTimeout = patience_ms(LockTimeout);
-	LockRelationOid(*(Oid *) arg, ShareRowExclusiveLock);
+	int			own_timeout = LockTimeout;
+
+	PG_TRY();
+	{
+		LockTimeout = patience_ms(own_timeout);
+		LockRelationOid(*(Oid *) arg, ShareRowExclusiveLock);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = own_timeout;
+	}
+	PG_END_TRY();
 	return true;
 }
 
@@ -149,10 +159,8 @@ run_lock(void *arg)
 static bool
 wait_for_lock(Oid log)
 {
-	int			own_timeout = LockTimeout;
 	ErrorData  *error = es_subxact_try("eventstore_lock", run_lock, &log);
 
-	LockTimeout = own_timeout;
 	if (error == NULL)
 		return true;
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)

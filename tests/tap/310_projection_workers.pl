@@ -513,4 +513,35 @@ SELECT es_append('A', 'Tick');
 });
 $small->wait_for_log(qr/WARNING: .* 1 projections are not run: .*\n.*HINT: .*eventstore\.max_projections/);
 ok(1, 'there really are too many: the log says so');
+
+# ---- settings that are not meant for workers ----
+
+create_database($node, 'hurried');
+my %normal = (
+	statement_timeout => 0, lock_timeout => 0, idle_in_transaction_session_timeout => 0,
+	default_transaction_read_only => 'off', default_transaction_isolation => "read\\ committed",
+	search_path => 'public');
+my %hurry = (
+	statement_timeout => 10, lock_timeout => 10, idle_in_transaction_session_timeout => 10,
+	default_transaction_read_only => 'on', default_transaction_isolation => 'serializable',
+	search_path => 'nowhere');
+if (one($node, q{SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'}))
+{
+	$normal{transaction_timeout} = 0;
+	$hurry{transaction_timeout} = 10;
+}
+one($node, "ALTER DATABASE hurried SET $_ = '$hurry{$_}'") for keys %hurry;
+{
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=$normal{$_}" } keys %normal;
+
+	# a worker that comes after the settings, and one that takes its time
+	$node->safe_psql('hurried', <<'SQL');
+CREATE FUNCTION takes_time(e es_event) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(0.2) $$;
+SELECT es_create_projection('takes_time', 'public.takes_time');
+SELECT es_append('A', 'Tick') FROM generate_series(1, 3);
+SQL
+	is_applied('takes_time', 'what ALTER DATABASE says to hurry others does not hurry a worker', 'hurried');
+	gives($node, q{SELECT worker_deaths, failures FROM eventstore.projections WHERE name = 'takes_time'},
+		'0|0', 'which has neither failed nor died', 'hurried');
+}
 finish($node, $small);
