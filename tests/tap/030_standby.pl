@@ -58,6 +58,7 @@ sub conflicts
 my $primary = new_node('primary', allows_streaming => 1, has_archiving => 1, conf => <<'CONF');
 autovacuum = off
 max_connections = 20
+hot_standby_feedback = on
 CONF
 append($primary, 'Before');
 $primary->backup('base');

@@ -26,6 +26,7 @@ max_connections = 40
 max_worker_processes = 60
 deadlock_timeout = 20ms
 eventstore.max_workers = 40
+hot_standby_feedback = on
 CONF
 
 my $primary = new_node('primary', allows_streaming => 1, conf => $conf);
