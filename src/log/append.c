@@ -1,6 +1,7 @@
 /*
  * append.c
- *		The append: from a checked call to stored events.
+ *		The append: from a checked call to stored events.  And what every function that
+ *		changes the store begins with.
  *
  *	1 event_log is locked RowExclusive, as by an INSERT; then tags, and what a condition
  *	  asks for (condition.c);

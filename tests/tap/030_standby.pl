@@ -66,6 +66,10 @@ $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->append_conf('postgresql.conf', 'archive_mode = off');    # that is the primary's
+$standby->append_conf('postgresql.conf', <<'CONF');
+max_standby_streaming_delay = 1s
+wal_receiver_status_interval = 1s
+CONF
 $standby->start;
 my $epoch = one($primary, 'SELECT es_epoch()');
 
@@ -151,6 +155,53 @@ for my $wait ("es_wait(HEAD + 1, '60 s')", "es_read_all(HEAD, wait => '60 s')")
 	$session->quit;
 	$head = wait_for_head($primary, $standby);
 }
+
+# What the primary cleans up while a statement waits there: with hot_standby_feedback the
+# snapshot of the statement counts on the primary, without it the statement must give way.
+sub clean_up_the_mark
+{
+	append($primary, 'Cleaned');
+	$primary->poll_query_until('postgres', 'SELECT recorded_head = head FROM eventstore.status')
+	  or die 'the head is not recorded';
+	$primary->safe_psql('postgres', 'VACUUM eventstore.mark');
+	return;
+}
+
+sub feedback
+{
+	my ($on) = @_;
+	$standby->adjust_conf('postgresql.conf', 'hot_standby_feedback', $on ? 'on' : 'off');
+	$standby->reload;
+	return;
+}
+
+for my $on (1, 0)
+{
+	my $session = open_session($standby);
+	$head = wait_for_head($primary, $standby);
+	feedback($on);
+	session_start($session, "SELECT es_wait($head + 1000000, '60 s')");
+	wait_for_wait($standby, $session);
+	my $known = $on ? 'IS NOT NULL' : 'IS NULL';
+	$primary->poll_query_until('postgres', "SELECT bool_and(backend_xmin $known) FROM pg_stat_replication")
+	  or die 'the primary is not told';
+	clean_up_the_mark();
+	if ($on)
+	{
+		$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+		gives($standby, "SELECT wait_event FROM pg_stat_activity WHERE pid = $session->{backend}",
+			'Extension', 'with hot_standby_feedback a statement that waits goes on');
+		one($standby, "SELECT pg_cancel_backend($session->{backend})");
+		is(session_error($session, ''), '57014', 'until it is cancelled');
+	}
+	else
+	{
+		is(session_error($session, ''), '40001', 'without, it is cancelled by what is replayed');
+	}
+	$session->quit;
+}
+feedback(1);
+$head = wait_for_head($primary, $standby);
 
 # ---- an appender that is open on the primary ----
 
