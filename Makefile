@@ -14,52 +14,62 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.co
 MODULE_big = eventstore
 OBJS = \
 	src/eventstore.o \
+	src/append/call.o \
+	src/append/condition.o \
+	src/append/execute.o \
+	src/append/idempotency.o \
+	src/append/inline.o \
+	src/append/json.o \
+	src/append/tag_rows.o \
+	src/append/uuid7.o \
+	src/append/writer.o \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/lookup.o \
+	src/core/name.o \
 	src/core/numbers.o \
 	src/core/role.o \
 	src/core/settings.o \
+	src/core/shmem.o \
 	src/core/spi.o \
 	src/core/subxact.o \
 	src/core/target.o \
-	src/log/append.o \
-	src/log/append_call.o \
-	src/log/append_json.o \
-	src/log/condition.o \
+	src/log/change.o \
 	src/log/dictionary.o \
 	src/log/guard.o \
 	src/log/head.o \
-	src/log/idempotency.o \
 	src/log/mark.o \
-	src/log/name.o \
 	src/log/positions.o \
 	src/log/registry.o \
 	src/log/seal.o \
 	src/log/status.o \
 	src/log/stream.o \
 	src/log/tags.o \
-	src/log/uuid7.o \
 	src/log/version.o \
-	src/log/writer.o \
 	src/projections/aggregate.o \
-	src/projections/batch.o \
 	src/projections/call.o \
 	src/projections/catchup.o \
+	src/projections/changed.o \
 	src/projections/code.o \
 	src/projections/control.o \
 	src/projections/dead_letters.o \
 	src/projections/declare.o \
 	src/projections/definition.o \
 	src/projections/depend.o \
+	src/projections/events.o \
 	src/projections/failure.o \
 	src/projections/figures.o \
-	src/projections/inline.o \
 	src/projections/progress.o \
+	src/projections/retry.o \
 	src/projections/state.o \
+	src/projections/switch.o \
 	src/projections/wait.o \
+	src/read/ask.o \
+	src/read/batch.o \
 	src/read/cursor.o \
 	src/read/filter.o \
+	src/read/load.o \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
@@ -71,12 +81,13 @@ OBJS = \
 	src/streams/upcaster.o \
 	src/streams/visible.o \
 	src/subscriptions/ack.o \
+	src/subscriptions/claim.o \
 	src/subscriptions/commit.o \
 	src/subscriptions/declare.o \
 	src/subscriptions/fetch.o \
 	src/subscriptions/held.o \
-	src/subscriptions/lookup.o \
 	src/subscriptions/nack.o \
+	src/subscriptions/offer.o \
 	src/subscriptions/partition.o \
 	src/subscriptions/scan.o \
 	src/subscriptions/subscription.o \
@@ -92,9 +103,9 @@ OBJS = \
 SQL_PIECES = \
 	src/schema.sql \
 	src/log/tables.sql \
-	src/log/append.sql \
 	src/log/head.sql \
 	src/read/read.sql \
+	src/append/append.sql \
 	src/log/views.sql \
 	src/streams/tables.sql \
 	src/streams/streams.sql \

@@ -11,16 +11,14 @@
 
 #include "miscadmin.h"
 
-#include "core/catalog.h"
 #include "core/settings.h"
-#include "eventstore.h"
 #include "log/guard.h"
-#include "log/registry.h"
-#include "projections/code.h"
-#include "projections/definition.h"
+#include "projections/changed.h"
+#include "projections/depend.h"
 #include "projections/figures.h"
-#include "streams/upcast.h"
-#include "worker/worker.h"
+#include "worker/evict.h"
+#include "worker/launcher.h"
+#include "worker/pool.h"
 
 PG_MODULE_MAGIC;
 
@@ -33,8 +31,9 @@ _PG_init(void)
 	es_catalog_init();
 	es_guard_init();
 	es_definition_init();
+	es_changed_init();
 	es_depend_init();
-	es_upcast_init();
+	es_upcaster_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	es_registry_init();

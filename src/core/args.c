@@ -25,15 +25,6 @@ es_arg_require(FunctionCallInfo fcinfo, int argno, const char *name)
 				 errmsg("%s must not be null", name)));
 }
 
-EsName
-es_name_from_text(Datum value)
-{
-	text	   *t = DatumGetTextPP(value);
-	EsName		name = {VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)};
-
-	return name;
-}
-
 /* A text argument that must be there; its form is not looked at. */
 EsName
 es_arg_name(FunctionCallInfo fcinfo, int argno, const char *name)
@@ -174,21 +165,6 @@ es_arg_positions(FunctionCallInfo fcinfo, int argno, const char *name, int *n)
 		positions[i] = DatumGetInt64(values[i]);
 	}
 	return positions;
-}
-
-/* Names of types or categories: what no event can have is a mistake. */
-void
-es_arg_check_names(FunctionCallInfo fcinfo, int argno, const char *name, const char *what)
-{
-	int			n;
-	EsName	   *names = es_arg_name_array(fcinfo, argno, name, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		/* the category of bare UUIDs */
-		if (names[i].len > 0 || strcmp(what, "category") != 0)
-			es_name_check(names[i], what);
-	}
 }
 
 void

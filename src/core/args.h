@@ -5,8 +5,12 @@
 #ifndef ES_ARGS_H
 #define ES_ARGS_H
 
-#include "eventstore.h"
+#include "postgres.h"
+
+#include "core/name.h"
+#include "fmgr.h"
 #include "utils/array.h"
+#include "utils/timestamp.h"
 
 extern void es_arg_require(FunctionCallInfo fcinfo, int argno, const char *name);
 extern EsName es_arg_name(FunctionCallInfo fcinfo, int argno, const char *name);
@@ -18,11 +22,8 @@ extern TimestampTz es_arg_deadline(FunctionCallInfo fcinfo, int argno,
 extern EsName *es_arg_name_array(FunctionCallInfo fcinfo, int argno,
 								 const char *name, int *n);
 extern int64 *es_arg_positions(FunctionCallInfo fcinfo, int argno, const char *name, int *n);
-extern void es_arg_check_names(FunctionCallInfo fcinfo, int argno, const char *name,
-							   const char *what);
 extern void es_arg_check_range(const char *name, int value, int least, int greatest);
 extern void es_array_read(ArrayType *array, Oid element, const char *name,
 						  Datum **values, bool **nulls, int *n);
-extern EsName es_name_from_text(Datum value);
 
 #endif							/* ES_ARGS_H */

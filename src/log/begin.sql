@@ -1,7 +1,7 @@
 -- When all of the store is there, its history begins.
 
 CREATE FUNCTION eventstore.begin_history() RETURNS void
-    AS 'MODULE_PATHNAME', 'es_begin_history'
+    AS 'MODULE_PATHNAME', 'begin_history'
     LANGUAGE C;
 SELECT eventstore.begin_history();
 DROP FUNCTION eventstore.begin_history();

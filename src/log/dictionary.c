@@ -54,7 +54,6 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
-#include "core/args.h"
 #include "core/target.h"
 #include "log/dictionary.h"
 #include "log/seal.h"

@@ -5,8 +5,8 @@
 #ifndef ES_DICTIONARY_H
 #define ES_DICTIONARY_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
+#include "core/name.h"
 #include "utils/snapshot.h"
 
 /* Columns of eventstore.event_type */

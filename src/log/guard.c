@@ -14,7 +14,7 @@
  * of a drop before it is removed (catalog/dependency.c, deleteOneObject).
  *
  * A server that does not preload the library has no hook until something loads it:
- * an event trigger does, before any statement that could drop.
+ * an event trigger does, before any statement that could drop (projections/depend.c).
  *
  * A superuser who disables the triggers or alters the tables is beyond us.
  */
@@ -27,7 +27,6 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
-#include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -38,17 +37,15 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
-#include "core/catalog.h"
 #include "core/settings.h"
-#include "log/append.h"
 #include "log/dictionary.h"
+#include "log/event.h"
 #include "log/guard.h"
 #include "log/seal.h"
+#include "log/stream.h"
 #include "log/tags.h"
-#include "projections/code.h"
 
-PG_FUNCTION_INFO_V1(es_guard);
-PG_FUNCTION_INFO_V1(es_guard_loaded);
+PG_FUNCTION_INFO_V1(guard);
 
 static object_access_hook_type prev_object_access_hook = NULL;
 
@@ -87,7 +84,7 @@ refuse(TriggerData *trigger, const char *hint)
  * eventstore.guard() → trigger
  */
 Datum
-es_guard(PG_FUNCTION_ARGS)
+guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
@@ -184,23 +181,6 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot drop the event log or parts of it: it holds events"),
 			 errhint("If that is what you want, SET eventstore.allow_drop = on first.")));
-}
-
-/*
- * eventstore.load_guard() → event_trigger
- *
- * Calling it has loaded the library, and so installed the hooks.  That for utility
- * statements comes too late for this one.
- */
-Datum
-es_guard_loaded(PG_FUNCTION_ARGS)
-{
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("eventstore.load_guard can only be called as an event trigger")));
-	es_depend_note_statement(((EventTriggerData *) fcinfo->context)->parsetree);
-	PG_RETURN_NULL();
 }
 
 void

@@ -39,19 +39,16 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "compat/compat.h"
 #include "core/args.h"
-#include "log/append.h"
+#include "core/errors.h"
 #include "log/head.h"
-#include "log/registry.h"
+#include "log/mark.h"
+#include "log/positions.h"
 #include "log/seal.h"
-#include "log/stream.h"
 
 PG_FUNCTION_INFO_V1(es_head);
 PG_FUNCTION_INFO_V1(es_epoch);
 PG_FUNCTION_INFO_V1(es_wait);
-PG_FUNCTION_INFO_V1(es_stream_version);
-PG_FUNCTION_INFO_V1(es_position_at);
 
 /* A waiter looks for itself so often, should nobody wake it. */
 #define LOOK_INTERVAL_MS			1000
@@ -276,96 +273,4 @@ es_epoch(PG_FUNCTION_ARGS)
 	epoch->data[6] = (epoch->data[6] & 0x0f) | 0x80;	/* version 8: custom */
 	epoch->data[8] = (epoch->data[8] & 0x3f) | 0x80;
 	PG_RETURN_UUID_P(epoch);
-}
-
-/*
- * es_stream_version(stream text) → bigint, as the caller's snapshot sees it
- */
-Datum
-es_stream_version(PG_FUNCTION_ARGS)
-{
-	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	Snapshot	snapshot = GetActiveSnapshot();
-	EsStream	stream = {0};
-	EsStreams  *streams;
-	Relation	log;
-	EsVersions *versions;
-	int64		version = 0;
-
-	stream.name = es_arg_name(fcinfo, 0, "stream");
-	log = table_open(cat->event_log, AccessShareLock);
-	streams = es_streams_open(cat, AccessShareLock, snapshot);
-	if (es_stream_find(streams, &stream))
-	{
-		versions = es_versions_open(cat, log, AccessShareLock, snapshot);
-		version = es_version_of(versions, &stream);
-		es_versions_close(versions);
-	}
-	es_streams_close(streams);
-	table_close(log, NoLock);
-	PG_RETURN_INT64(version);
-}
-
-/* The first event beyond a position: its time, and its position. */
-static bool
-event_after(IndexScanDesc scan, TupleTableSlot *slot, int64 position,
-			int64 *found, TimestampTz *created_at)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(position));
-	index_rescan(scan, &key, 1, NULL, 0);
-	if (!index_getnext_slot(scan, ForwardScanDirection, slot))
-		return false;
-	*found = es_log_number(slot, ES_LOG_COL_POSITION);
-	*created_at = es_log_number(slot, ES_LOG_COL_CREATED_AT);
-	return true;
-}
-
-/*
- * es_position_at(at timestamptz) → bigint
- *
- * The position to read after, to begin with the events of that moment.  By
- * halving the range of positions: exact as far as created_at rises with them.
- */
-Datum
-es_position_at(PG_FUNCTION_ARGS)
-{
-	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	TimestampTz at;
-	Snapshot	snapshot;
-	int64		low = 0;		/* events at or below are before the moment */
-	int64		high;			/* events beyond are not */
-	Relation	log;
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-
-	es_arg_require(fcinfo, 0, "at");
-	at = PG_GETARG_TIMESTAMPTZ(0);
-
-	high = es_head_read(cat, &snapshot);
-	log = table_open(cat->event_log, AccessShareLock);
-	index = index_open(cat->event_log_position, AccessShareLock);
-	scan = es_compat_index_beginscan(log, index, snapshot, 1);
-	slot = table_slot_create(log, NULL);
-	while (low < high)
-	{
-		int64		middle = low + (high - low) / 2;
-		int64		position;
-		TimestampTz created_at;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!event_after(scan, slot, middle, &position, &created_at) ||
-			position > high || created_at >= at)
-			high = middle;
-		else
-			low = position;
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, NoLock);
-	table_close(log, NoLock);
-	PG_RETURN_INT64(high);
 }

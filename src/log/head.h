@@ -5,7 +5,6 @@
 #ifndef ES_HEAD_H
 #define ES_HEAD_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
@@ -15,9 +14,5 @@ extern int64 es_head_handed_out(const EsCatalog *cat);
 extern void es_head_refuse_ahead(const EsCatalog *cat, int64 place);
 extern void es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline);
 extern void es_head_refuse_own(int64 up_to);
-
-/* mark.c */
-extern int64 es_mark_read(const EsCatalog *cat, Snapshot snapshot, pg_uuid_t *identity);
-extern bool es_mark_move(const EsCatalog *cat, int64 head);
 
 #endif							/* ES_HEAD_H */

@@ -17,22 +17,3 @@ CREATE FUNCTION es_wait(up_to bigint, timeout interval DEFAULT '5 s') RETURNS bo
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION es_wait(bigint, interval) IS
     'Wait until the head has reached a position; false if time is up';
-
-CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'es_stream_version'
-    LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION es_stream_version(text) IS
-    'Version of the last event of a stream; 0: none';
-
-CREATE FUNCTION es_category(stream text) RETURNS text
-    AS 'MODULE_PATHNAME', 'es_category'
-    LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION es_category(text) IS
-    'The category of a stream: its name up to the first "-"';
-
-CREATE FUNCTION es_position_at(at timestamptz) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'es_position_at'
-    LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION es_position_at(timestamptz) IS
-    'The position to read after, to begin with the events of a moment';
-

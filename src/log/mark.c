@@ -25,8 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
-#include "eventstore.h"
-#include "log/head.h"
+#include "log/mark.h"
 
 /* Columns of eventstore.mark */
 #define COL_HEAD		1

@@ -40,9 +40,9 @@
 #include "miscadmin.h"
 
 #include "core/durable.h"
-#include "log/registry.h"
+#include "log/positions.h"
 
-PG_FUNCTION_INFO_V1(es_begin_history);
+PG_FUNCTION_INFO_V1(begin_history);
 
 /* How many numbers a write of the register covers beyond what is needed. */
 #define POSITION_BLOCK		8192
@@ -300,7 +300,7 @@ es_positions_raise(EsDatabase *db, const EsCatalog *cat,
  * timeline that the server is on now.
  */
 Datum
-es_begin_history(PG_FUNCTION_ARGS)
+begin_history(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	Relation	rel = es_durable_open(cat->timeline_register, true);

@@ -56,6 +56,7 @@
 
 #include "compat/compat.h"
 #include "core/settings.h"
+#include "core/shmem.h"
 #include "log/registry.h"
 
 /* Alone in its cache line: every append writes its own, every read all. */
@@ -86,9 +87,6 @@ static EsRegistry *registry = NULL;
 static EsDatabase *own_database = NULL;
 static int64 own_first = 0;
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
 static void end_of_transaction(XactEvent event, void *arg);
 static void want_scheduler(EsDatabase *db);
 
@@ -107,69 +105,57 @@ registry_size(void)
 					mul_size(MaxBackends + 1, sizeof(EsSlot)));
 }
 
-static void
-shmem_request(void)
+static int
+registry_locks(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-	RequestAddinShmemSpace(registry_size());
-	RequestNamedLWLockTranche("eventstore", 1 + es_guc_max_databases);
+	return 1 + es_guc_max_databases;
 }
 
 static void
-shmem_startup(void)
+set_up_database(EsDatabase *db, LWLock *lock)
 {
-	bool		found;
+	db->lock = lock;
+	pg_atomic_init_u64(&db->positions.next, 0);
+	pg_atomic_init_u64(&db->positions.limit, 0);
+	pg_atomic_init_u64(&db->stream_keys.next, 0);
+	pg_atomic_init_u64(&db->stream_keys.limit, 0);
+	pg_atomic_init_u64(&db->head, 0);
+	pg_atomic_init_u32(&db->sealed, 0);
+	pg_atomic_init_u32(&db->waiters, 0);
+	pg_atomic_init_u32(&db->wake_wanted, 0);
+	pg_atomic_init_u32(&db->scheduler, 0);
+	pg_atomic_init_u32(&db->projections_changed, 0);
+	ConditionVariableInit(&db->head_moved);
+	ConditionVariableInit(&db->progress_moved);
+}
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	registry = ShmemInitStruct("eventstore", registry_size(), &found);
-	if (!found)
-	{
-		LWLockPadded *locks = GetNamedLWLockTranche("eventstore");
-
-		memset(registry, 0, registry_size());
-		registry->lock = &locks[0].lock;
-		pg_atomic_init_u32(&registry->launcher, 0);
-		registry->nslots = MaxBackends;
-		registry->max_databases = es_guc_max_databases;
-		registry->databases = (EsDatabase *) ((char *) registry + MAXALIGN(sizeof(EsRegistry)));
-		registry->slots = (EsSlot *) CACHELINEALIGN((char *) registry + slots_offset());
-
-		for (int i = 0; i < registry->max_databases; i++)
-		{
-			EsDatabase *db = &registry->databases[i];
-
-			db->lock = &locks[1 + i].lock;
-			pg_atomic_init_u64(&db->positions.next, 0);
-			pg_atomic_init_u64(&db->positions.limit, 0);
-			pg_atomic_init_u64(&db->stream_keys.next, 0);
-			pg_atomic_init_u64(&db->stream_keys.limit, 0);
-			pg_atomic_init_u64(&db->head, 0);
-			pg_atomic_init_u32(&db->sealed, 0);
-			pg_atomic_init_u32(&db->waiters, 0);
-			pg_atomic_init_u32(&db->wake_wanted, 0);
-			pg_atomic_init_u32(&db->scheduler, 0);
-			pg_atomic_init_u32(&db->projections_changed, 0);
-			ConditionVariableInit(&db->head_moved);
-			ConditionVariableInit(&db->progress_moved);
-		}
-		for (int i = 0; i < registry->nslots; i++)
-			pg_atomic_init_u64(&registry->slots[i].bound, 0);
-	}
-	LWLockRelease(AddinShmemInitLock);
+static void
+attach_registry(void *memory, LWLockPadded *locks, bool fresh)
+{
+	registry = memory;
+	if (!fresh)
+		return;
+	registry->lock = &locks[0].lock;
+	pg_atomic_init_u32(&registry->launcher, 0);
+	registry->nslots = MaxBackends;
+	registry->max_databases = es_guc_max_databases;
+	registry->databases = (EsDatabase *) ((char *) registry + MAXALIGN(sizeof(EsRegistry)));
+	registry->slots = (EsSlot *) CACHELINEALIGN((char *) registry + slots_offset());
+	for (int i = 0; i < registry->max_databases; i++)
+		set_up_database(&registry->databases[i], &locks[1 + i].lock);
+	for (int i = 0; i < registry->nslots; i++)
+		pg_atomic_init_u64(&registry->slots[i].bound, 0);
 }
 
 /* Called while shared_preload_libraries is processed. */
 void
 es_registry_init(void)
 {
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
+	static const EsShmemPart part = {
+		"eventstore", registry_size, registry_locks, attach_registry
+	};
+
+	es_shmem_add(&part);
 	RegisterXactCallback(end_of_transaction, NULL);
 }
 

@@ -6,7 +6,6 @@
 #ifndef ES_REGISTRY_H
 #define ES_REGISTRY_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
@@ -82,14 +81,5 @@ extern void es_registry_set_launcher(bool running);
 extern void es_registry_wake_launcher(void);
 extern void es_registry_wake_scheduler(EsDatabase *db);
 extern void es_registry_call_scheduler(EsDatabase *db);
-
-/* positions.c */
-extern EsDatabase *es_positions_attach(const EsCatalog *cat);
-extern int64 es_positions_draw(EsDatabase *db, const EsCatalog *cat, int64 n);
-extern int64 es_stream_keys_draw(EsDatabase *db, const EsCatalog *cat);
-extern void es_positions_raise(EsDatabase *db, const EsCatalog *cat,
-							   int64 next_position, int64 next_stream_key);
-extern void es_timeline_settle(EsDatabase *db, const EsCatalog *cat);
-extern uint64 es_timeline_history(const EsCatalog *cat);
 
 #endif							/* ES_REGISTRY_H */

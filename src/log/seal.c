@@ -41,8 +41,8 @@
 #include "compat/compat.h"
 #include "core/durable.h"
 #include "core/settings.h"
-#include "log/append.h"
-#include "log/registry.h"
+#include "log/event.h"
+#include "log/positions.h"
 #include "log/seal.h"
 
 static bool

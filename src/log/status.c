@@ -16,16 +16,16 @@
 #include "utils/tuplestore.h"
 
 #include "log/head.h"
-#include "log/registry.h"
+#include "log/positions.h"
 
-PG_FUNCTION_INFO_V1(es_status);
-PG_FUNCTION_INFO_V1(es_blockers);
+PG_FUNCTION_INFO_V1(log_status);
+PG_FUNCTION_INFO_V1(in_flight);
 
 /*
  * eventstore.log_status() → record
  */
 Datum
-es_status(PG_FUNCTION_ARGS)
+log_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Datum		values[5] = {0};
@@ -64,7 +64,7 @@ es_status(PG_FUNCTION_ARGS)
  * eventstore.in_flight() → SETOF (pid, above)
  */
 Datum
-es_blockers(PG_FUNCTION_ARGS)
+in_flight(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	EsInFlight *list;

@@ -43,10 +43,10 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
-#include "core/args.h"
+#include "core/errors.h"
 #include "core/slot.h"
 #include "core/target.h"
-#include "log/registry.h"
+#include "log/positions.h"
 #include "log/stream.h"
 
 struct EsStreams

@@ -1,12 +1,12 @@
 /*
  * stream.h
- *		The row of a stream, whose lock orders its writers, and its version.
+ *		The row of a stream, whose lock orders its writers.
  */
 #ifndef ES_STREAM_H
 #define ES_STREAM_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
+#include "core/name.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -47,18 +47,5 @@ extern void es_stream_refuse_tombstoned(const EsStream *stream);
 
 extern int	es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
 								   int64 *keys, int max);
-
-/* Looking up versions in the log. */
-typedef struct EsVersions EsVersions;
-
-extern EsVersions *es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot snapshot);
-extern void es_versions_close(EsVersions *versions);
-extern int64 es_version_of(EsVersions *versions, const EsStream *stream);
-extern bool es_version_is_seen(EsVersions *versions, Snapshot snapshot);
-
-/* What an append expects of it. */
-extern void es_version_check_expected(int64 version);
-extern bool es_version_matches(const EsStream *stream, int64 expected, int64 actual);
-extern void es_version_raise(EsName stream, int64 expected, int64 actual);
 
 #endif							/* ES_STREAM_H */

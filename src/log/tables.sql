@@ -142,7 +142,7 @@ COMMENT ON COLUMN eventstore.mark.single IS 'There is one row, even where a publ
 -- ---- append-only ----
 
 CREATE FUNCTION eventstore.guard() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'es_guard'
+    AS 'MODULE_PATHNAME', 'guard'
     LANGUAGE C;
 COMMENT ON FUNCTION eventstore.guard() IS
     'Keeps the log append-only; takes INSERTs to restore it before its first append';
@@ -176,7 +176,7 @@ ALTER TABLE eventstore.event_tag ENABLE ALWAYS TRIGGER eventstore_guard_all;
 
 -- A drop that would lose events is refused by the library: it must be loaded.
 CREATE FUNCTION eventstore.load_guard() RETURNS event_trigger
-    AS 'MODULE_PATHNAME', 'es_guard_loaded'
+    AS 'MODULE_PATHNAME', 'load_guard'
     LANGUAGE C;
 COMMENT ON FUNCTION eventstore.load_guard() IS
     'Loads the library before a statement that could drop the log';

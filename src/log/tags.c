@@ -2,13 +2,10 @@
  * tags.c
  *		Where the events of a tag are: eventstore.event_tag.
  *
- * An append stores a row for each different tag of its events, so that an index on
+ * An append stores a row for each different tag of its events (append/tag_rows.c), so that an index on
  * (tag, position) leads to them in order: a query by tags costs in proportion to what
  * it returns, however long the log is.  A tag is kept as a hash of 64 bits; whoever
  * follows it to an event compares the event's own tags.
- *
- * Without SQL underneath, as the events themselves (writer.c): rows by multi-insert,
- * index entries through the executor.
  *
  * Invariants
  * 1. A row is stored, and removed, in the transaction of its event.  So whether it
@@ -22,10 +19,8 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
@@ -34,12 +29,7 @@
 #include "compat/compat.h"
 #include "core/args.h"
 #include "core/numbers.h"
-#include "core/target.h"
-#include "log/append.h"
 #include "log/tags.h"
-
-/* Most rows in one multi-insert. */
-#define MAX_ROWS	1000
 
 struct EsTagScan
 {
@@ -55,137 +45,40 @@ es_tag_hash(EsName tag)
 	return (int64) hash_bytes_extended((const unsigned char *) tag.bytes, tag.len, 0);
 }
 
-/* The hashes of an event's tags, a text[], sorted, each once (2). */
-int64 *
-es_tag_hashes(Datum tags, int *n)
+/*
+ * The hashes of tags, values of type text: rising, each once (2).  "nulls" may be NULL.
+ * A null among them, which only a restore can bring, has none.
+ */
+static int64 *
+hash_values(const Datum *values, const bool *nulls, int n, int *nhashes)
 {
-	Datum	   *values;
-	bool	   *nulls;
-	int			given;
-	int64	   *hashes;
+	int64	   *hashes = palloc(sizeof(int64) * Max(n, 1));
 
-	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &given);
-	hashes = palloc(sizeof(int64) * Max(given, 1));
-	*n = 0;
-	for (int i = 0; i < given; i++)
+	*nhashes = 0;
+	for (int i = 0; i < n; i++)
 	{
-		if (!nulls[i])			/* a restore may bring what no append takes */
-			hashes[(*n)++] = es_tag_hash(es_name_from_text(values[i]));
+		if (nulls == NULL || !nulls[i])
+			hashes[(*nhashes)++] = es_tag_hash(es_name_from_text(values[i]));
 	}
-	*n = es_numbers_unique(hashes, *n);
+	*nhashes = es_numbers_unique(hashes, *nhashes);
 	return hashes;
 }
 
-/* May an event bear these tags, a text[]? */
-void
-es_tags_check(Datum tags)
+/*
+ * May an event bear these tags?  Their hashes, if so; else an error.
+ */
+int64 *
+es_tags_check(const Datum *values, const bool *nulls, int n, int *nhashes)
 {
-	Datum	   *values;
-	bool	   *nulls;
-	int			n;
-
-	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
-		if (nulls[i])
+		if (nulls != NULL && nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("tags must not contain null")));
 		es_name_check(es_name_from_text(values[i]), "tag");
 	}
-}
-
-/* ---- storing ---- */
-
-typedef struct Store
-{
-	Relation	rel;
-	EsTarget	target;
-	TupleTableSlot **slots;
-	int			nslots;
-	int			nused;
-} Store;
-
-static void
-store_waiting(Store *store)
-{
-	if (store->nused == 0)
-		return;
-	table_multi_insert(store->rel, store->slots, store->nused, GetCurrentCommandId(true), 0, NULL);
-	for (int i = 0; i < store->nused; i++)
-	{
-		(void) es_compat_index_inserted(store->target.relinfo, store->slots[i],
-										store->target.estate, NULL, NIL);
-		ExecClearTuple(store->slots[i]);
-	}
-	store->nused = 0;
-}
-
-static void
-add_row(Store *store, int64 tag, int64 position)
-{
-	TupleTableSlot *slot;
-
-	if (store->nused == store->nslots)
-		store->slots[store->nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(store->rel),
-																  table_slot_callbacks(store->rel));
-	slot = ExecClearTuple(store->slots[store->nused++]);
-	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
-	slot->tts_values[ES_TAG_COL_TAG - 1] = Int64GetDatum(tag);
-	slot->tts_isnull[ES_TAG_COL_TAG - 1] = false;
-	slot->tts_values[ES_TAG_COL_POSITION - 1] = Int64GetDatum(position);
-	slot->tts_isnull[ES_TAG_COL_POSITION - 1] = false;
-	ExecStoreVirtualTuple(slot);
-	if (store->nused == MAX_ROWS)
-		store_waiting(store);
-}
-
-static bool
-has_tags(const EsAppend *call)
-{
-	for (int i = 0; i < call->nevents; i++)
-	{
-		if (call->events[i].tags != 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Store where the tags of the call's events are.
- */
-void
-es_tags_store(const EsAppend *call, const EsCatalog *cat)
-{
-	Store		store = {0};
-
-	if (!has_tags(call))
-		return;
-	store.rel = table_open(cat->event_tag, RowExclusiveLock);
-	store.target = es_target_open(store.rel);
-	store.slots = palloc(sizeof(TupleTableSlot *) * MAX_ROWS);
-	ExecOpenIndices(store.target.relinfo, false);
-	for (int i = 0; i < call->nevents; i++)
-	{
-		const EsEvent *event = &call->events[i];
-		int64	   *hashes;
-		int			n;
-
-		CHECK_FOR_INTERRUPTS();
-		if (event->tags == 0)
-			continue;
-		hashes = es_tag_hashes(event->tags, &n);
-		for (int j = 0; j < n; j++)
-			add_row(&store, hashes[j], event->position);
-		pfree(hashes);
-	}
-	store_waiting(&store);
-	for (int i = 0; i < store.nslots; i++)
-		ExecDropSingleTupleTableSlot(store.slots[i]);
-	ExecCloseIndices(store.target.relinfo);
-	es_target_close(&store.target);
-	table_close(store.rel, NoLock);
-	pfree(store.slots);
+	return hash_values(values, nulls, n, nhashes);
 }
 
 /* ---- removing ---- */
@@ -198,11 +91,16 @@ es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 positi
 {
 	Relation	rel = table_open(cat->event_tag, RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Datum	   *values;
+	bool	   *nulls;
+	int			nvalues;
+	int64	   *hashes;
 	int			n;
-	int64	   *hashes = es_tag_hashes(tags, &n);
 	Relation	index;
 	IndexScanDesc scan;
 
+	es_array_read(DatumGetArrayTypeP(tags), TEXTOID, "tags", &values, &nulls, &nvalues);
+	hashes = hash_values(values, nulls, nvalues, &n);
 	es_catalog_refresh();
 	index = index_open(cat->event_tag_tag, RowExclusiveLock);
 	scan = es_compat_index_beginscan(rel, index, snapshot, 2);

@@ -5,9 +5,8 @@
 #ifndef ES_TAGS_H
 #define ES_TAGS_H
 
-#include "eventstore.h"
-#include "access/genam.h"
 #include "core/catalog.h"
+#include "core/name.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -16,12 +15,8 @@
 #define ES_TAG_COL_POSITION		2
 #define ES_TAG_COLS				2
 
-struct EsAppend;
-
 extern int64 es_tag_hash(EsName tag);
-extern int64 *es_tag_hashes(Datum tags, int *n);
-extern void es_tags_check(Datum tags);
-extern void es_tags_store(const struct EsAppend *call, const EsCatalog *cat);
+extern int64 *es_tags_check(const Datum *values, const bool *nulls, int n, int *nhashes);
 extern void es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 position);
 
 /* The positions of a tag, rising. */

@@ -28,7 +28,8 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
-#include "log/stream.h"
+#include "core/errors.h"
+#include "log/version.h"
 
 struct EsVersions
 {
@@ -115,6 +116,28 @@ es_version_is_seen(EsVersions *versions, Snapshot snapshot)
 {
 	return !versions->fetched ||
 		table_tuple_satisfies_snapshot(versions->log, versions->slot, snapshot);
+}
+
+/*
+ * Look a stream up, and its version, as a snapshot of the database sees them; 0: none.
+ */
+int64
+es_version_look_up(const EsCatalog *cat, Snapshot snapshot, EsStream *stream)
+{
+	EsStreams  *streams = es_streams_open(cat, AccessShareLock, snapshot);
+	int64		version = 0;
+
+	if (es_stream_find(streams, stream))
+	{
+		Relation	log = table_open(cat->event_log, AccessShareLock);
+		EsVersions *versions = es_versions_open(cat, log, AccessShareLock, snapshot);
+
+		version = es_version_of(versions, stream);
+		es_versions_close(versions);
+		table_close(log, NoLock);
+	}
+	es_streams_close(streams);
+	return version;
 }
 
 /* ---- expected versions ---- */

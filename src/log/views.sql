@@ -6,7 +6,7 @@ CREATE FUNCTION eventstore.log_status(
     OUT handed_out bigint,
     OUT sealed boolean,
     OUT scheduler_pid int)
-    AS 'MODULE_PATHNAME', 'es_status'
+    AS 'MODULE_PATHNAME', 'log_status'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION eventstore.log_status() IS 'What eventstore.status shows from shared memory';
 
@@ -37,7 +37,7 @@ COMMENT ON COLUMN eventstore.status.scheduler_pid IS 'The background worker of t
 
 CREATE FUNCTION eventstore.in_flight(OUT pid int, OUT above bigint)
     RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'es_blockers'
+    AS 'MODULE_PATHNAME', 'in_flight'
     LANGUAGE C VOLATILE ROWS 10;
 COMMENT ON FUNCTION eventstore.in_flight() IS 'The backends whose appends are not yet committed';
 

@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -26,12 +27,12 @@
 
 #include "compat/compat.h"
 #include "core/args.h"
-#include "log/stream.h"
-#include "projections/batch.h"
+#include "log/event.h"
+#include "log/version.h"
 #include "projections/code.h"
 #include "projections/state.h"
+#include "read/load.h"
 #include "read/rows.h"
-#include "streams/snapshot.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate);
 
@@ -39,10 +40,10 @@ PG_FUNCTION_INFO_V1(es_aggregate);
  * What to begin with: the snapshot whose kind is the reducer's name, else the one of
  * the kind that es_save_snapshot() gives by itself.
  */
-static EsSnapshot
-usable_snapshot(const EsStream *stream, const char *reducer, EsSnapshotLimit limit)
+static EsKept
+usable_snapshot(const EsStream *stream, const char *reducer, EsKeptLimit limit)
 {
-	EsSnapshot	found = {0};
+	EsKept	found = {0};
 
 	if (stream->key == 0)
 		return found;
@@ -105,8 +106,8 @@ es_aggregate(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	EsStream	stream = {.name = es_arg_name(fcinfo, 0, "stream")};
-	EsSnapshot	kept;
-	EsSnapshotLimit limit = {PG_INT64_MAX, DT_NOEND};
+	EsKept	kept;
+	EsKeptLimit limit = {PG_INT64_MAX, DT_NOEND};
 	Snapshot	snapshot = GetActiveSnapshot();
 	FmgrInfo   *reducer;
 	EsBatch    *batch;
@@ -125,12 +126,12 @@ es_aggregate(PG_FUNCTION_ARGS)
 	reducer = look_up_reducer(text_to_cstring(PG_GETARG_TEXT_PP(1)), cat->event);
 	state = isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 
-	up_to = limit.version = Min(up_to, es_snapshot_stream(cat, snapshot, &stream));
+	up_to = limit.version = Min(up_to, es_version_look_up(cat, snapshot, &stream));
 	kept = usable_snapshot(&stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), limit);
 	if (kept.version > 0 && !PG_ARGISNULL(4) &&
 		was_later(cat, &stream, kept.version, PG_GETARG_TIMESTAMPTZ(4), snapshot))
 		kept.version = 0;
-	batch = es_snapshot_events(cat, &stream, up_to, snapshot, &kept);
+	batch = es_load_events(cat, &stream, up_to, snapshot, &kept);
 	if (kept.version > 0)
 	{
 		state = kept.state;

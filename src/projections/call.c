@@ -10,8 +10,8 @@
  * 1. A frame is on the stack while code runs.  It says which event is being applied:
  *    to the error message, to whoever catches the error (es_call_failed_position),
  *    and to the events that the code appends (es_call_cause).
- * 2. A projection's code may append, and an inline projection may be run by that;
- *    frames nest so far, then it is an error.
+ * 2. A projection's code may append, and an inline projection may be run by that: at
+ *    most MAX_DEPTH frames nest.
  * 3. Each event sees what the one before has written: the command counter moves on
  *    in between.
  * 4. No plan or function is used that was looked up for another definition: an entry
@@ -39,11 +39,13 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
+#include "log/change.h"
+#include "log/event.h"
 #include "projections/call.h"
 #include "projections/code.h"
+#include "projections/figures.h"
 #include "projections/state.h"
 #include "read/rows.h"
-#include "worker/worker.h"
 
 #define MAX_DEPTH			16
 
@@ -63,12 +65,6 @@ typedef struct Frame
 
 static Frame *top = NULL;
 static int64 failed_position = 0;
-
-bool
-es_call_in_progress(void)
-{
-	return top != NULL;
-}
 
 /* The event whose application raised the last error; 0: no single one. */
 int64
@@ -401,7 +397,7 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 		CommandCounterIncrement();	/* (3) */
 		UpdateActiveSnapshotCommandId();
 		if (frame->depth == 1)
-			es_worker_note_event(batch->count);
+			es_figures_note_event(batch->count);
 	}
 	frame->event = NULL;
 	if (batch->count > 1)
@@ -491,6 +487,7 @@ run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 
 	error_context_stack = &callback;
 	top = &frame;
+	es_activity_begin(ES_PROJECTING);
 	PG_TRY();
 	{
 		run(cat, batch, &frame);
@@ -500,6 +497,7 @@ run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 	{
 		failed_position = frame.position;
 		top = frame.below;
+		es_activity_end(ES_PROJECTING);
 	}
 	PG_END_TRY();
 	error_context_stack = callback.previous;

@@ -5,13 +5,12 @@
 #ifndef ES_CALL_H
 #define ES_CALL_H
 
-#include "projections/batch.h"
 #include "projections/definition.h"
+#include "read/batch.h"
 #include "utils/jsonb.h"
 
 extern void es_call_apply(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch);
 extern void es_call_reset(const EsProjection *projection);
-extern bool es_call_in_progress(void);
 extern int64 es_call_failed_position(void);
 extern void es_call_forget_failure(void);
 extern Jsonb *es_call_cause(void);

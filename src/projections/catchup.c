@@ -28,6 +28,8 @@
 #include "log/head.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
+#include "projections/dead_letters.h"
+#include "projections/events.h"
 #include "projections/progress.h"
 
 static Snapshot
@@ -58,6 +60,7 @@ es_catchup_batch(EsCatchup *catchup)
 	const EsProjection *projection;
 	EsProgress	progress;
 	Snapshot	snapshot;
+	EsTaken		taken;
 	EsBatch    *batch;
 	int64		from;
 	int64		upto;
@@ -82,13 +85,14 @@ es_catchup_batch(EsCatchup *catchup)
 	old = MemoryContextSwitchTo(context);
 	from = es_figures_reached(cat, catchup->id, progress.checkpoint);
 	snapshot = take_snapshot(catchup, &upto);
-	batch = es_batch_read(cat, projection, from, Max(upto, from), snapshot,
-						  Min(catchup->limit, projection->batch_size),
-						  es_dead_letters_parked_streams(projection));
+	taken = es_events_read(cat, projection, from, Max(upto, from), snapshot,
+						   Min(catchup->limit, projection->batch_size),
+						   es_dead_letters_parked_streams(projection));
+	batch = taken.batch;
 	catchup->events = batch->count;
-	if (batch->parked != NIL)
-		es_dead_letters_park(projection, batch->parked);
-	wrote = batch->count > 0 || batch->parked != NIL;
+	if (taken.parked != NIL)
+		es_dead_letters_park(projection, taken.parked);
+	wrote = batch->count > 0 || taken.parked != NIL;
 	if (batch->count > 0)
 	{
 		if (catchup->figures != NULL)
@@ -97,7 +101,7 @@ es_catchup_batch(EsCatchup *catchup)
 	}
 	UnregisterSnapshot(snapshot);
 
-	catchup->complete = batch->complete;
+	catchup->complete = taken.complete;
 	if (rebuild_up_to > 0 && batch->upto >= rebuild_up_to)
 	{
 		es_progress_set_state(catchup->id, ES_STATE_RUNNING, false, 0);

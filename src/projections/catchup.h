@@ -5,7 +5,6 @@
 #ifndef ES_CATCHUP_H
 #define ES_CATCHUP_H
 
-#include "projections/batch.h"
 #include "projections/figures.h"
 
 typedef struct EsCatchup
@@ -26,16 +25,5 @@ typedef struct EsCatchup
 } EsCatchup;
 
 extern void es_catchup_batch(EsCatchup *catchup);
-
-/* dead_letters.c */
-extern HTAB *es_dead_letters_parked_streams(const EsProjection *projection);
-extern void es_dead_letters_park(const EsProjection *projection, List *parked);
-extern void es_dead_letters_add(const EsProjection *projection, int64 position, int attempts,
-								const char *message, const char *sqlstate);
-extern void es_dead_letters_remove(int id);
-
-/* failure.c */
-extern void es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 done,
-							  const ErrorData *error);
 
 #endif							/* ES_CATCHUP_H */

@@ -6,7 +6,6 @@
 #define ES_CODE_H
 
 #include "access/tupdesc.h"
-#include "nodes/nodes.h"
 #include "nodes/pg_list.h"
 #include "projections/definition.h"
 
@@ -16,8 +15,5 @@ extern void es_code_analyze_query(const char *query, Oid event_type, List **name
 extern void es_code_analyze_reset(const char *reset, List **named);
 extern void es_code_add_function(Oid function, List **named);
 extern char *es_code_identity(Oid class_id, Oid object_id);
-
-extern void es_depend_init(void);
-extern void es_depend_note_statement(Node *statement);
 
 #endif							/* ES_CODE_H */

@@ -23,34 +23,22 @@
 #include "utils/inval.h"
 
 #include "core/args.h"
-#include "log/append.h"
+#include "core/errors.h"
+#include "log/change.h"
 #include "log/head.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
 #include "projections/control.h"
-#include "projections/inline.h"
+#include "projections/dead_letters.h"
 #include "projections/state.h"
-#include "streams/lifecycle.h"
+#include "projections/switch.h"
+#include "streams/scavenge.h"
 
 PG_FUNCTION_INFO_V1(es_drop_projection);
 PG_FUNCTION_INFO_V1(es_pause_projection);
 PG_FUNCTION_INFO_V1(es_resume_projection);
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
 PG_FUNCTION_INFO_V1(es_run_projection);
-
-/*
- * What each statement begins with.
- */
-const EsCatalog *
-es_control_begin(const char *function)
-{
-	es_change_begin(function);
-	if (es_call_in_progress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called by the code of a projection", function)));
-	return es_catalog_lock(AccessShareLock);
-}
 
 /* The projection that the first argument names, if the caller may change it. */
 const EsProjection *
@@ -91,18 +79,6 @@ es_control_lock(const EsCatalog *cat, const EsProjection *projection, EsProgress
 	return projection;
 }
 
-/*
- * Statements that must see all that there is, which an older snapshot does not.
- */
-void
-es_control_require_read_committed(const char *function)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s must be called in a READ COMMITTED transaction", function)));
-}
-
 /* Whoever waits for a stopped projection, or runs it, is told. */
 void
 es_control_refuse_stopped(const EsProjection *projection)
@@ -124,13 +100,13 @@ lock_out_of_appends(const EsCatalog *cat, const EsProjection *projection, EsProg
 	int			id = projection->id;
 
 	if (projection->live)
-		es_inline_lock_out(cat);
+		es_switch_lock_out(cat);
 	projection = es_control_lock(cat, projection, progress);
 	if (!projection->live)
 		return projection;
 
 	/* it has become live while we waited for its lock */
-	es_inline_lock_out(cat);
+	es_switch_lock_out(cat);
 	progress->checkpoint = es_head_handed_out(cat);
 	es_progress_move(id, progress->checkpoint);
 	es_progress_set_state(id, projection->state, false, 0);
@@ -213,7 +189,7 @@ es_resume_projection(PG_FUNCTION_ARGS)
 		es_progress_set_state(id, ES_STATE_RUNNING, projection->live, projection->rebuild_up_to);
 		CommandCounterIncrement();
 		if (is_inline)
-			(void) es_inline_try_switch(cat, id);
+			(void) es_switch_try(cat, id);
 	}
 	PG_RETURN_VOID();
 }
@@ -308,6 +284,6 @@ es_run_projection(PG_FUNCTION_ARGS)
 		refuse_to_run(es_definition_by_id(cat, catchup.id), name);
 	}
 	if (catchup.runs && is_inline && catchup.upto == PG_INT64_MAX)
-		(void) es_inline_try_switch(cat, catchup.id);
+		(void) es_switch_try(cat, catchup.id);
 	PG_RETURN_INT64(applied);
 }

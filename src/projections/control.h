@@ -9,12 +9,10 @@
 #include "projections/definition.h"
 #include "projections/progress.h"
 
-extern const EsCatalog *es_control_begin(const char *function);
 extern const EsProjection *es_control_find(const EsCatalog *cat, FunctionCallInfo fcinfo);
 extern const EsProjection *es_control_lock(const EsCatalog *cat, const EsProjection *projection,
 										   EsProgress *progress);
 extern void es_control_remove(const EsCatalog *cat, const EsProjection *projection);
-extern void es_control_require_read_committed(const char *function);
 extern void es_control_refuse_stopped(const EsProjection *projection);
 
 #endif							/* ES_CONTROL_H */

@@ -21,13 +21,12 @@
 
 #include "core/args.h"
 #include "core/spi.h"
+#include "log/change.h"
 #include "log/head.h"
-#include "projections/call.h"
 #include "projections/code.h"
 #include "projections/control.h"
-#include "projections/figures.h"
-#include "projections/inline.h"
 #include "projections/state.h"
+#include "projections/switch.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_alter_projection);
@@ -167,8 +166,8 @@ es_create_projection(PG_FUNCTION_ARGS)
 	int			id;
 
 	es_name_check(name, "projection");
-	es_arg_check_names(fcinfo, 5, "types", "type");
-	es_arg_check_names(fcinfo, 6, "categories", "category");
+	es_filter_check_names(fcinfo, 5, "types", "type");
+	es_filter_check_names(fcinfo, 6, "categories", "category");
 	es_arg_require(fcinfo, 7, "partition_by");
 	partition_by = text_argument(fcinfo, 7);
 	es_state_check_partition(partition_by);
@@ -217,7 +216,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	es_progress_create(id, start_after);
 	CommandCounterIncrement();
 	if (is_inline)
-		(void) es_inline_try_switch(cat, id);
+		(void) es_switch_try(cat, id);
 	PG_RETURN_VOID();
 }
 

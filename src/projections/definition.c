@@ -4,7 +4,7 @@
  *
  * Read from eventstore.projection as a whole, for an append must know the inline
  * ones and may not pay for that.  The copy holds until the table changes: a
- * trigger on it sends an invalidation of the table (es_projections_changed), as
+ * trigger on it sends an invalidation of the table (changed.c), as
  * DDL does, and a backend takes that in with the lock on event_log.
  *
  * Invariants
@@ -37,11 +37,8 @@
 
 #include "core/args.h"
 #include "core/spi.h"
-#include "projections/call.h"
+#include "log/change.h"
 #include "projections/definition.h"
-#include "projections/figures.h"
-
-PG_FUNCTION_INFO_V1(es_projections_changed);
 
 /* Columns of eventstore.projection */
 enum
@@ -118,23 +115,6 @@ void
 es_definition_init(void)
 {
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-}
-
-/*
- * eventstore.projections_changed() → trigger
- */
-Datum
-es_projections_changed(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("eventstore.projections_changed can only be called as a trigger")));
-	CacheInvalidateRelcache(trigger->tg_relation);
-	es_figures_note_change();
-	return PointerGetDatum(NULL);
 }
 
 static char *
@@ -289,7 +269,7 @@ read_anew(const EsCatalog *cat)
 	if (current_context != NULL)
 		MemoryContextSetParent(current_context, retired);
 	MemoryContextSetParent(context, TopMemoryContext);
-	if (!es_call_in_progress())
+	if (!es_activity_in_progress(ES_PROJECTING))
 		MemoryContextDeleteChildren(retired);	/* (3) */
 	current_context = context;
 	current = found;

@@ -28,16 +28,20 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 
 #include "core/spi.h"
+#include "projections/changed.h"
 #include "projections/code.h"
 #include "projections/control.h"
-#include "projections/figures.h"
-#include "streams/upcast.h"
+#include "projections/depend.h"
+
+PG_FUNCTION_INFO_V1(load_guard);
 
 static object_access_hook_type prev_object_access_hook = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -115,12 +119,12 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 	if ((cat = es_catalog_lock_if_there(AccessShareLock)) == NULL)
 		return;
 	if (object_id == cat->projection)
-		es_figures_note_change();	/* the extension goes, and all projections */
+		es_changed_note();	/* the extension goes, and all projections */
 	identity = es_code_identity(class_id, object_id);
 	if (identity == NULL)
 		return;
 	if (class_id == ProcedureRelationId)
-		es_upcast_before_drop(cat, identity + strlen("function "), cascade);
+		es_upcaster_before_drop(cat, identity + strlen("function "), cascade);
 	while ((projection = find_dependent(cat, identity)) != NULL)
 	{
 		if (!cascade)
@@ -204,13 +208,20 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 }
 
 /*
- * A statement that may drop is about to run: for a session that loads the library only
- * now, when the statement has passed the utility hook (log/guard.c).
+ * eventstore.load_guard() → event_trigger
+ *
+ * For a session that loads the library only now: calling this has loaded it, and so
+ * installed the hooks.  That for utility statements comes too late for this one.
  */
-void
-es_depend_note_statement(Node *statement)
+Datum
+load_guard(PG_FUNCTION_ARGS)
 {
-	cascade = says_cascade(statement);
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("eventstore.load_guard can only be called as an event trigger")));
+	cascade = says_cascade(((EventTriggerData *) fcinfo->context)->parsetree);
+	PG_RETURN_NULL();
 }
 
 void

@@ -23,9 +23,10 @@
 
 #include "utils/builtins.h"
 
-#include "projections/catchup.h"
-#include "projections/progress.h"
 #include "projections/call.h"
+#include "projections/dead_letters.h"
+#include "projections/failure.h"
+#include "projections/progress.h"
 
 #define FIRST_DELAY_MS		100
 #define GREATEST_DELAY_MS	60000

@@ -13,8 +13,6 @@
  * 2. "Nothing in (empty_from, empty_upto]" is said of the log below the head, which
  *    does not change, and of a filter, which does not either.  So it stays true
  *    whatever happens to the checkpoint.
- * 3. A change of the list is told when the transaction that made it has become
- *    visible (es_figures_note_change); who is told reads the table anew.
  *
  * Locks: one LWLock, for moments; taken after all others.
  * Crash: shared memory starts empty; the scheduler fills it.
@@ -23,7 +21,6 @@
 
 #include <signal.h>
 
-#include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -34,9 +31,11 @@
 #include "utils/tuplestore.h"
 
 #include "core/settings.h"
+#include "core/shmem.h"
+#include "projections/changed.h"
 #include "projections/figures.h"
 
-PG_FUNCTION_INFO_V1(es_projection_figures);
+PG_FUNCTION_INFO_V1(projection_figures);
 
 /* That a projection found nothing is stored so much later. */
 #define STORE_AFTER_MS		5000
@@ -48,6 +47,9 @@ PG_FUNCTION_INFO_V1(es_projection_figures);
 #define FIRST_BATCH			1000
 #define BATCH_TARGET_MS		500
 
+/* Handled events between two entries in shared memory. */
+#define TELL_EVERY			100
+
 typedef struct EsFigureTable
 {
 	LWLock	   *lock;
@@ -57,10 +59,10 @@ typedef struct EsFigureTable
 } EsFigureTable;
 
 static EsFigureTable *table = NULL;
-static EsDatabase *changed_in = NULL;	/* this transaction has changed the list */
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+/* The place whose batch this process runs (NULL: none), and events of it that are handled. */
+static EsFigures *running = NULL;
+static int64 events_done = 0;
 
 static Size
 table_size(void)
@@ -69,73 +71,30 @@ table_size(void)
 					mul_size(es_guc_max_projections, sizeof(EsFigures)));
 }
 
-static void
-shmem_request(void)
+static int
+table_locks(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-	RequestAddinShmemSpace(table_size());
-	RequestNamedLWLockTranche("eventstore projections", 1);
+	return 1;
 }
 
 static void
-shmem_startup(void)
+attach_table(void *memory, LWLockPadded *locks, bool fresh)
 {
-	bool		found;
-
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	table = ShmemInitStruct("eventstore projections", table_size(), &found);
-	if (!found)
-	{
-		memset(table, 0, table_size());
-		table->lock = &GetNamedLWLockTranche("eventstore projections")->lock;
-		table->n = es_guc_max_projections;
-	}
-	LWLockRelease(AddinShmemInitLock);
-}
-
-static void
-end_of_transaction(XactEvent event, void *arg)
-{
-	EsDatabase *db = changed_in;
-
-	if (db == NULL)
+	table = memory;
+	if (!fresh)
 		return;
-	/* nobody would be told at COMMIT PREPARED */
-	if (event == XACT_EVENT_PRE_PREPARE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has changed projections")));
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
-		return;
-	changed_in = NULL;
-	pg_atomic_fetch_add_u32(&db->projections_changed, 1);
-	es_registry_call_scheduler(db);
+	table->lock = &locks[0].lock;
+	table->n = es_guc_max_projections;
 }
 
 void
 es_figures_init(void)
 {
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
-	RegisterXactCallback(end_of_transaction, NULL);
-}
+	static const EsShmemPart part = {
+		"eventstore projections", table_size, table_locks, attach_table
+	};
 
-/* This transaction changes the list: tell the scheduler when it has ended (3). */
-void
-es_figures_note_change(void)
-{
-	const EsCatalog *cat;
-
-	if (table == NULL)
-		return;
-	cat = es_catalog_lock_if_there(AccessShareLock);
-	if (cat != NULL)
-		changed_in = es_positions_attach(cat);
+	es_shmem_add(&part);
 }
 
 static bool
@@ -378,6 +337,8 @@ es_figures_begin(EsFigures *figures)
 	figures->batch_events = 0;
 	figures->batch_done = 0;
 	LWLockRelease(table->lock);
+	running = figures;
+	events_done = 0;
 }
 
 /* It has so many events, of which so many are done; not yet committed. */
@@ -388,6 +349,21 @@ es_figures_tell(EsFigures *figures, int64 events, int64 done)
 	figures->batch_events = events;
 	figures->batch_done = done;
 	LWLockRelease(table->lock);
+}
+
+/* An event of a worker's batch of so many has been handled. */
+void
+es_figures_note_event(int64 events_in_batch)
+{
+	if (running != NULL && ++events_done % TELL_EVERY == 0)
+		es_figures_tell(running, events_in_batch, events_done);
+}
+
+/* Events of the batch that have been handled, by a handler or a reducer. */
+int64
+es_figures_events_done(void)
+{
+	return events_done;
 }
 
 /*
@@ -498,6 +474,7 @@ es_figures_release(EsFigures *figures)
 	figures->batch_started = 0;
 	figures->batch_events = figures->batch_done = 0;
 	LWLockRelease(table->lock);
+	running = NULL;
 }
 
 /* ---- anybody ---- */
@@ -538,7 +515,7 @@ es_figures_hurry(const EsCatalog *cat, int id)
 		place->batch_limit = FIRST_BATCH;
 	}
 	LWLockRelease(table->lock);
-	es_figures_note_change();
+	es_changed_note();
 }
 
 /*
@@ -566,7 +543,7 @@ es_figures_interrupt(const EsCatalog *cat, int id)
  * eventstore.projection_figures() → SETOF record, of this store
  */
 Datum
-es_projection_figures(PG_FUNCTION_ARGS)
+projection_figures(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 

@@ -42,7 +42,6 @@ typedef struct EsFigures
 } EsFigures;
 
 extern void es_figures_init(void);
-extern void es_figures_note_change(void);
 
 /* evict.c */
 extern void es_figures_forget(Oid dboid);
@@ -59,6 +58,8 @@ extern int	es_figures_due(Oid store, int64 head, TimestampTz *next);
 extern EsFigures *es_figures_claim(Oid store, int64 head);
 extern void es_figures_begin(EsFigures *figures);
 extern void es_figures_tell(EsFigures *figures, int64 events, int64 done);
+extern void es_figures_note_event(int64 events_in_batch);
+extern int64 es_figures_events_done(void);
 extern void es_figures_end(EsFigures *figures, int64 events);
 extern bool es_figures_is_time_to_store(EsFigures *figures);
 extern bool es_figures_is_time_to_switch(EsFigures *figures);

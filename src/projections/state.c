@@ -32,6 +32,7 @@
 
 #include "core/args.h"
 #include "core/spi.h"
+#include "log/event.h"
 #include "projections/state.h"
 
 PG_FUNCTION_INFO_V1(es_projection_state);

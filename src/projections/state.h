@@ -6,8 +6,8 @@
 #define ES_PROJECTION_STATE_H
 
 #include "fmgr.h"
-#include "projections/batch.h"
 #include "projections/definition.h"
+#include "read/batch.h"
 
 typedef struct EsStates EsStates;
 

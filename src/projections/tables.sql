@@ -86,7 +86,7 @@ COMMENT ON COLUMN eventstore.dead_letter.error IS 'Null: not tried, it waits beh
 -- Sessions that append keep the list of inline projections, and the scheduler that
 -- of the others: whatever changes the table tells them.
 CREATE FUNCTION eventstore.projections_changed() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'es_projections_changed'
+    AS 'MODULE_PATHNAME', 'projections_changed'
     LANGUAGE C;
 COMMENT ON FUNCTION eventstore.projections_changed() IS
     'Makes every process read the list of projections anew';

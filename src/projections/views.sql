@@ -13,7 +13,7 @@ CREATE FUNCTION eventstore.projection_figures(
     OUT empty_from bigint,
     OUT empty_upto bigint)
     RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'es_projection_figures'
+    AS 'MODULE_PATHNAME', 'projection_figures'
     LANGUAGE C VOLATILE ROWS 100;
 COMMENT ON FUNCTION eventstore.projection_figures() IS
     'What is going on in the projections that workers run, from shared memory';

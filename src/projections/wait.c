@@ -25,7 +25,7 @@
 
 #include "core/args.h"
 #include "log/head.h"
-#include "log/registry.h"
+#include "log/positions.h"
 #include "projections/control.h"
 #include "projections/figures.h"
 

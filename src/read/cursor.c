@@ -30,7 +30,7 @@
 #include "utils/rel.h"
 
 #include "compat/compat.h"
-#include "log/append.h"
+#include "log/event.h"
 #include "read/cursor.h"
 
 typedef struct EsBranch

@@ -24,11 +24,11 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "core/args.h"
 #include "core/numbers.h"
 #include "log/dictionary.h"
 #include "log/stream.h"
 #include "read/filter.h"
-#include "streams/upcast.h"
 
 /* Each branch keeps a page pinned, and some 30 kB. */
 #define MAX_BRANCHES	1024
@@ -70,18 +70,29 @@ select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *
 	selection->nstream_keys = es_numbers_unique(selection->stream_keys, selection->nstream_keys);
 }
 
-/* Does a filter by types take events that are stored like this? */
-static bool
-takes_stored(const EsFilter *filter, const EsUpcasts *upcasts, const EsEventType *stored)
+/*
+ * Does the filter take events that are stored with this type and schema version?  By the
+ * stored name, or by the one that its upcasters show.  "upcasts" may be NULL: there are
+ * none.
+ */
+bool
+es_filter_takes_type(const EsFilter *filter, const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
-	if (is_among(stored->type, filter->types, filter->ntypes))
+	if (filter->types == NULL || is_among(type, filter->types, filter->ntypes))
 		return true;
 	for (int i = 0; upcasts != NULL && i < filter->ntypes; i++)
 	{
-		if (es_upcast_gives(upcasts, stored->type, stored->schema_version, filter->types[i]))
+		if (es_upcast_gives(upcasts, type, schema_version, filter->types[i]))
 			return true;
 	}
 	return false;
+}
+
+/* Does the filter take events of this category? */
+bool
+es_filter_takes_category(const EsFilter *filter, EsName category)
+{
+	return filter->categories == NULL || is_among(category, filter->categories, filter->ncategories);
 }
 
 /* The dictionary's entries of the wanted types, and of those that may be shown as one. */
@@ -123,7 +134,7 @@ es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot
 	for (int i = 0; i < all.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (filter->types != NULL && !takes_stored(filter, upcasts, &all.types[i]))
+		if (!es_filter_takes_type(filter, upcasts, all.types[i].type, all.types[i].schema_version))
 			continue;
 		selection.type_keys[selection.ntype_keys++] = all.types[i].key;
 		shared |= all.types[i].shared && filter->categories != NULL;
@@ -185,11 +196,25 @@ es_filter_takes_key(const EsSelection *selection, int64 type_key)
 bool
 es_filter_takes_stream(const EsFilter *filter, EsName stream)
 {
-	if (filter->categories != NULL &&
-		!is_among(es_name_category(stream), filter->categories, filter->ncategories))
+	if (!es_filter_takes_category(filter, es_name_category(stream)))
 		return false;
 	if (filter->grouped &&
 		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
 		return false;
 	return true;
+}
+
+/* An argument of names of types or categories: what no event can have is a mistake. */
+void
+es_filter_check_names(FunctionCallInfo fcinfo, int argno, const char *name, const char *what)
+{
+	int			n;
+	EsName	   *names = es_arg_name_array(fcinfo, argno, name, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		/* the category of bare UUIDs */
+		if (names[i].len > 0 || strcmp(what, "category") != 0)
+			es_name_check(names[i], what);
+	}
 }

@@ -5,9 +5,11 @@
 #ifndef ES_FILTER_H
 #define ES_FILTER_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
+#include "core/name.h"
+#include "fmgr.h"
 #include "read/cursor.h"
+#include "streams/upcast.h"
 
 /* What the caller asked for; NULL arrays do not restrict. */
 typedef struct EsFilter
@@ -36,6 +38,11 @@ typedef struct EsSelection
 extern EsSelection es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot);
 extern EsCursor *es_filter_open(const EsSelection *selection, const EsCatalog *cat,
 								Snapshot snapshot, EsRange positions);
+extern void es_filter_check_names(FunctionCallInfo fcinfo, int argno, const char *name,
+								  const char *what);
+extern bool es_filter_takes_type(const EsFilter *filter, const EsUpcasts *upcasts, EsName type,
+								 int32 schema_version);
+extern bool es_filter_takes_category(const EsFilter *filter, EsName category);
 extern bool es_filter_takes_key(const EsSelection *selection, int64 type_key);
 extern bool es_filter_takes_stream(const EsFilter *filter, EsName stream);
 

@@ -27,9 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "compat/compat.h"
-#include "core/args.h"
-#include "log/append.h"
+#include "log/event.h"
 #include "log/tags.h"
 #include "read/filter.h"
 #include "read/query.h"
@@ -149,8 +147,7 @@ typedef struct Source
 	EsCursor   *cursor;			/* of an item without tags; else NULL: */
 	EsTagScan **tags;
 	int64	   *at;				/* where each of them stands; -1: not begun */
-	IndexScanDesc events;		/* by position */
-	TupleTableSlot *slot;
+	EsLookup   *events;			/* by position */
 	int64		next;			/* first position not looked at */
 
 	TupleTableSlot *event;		/* its next event; NULL: none is left */
@@ -160,8 +157,6 @@ typedef struct Source
 struct EsMatches
 {
 	const EsCatalog *cat;
-	Relation	log;
-	Relation	index;			/* on position */
 	int64		upto;
 	int			nsources;
 	Source	   *sources;
@@ -249,16 +244,6 @@ meet(const EsMatches *matches, Source *source)
 	return true;
 }
 
-static TupleTableSlot *
-fetch(Source *source, int64 position)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
-	index_rescan(source->events, &key, 1, NULL, 0);
-	return index_getnext_slot(source->events, ForwardScanDirection, source->slot) ? source->slot : NULL;
-}
-
 static bool
 takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
 {
@@ -280,7 +265,7 @@ next_by_tags(EsMatches *matches, Source *source)
 {
 	while (meet(matches, source))
 	{
-		TupleTableSlot *event = fetch(source, source->next++);
+		TupleTableSlot *event = es_lookup_number(source->events, source->next++);
 
 		CHECK_FOR_INTERRUPTS();
 		if (event != NULL && takes(matches, source, event))
@@ -332,8 +317,7 @@ open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapsho
 		source->tags[i] = es_tag_scan_open(matches->cat, snapshot, item->hashes[i]);
 		source->at[i] = -1;
 	}
-	source->events = es_compat_index_beginscan(matches->log, matches->index, snapshot, 1);
-	source->slot = table_slot_create(matches->log, NULL);
+	source->events = es_log_lookup(matches->cat, snapshot);
 	source->next = after + 1;
 }
 
@@ -347,8 +331,7 @@ close_source(Source *source)
 	}
 	for (int i = 0; i < source->item->ntags; i++)
 		es_tag_scan_close(source->tags[i]);
-	index_endscan(source->events);
-	ExecDropSingleTupleTableSlot(source->slot);
+	es_lookup_close(source->events);
 }
 
 /* ---- all items ---- */
@@ -364,8 +347,6 @@ es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
 	EsMatches  *matches = palloc0(sizeof(EsMatches));
 
 	matches->cat = cat;
-	matches->log = table_open(cat->event_log, AccessShareLock);
-	matches->index = index_open(cat->event_log_position, AccessShareLock);
 	matches->upto = upto;
 	matches->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore matching event",
 											   ALLOCSET_SMALL_SIZES);
@@ -409,8 +390,6 @@ es_matches_close(EsMatches *matches)
 {
 	for (int i = 0; i < matches->nsources; i++)
 		close_source(&matches->sources[i]);
-	index_close(matches->index, AccessShareLock);
-	table_close(matches->log, AccessShareLock);
 	MemoryContextDelete(matches->per_event);
 	pfree(matches);
 }

@@ -5,8 +5,8 @@
 #ifndef ES_QUERY_H
 #define ES_QUERY_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
+#include "core/name.h"
 #include "executor/tuptable.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"

@@ -27,10 +27,9 @@
 #include "utils/timestamp.h"
 
 #include "core/args.h"
-#include "log/append.h"
+#include "log/event.h"
 #include "log/head.h"
 #include "log/registry.h"
-#include "log/stream.h"
 #include "read/filter.h"
 #include "read/query.h"
 #include "read/rows.h"
@@ -44,8 +43,6 @@ PG_FUNCTION_INFO_V1(es_query);
 
 /* A wait holds a snapshot, and so holds vacuum back. */
 #define MAX_WAIT_SECONDS	60
-
-static const EsName unknown_name = {NULL, 0};
 
 /* A read by position. */
 typedef struct EsRead
@@ -92,7 +89,7 @@ read_up_to(EsRead *read, int64 head, Snapshot snapshot)
 			continue;
 		if (!es_rows_shows(read->rows, event))
 			continue;
-		es_rows_put(read->rows, event, unknown_name);
+		es_rows_put(read->rows, event, ES_NAME_UNKNOWN);
 		count++;
 	}
 	es_rows_close(read->rows);
@@ -113,7 +110,7 @@ query_up_to(EsRead *read, int64 head, Snapshot snapshot)
 	{
 		if (!es_rows_shows(read->rows, event))
 			continue;
-		es_rows_put(read->rows, event, unknown_name);
+		es_rows_put(read->rows, event, ES_NAME_UNKNOWN);
 		count++;
 	}
 	es_rows_close(read->rows);
@@ -381,7 +378,7 @@ es_read_correlation(PG_FUNCTION_ARGS)
 	{
 		if (!has_correlation(event, wanted) || !es_rows_shows(rows, event))
 			continue;
-		es_rows_put(rows, event, unknown_name);
+		es_rows_put(rows, event, ES_NAME_UNKNOWN);
 		count++;
 	}
 	es_rows_close(rows);

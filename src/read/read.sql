@@ -69,3 +69,22 @@ CREATE FUNCTION es_query(
     LANGUAGE C VOLATILE ROWS 100;
 COMMENT ON FUNCTION es_query(jsonb, bigint, int, interval) IS
     'The events that a query by types and tags matches, by position, up to the head';
+
+CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'es_stream_version'
+    LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION es_stream_version(text) IS
+    'Version of the last event of a stream; 0: none';
+
+CREATE FUNCTION es_category(stream text) RETURNS text
+    AS 'MODULE_PATHNAME', 'es_category'
+    LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION es_category(text) IS
+    'The category of a stream: its name up to the first "-"';
+
+CREATE FUNCTION es_position_at(at timestamptz) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'es_position_at'
+    LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION es_position_at(timestamptz) IS
+    'The position to read after, to begin with the events of a moment';
+

@@ -29,19 +29,14 @@
 #include "utils/rls.h"
 #include "utils/tuplestore.h"
 
-#include "compat/compat.h"
-#include "core/args.h"
-#include "log/append.h"
 #include "log/dictionary.h"
+#include "log/event.h"
 #include "log/seal.h"
 #include "read/rows.h"
 #include "streams/upcast.h"
 #include "streams/visible.h"
 
 #define CACHE_SIZE	8192
-
-/* Columns of es_event */
-#define EVENT_COLS	10
 
 typedef struct CachedName
 {
@@ -66,10 +61,7 @@ struct EsRows
 	EsUpcasts  *upcasts;		/* NULL: there are none */
 
 	/* open while a snapshot is in use */
-	Relation	streams;
-	Relation	stream_index;
-	IndexScanDesc stream_scan;
-	TupleTableSlot *stream_slot;
+	EsLookup   *streams;		/* by key */
 	EsVisible  *visible;		/* NULL: all events are shown */
 };
 
@@ -137,11 +129,7 @@ es_rows_open(EsRows *rows, Snapshot snapshot)
 	/* of an unsealed log a stream may be this transaction's own: keep nothing */
 	if (es_seal_is_open(rows->cat))
 		cache_generation = 0;
-	rows->streams = table_open(rows->cat->stream, AccessShareLock);
-	es_catalog_refresh();
-	rows->stream_index = index_open(rows->cat->stream_key, AccessShareLock);
-	rows->stream_scan = es_compat_index_beginscan(rows->streams, rows->stream_index, snapshot, 1);
-	rows->stream_slot = table_slot_create(rows->streams, NULL);
+	rows->streams = es_lookup_open(rows->cat->stream, &rows->cat->stream_key, snapshot);
 	rows->visible = es_visible_open(rows->cat, snapshot);
 }
 
@@ -149,22 +137,17 @@ void
 es_rows_close(EsRows *rows)
 {
 	es_visible_close(rows->visible);
-	index_endscan(rows->stream_scan);
-	ExecDropSingleTupleTableSlot(rows->stream_slot);
-	index_close(rows->stream_index, AccessShareLock);
-	table_close(rows->streams, AccessShareLock);
+	es_lookup_close(rows->streams);
 }
 
 static void
 fill_cache(EsRows *rows, CachedName *entry, int64 stream_key)
 {
-	ScanKeyData key;
+	TupleTableSlot *row = es_lookup_number(rows->streams, stream_key);
 	text	   *name;
 	bool		isnull;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
-	index_rescan(rows->stream_scan, &key, 1, NULL, 0);
-	if (!index_getnext_slot(rows->stream_scan, ForwardScanDirection, rows->stream_slot))
+	if (row == NULL)
 	{
 		es_seal_refuse_unrestored(rows->cat);
 		ereport(ERROR,
@@ -172,7 +155,7 @@ fill_cache(EsRows *rows, CachedName *entry, int64 stream_key)
 				 errmsg("the log refers to a stream that is missing: %lld", (long long) stream_key),
 				 errhint("A row of eventstore.stream has been removed, or was not restored.")));
 	}
-	name = DatumGetTextPP(slot_getattr(rows->stream_slot, ES_STREAM_COL_NAME, &isnull));
+	name = DatumGetTextPP(slot_getattr(row, ES_STREAM_COL_NAME, &isnull));
 
 	entry->key = 0;
 	if (entry->datum != NULL)
@@ -241,8 +224,8 @@ es_rows_upcasts(EsRows *rows, TupleTableSlot *event)
 void
 es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream)
 {
-	Datum		values[EVENT_COLS];
-	bool		isnull[EVENT_COLS] = {false};
+	Datum		values[ES_EVENT_COLS];
+	bool		isnull[ES_EVENT_COLS] = {false};
 	Datum	   *log = event->tts_values;
 	text	   *known = NULL;
 
@@ -253,19 +236,19 @@ es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream)
 	if (stream.bytes != NULL)
 		known = cstring_to_text_with_len(stream.bytes, stream.len);
 
-	values[0] = log[ES_LOG_COL_POSITION - 1];
-	values[1] = PointerGetDatum(known != NULL ? known :
+	values[ES_EVENT_COL_POSITION - 1] = log[ES_LOG_COL_POSITION - 1];
+	values[ES_EVENT_COL_STREAM - 1] = PointerGetDatum(known != NULL ? known :
 								cached_name(rows, DatumGetInt64(log[ES_LOG_COL_STREAM_KEY - 1]))->datum);
-	values[2] = log[ES_LOG_COL_VERSION - 1];
-	values[3] = rows->type_datum;
-	values[4] = Int32GetDatum(rows->schema_version);
-	values[5] = log[ES_LOG_COL_DATA - 1];
-	values[6] = log[ES_LOG_COL_METADATA - 1];
-	isnull[6] = event->tts_isnull[ES_LOG_COL_METADATA - 1];
-	values[7] = log[ES_LOG_COL_TAGS - 1];
-	isnull[7] = event->tts_isnull[ES_LOG_COL_TAGS - 1];
-	values[8] = log[ES_LOG_COL_EVENT_ID - 1];
-	values[9] = log[ES_LOG_COL_CREATED_AT - 1];
+	values[ES_EVENT_COL_VERSION - 1] = log[ES_LOG_COL_VERSION - 1];
+	values[ES_EVENT_COL_TYPE - 1] = rows->type_datum;
+	values[ES_EVENT_COL_SCHEMA_VERSION - 1] = Int32GetDatum(rows->schema_version);
+	values[ES_EVENT_COL_DATA - 1] = log[ES_LOG_COL_DATA - 1];
+	values[ES_EVENT_COL_METADATA - 1] = log[ES_LOG_COL_METADATA - 1];
+	isnull[ES_EVENT_COL_METADATA - 1] = event->tts_isnull[ES_LOG_COL_METADATA - 1];
+	values[ES_EVENT_COL_TAGS - 1] = log[ES_LOG_COL_TAGS - 1];
+	isnull[ES_EVENT_COL_TAGS - 1] = event->tts_isnull[ES_LOG_COL_TAGS - 1];
+	values[ES_EVENT_COL_EVENT_ID - 1] = log[ES_LOG_COL_EVENT_ID - 1];
+	values[ES_EVENT_COL_CREATED_AT - 1] = log[ES_LOG_COL_CREATED_AT - 1];
 	if (rows->upcasts != NULL)
 		es_upcast_event(rows->upcasts, values, isnull);
 	tuplestore_putvalues(rows->store, rows->desc, values, isnull);

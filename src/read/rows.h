@@ -5,8 +5,8 @@
 #ifndef ES_ROWS_H
 #define ES_ROWS_H
 
-#include "eventstore.h"
 #include "core/catalog.h"
+#include "core/name.h"
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"

@@ -30,8 +30,9 @@
 
 #include "core/args.h"
 #include "core/spi.h"
-#include "log/append.h"
+#include "log/change.h"
 #include "log/seal.h"
+#include "log/version.h"
 #include "streams/lifecycle.h"
 
 PG_FUNCTION_INFO_V1(es_truncate_stream);

@@ -44,11 +44,12 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
-#include "core/args.h"
 #include "core/spi.h"
-#include "log/append.h"
+#include "log/event.h"
 #include "log/tags.h"
+#include "log/version.h"
 #include "streams/lifecycle.h"
+#include "streams/scavenge.h"
 #include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_scavenge);
@@ -244,7 +245,7 @@ count(EsName stream, int64 events)
 static bool
 scavenge_stream(Step *step, const char *name, bool hidden)
 {
-	EsStream	stream = {.name = {name, strlen(name)}};
+	EsStream	stream = {.name = es_name_from_string(name)};
 	int64		before = step->removed;
 	EsShown		shown;
 	bool		done;
@@ -367,8 +368,8 @@ take_rule(EsScavenge *scavenge)
 static bool
 is_of_rule(const char *name, const char *rule)
 {
-	EsName		stream = {name, strlen(name)};
-	EsName		wanted = {rule, strlen(rule)};
+	EsName		stream = es_name_from_string(name);
+	EsName		wanted = es_name_from_string(rule);
 
 	return es_name_equal(stream, wanted) || es_name_equal(es_name_category(stream), wanted);
 }

@@ -5,26 +5,25 @@
 #ifndef ES_SNAPSHOT_H
 #define ES_SNAPSHOT_H
 
-#include "log/stream.h"
 #include "datatype/timestamp.h"
-#include "projections/batch.h"
+#include "fmgr.h"
+#include "log/stream.h"
 
-typedef struct EsSnapshot
+/* A state that was kept. */
+typedef struct EsKept
 {
 	int64		version;		/* 0: there is none */
 	Datum		state;			/* jsonb */
-} EsSnapshot;
+} EsKept;
 
-/* The latest state that may be begun with. */
-typedef struct EsSnapshotLimit
+/* The latest that may be begun with. */
+typedef struct EsKeptLimit
 {
 	int64		version;
 	TimestampTz saved_at;
-} EsSnapshotLimit;
+} EsKeptLimit;
 
-extern int64 es_snapshot_stream(const EsCatalog *cat, Snapshot snapshot, EsStream *stream);
-extern EsSnapshot es_snapshot_find(const EsStream *stream, const char *kind, EsSnapshotLimit limit);
-extern EsBatch *es_snapshot_events(const EsCatalog *cat, const EsStream *stream, int64 last,
-								   Snapshot snapshot, EsSnapshot *kept);
+extern char *es_snapshot_kind(FunctionCallInfo fcinfo, int argno);
+extern EsKept es_snapshot_find(const EsStream *stream, const char *kind, EsKeptLimit limit);
 
 #endif							/* ES_SNAPSHOT_H */

@@ -55,7 +55,7 @@ COMMENT ON COLUMN eventstore.snapshot.version IS 'The state is that after the ev
 
 -- Whoever reads keeps the upcasters: whatever changes the table tells them.
 CREATE FUNCTION eventstore.upcasters_changed() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'es_upcasters_changed'
+    AS 'MODULE_PATHNAME', 'upcasters_changed'
     LANGUAGE C;
 COMMENT ON FUNCTION eventstore.upcasters_changed() IS
     'Makes every process read the upcasters anew';

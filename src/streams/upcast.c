@@ -26,10 +26,9 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "core/args.h"
-#include "core/role.h"
-#include "projections/batch.h"
-#include "streams/upcaster.h"
+#include "log/change.h"
+#include "log/event.h"
+#include "streams/upcast.h"
 
 /* ---- filters ---- */
 
@@ -96,15 +95,6 @@ owner_of(const EsUpcaster *upcaster)
 	return owner;
 }
 
-/* Upcasters of this backend that are at work. */
-static int	at_work = 0;
-
-bool
-es_upcast_in_progress(void)
-{
-	return at_work > 0;
-}
-
 /* What the function makes of the data, as its owner. */
 static Datum
 call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
@@ -121,7 +111,7 @@ call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool 
 	arguments->args[0].isnull = false;
 	arguments->args[1].value = metadata;
 	arguments->args[1].isnull = no_metadata;
-	at_work++;
+	es_activity_begin(ES_UPCASTING);
 	PG_TRY();
 	{
 		if (upcaster->call->fn_strict && no_metadata)
@@ -131,7 +121,7 @@ call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool 
 	}
 	PG_FINALLY();
 	{
-		at_work--;
+		es_activity_end(ES_UPCASTING);
 	}
 	PG_END_TRY();
 	es_role_leave(&scope);

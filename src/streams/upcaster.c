@@ -49,7 +49,7 @@
 #include "streams/upcaster.h"
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
-PG_FUNCTION_INFO_V1(es_upcasters_changed);
+PG_FUNCTION_INFO_V1(upcasters_changed);
 
 /* Columns of eventstore.upcaster */
 enum
@@ -91,7 +91,7 @@ relation_changed(Datum arg, Oid relid)
 }
 
 void
-es_upcast_init(void)
+es_upcaster_init(void)
 {
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 }
@@ -100,7 +100,7 @@ es_upcast_init(void)
  * eventstore.upcasters_changed() → trigger
  */
 Datum
-es_upcasters_changed(PG_FUNCTION_ARGS)
+upcasters_changed(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -281,7 +281,7 @@ es_upcaster_require_execute(Oid function, const char *name)
  * upcaster, that is refused, or with CASCADE the upcaster goes along.
  */
 void
-es_upcast_before_drop(const EsCatalog *cat, const char *function, bool cascade)
+es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade)
 {
 	EsUpcasts  *upcasts = es_upcasts_begin(cat);
 	EsSpi		spi;

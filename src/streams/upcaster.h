@@ -5,10 +5,10 @@
 #ifndef ES_UPCASTER_H
 #define ES_UPCASTER_H
 
-#include "eventstore.h"
+#include "core/catalog.h"
+#include "core/name.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
-#include "streams/upcast.h"
 
 typedef struct EsUpcaster
 {
@@ -22,17 +22,21 @@ typedef struct EsUpcaster
 	FmgrInfo   *call;			/* looked up by this call; NULL: not yet */
 } EsUpcaster;
 
-struct EsUpcasts
+/* The upcasters of one call, and what it needs to call them. */
+typedef struct EsUpcasts
 {
 	int			n;
 	EsUpcaster *list;
 	MemoryContext context;		/* of the copy */
 	MemoryContext per_event;	/* of what the last event has become */
 	TupleTableSlot *slot;		/* the same as a row; NULL: not asked for yet */
-};
+} EsUpcasts;
 
+extern EsUpcasts *es_upcasts_begin(const EsCatalog *cat);
 extern EsUpcaster *es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version);
 extern Oid	es_upcaster_function(const char *name);
 extern void es_upcaster_require_execute(Oid function, const char *name);
+extern void es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade);
+extern void es_upcaster_init(void);
 
 #endif							/* ES_UPCASTER_H */

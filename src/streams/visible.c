@@ -18,9 +18,6 @@
  * snapshot is another one.  Where nothing is hidden and no rule stands, both tables
  * are without pages and nothing at all is asked.
  *
- * Invariant: a table without pages holds no row for any snapshot that is in use:
- * vacuum gives pages back only if what was on them is dead to all.
- *
  * Locks: AccessShare on hidden, retention and the log's indexes, given back.
  * Crash: nothing is kept here.
  */
@@ -38,24 +35,14 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "compat/compat.h"
-#include "core/args.h"
-#include "log/append.h"
+#include "log/event.h"
+#include "log/version.h"
 #include "streams/visible.h"
 
 /* Columns of eventstore.hidden and eventstore.retention */
 #define HIDDEN_COL_BEFORE		2
 #define RETENTION_COL_COUNT		2
 #define RETENTION_COL_AGE		3
-
-/* Look-ups of single rows in a table by its key. */
-typedef struct Lookup
-{
-	Relation	rel;
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-} Lookup;
 
 typedef struct KnownStream
 {
@@ -68,60 +55,20 @@ struct EsVisible
 	const EsCatalog *cat;
 	Snapshot	snapshot;
 	TimestampTz now;
-	Lookup	   *hidden;			/* NULL: nothing is */
-	Lookup	   *retention;		/* NULL: there are no rules */
-	Lookup	   *streams;		/* by key, where there are rules */
+	EsLookup   *hidden;			/* NULL: nothing is */
+	EsLookup   *retention;		/* NULL: there are no rules */
+	EsLookup   *streams;		/* by key, where there are rules */
 	Relation	log;			/* opened for a rule that counts */
 	EsVersions *versions;
 	HTAB	   *known;
 };
 
-/* NULL: the table has no pages.  Which index it is may change until the table is locked. */
-static Lookup *
-open_lookup(Oid table, const Oid *index, Snapshot snapshot)
-{
-	Relation	rel = table_open(table, AccessShareLock);
-	Lookup	   *lookup;
-
-	if (RelationGetNumberOfBlocks(rel) == 0)
-	{
-		table_close(rel, AccessShareLock);
-		return NULL;
-	}
-	lookup = palloc(sizeof(Lookup));
-	lookup->rel = rel;
-	es_catalog_refresh();
-	lookup->index = index_open(*index, AccessShareLock);
-	lookup->scan = es_compat_index_beginscan(rel, lookup->index, snapshot, 1);
-	lookup->slot = table_slot_create(rel, NULL);
-	return lookup;
-}
-
-static void
-close_lookup(Lookup *lookup)
-{
-	if (lookup == NULL)
-		return;
-	index_endscan(lookup->scan);
-	ExecDropSingleTupleTableSlot(lookup->slot);
-	index_close(lookup->index, AccessShareLock);
-	table_close(lookup->rel, AccessShareLock);
-	pfree(lookup);
-}
-
-static bool
-look_up(Lookup *lookup, ScanKey key)
-{
-	index_rescan(lookup->scan, key, 1, NULL, 0);
-	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->slot);
-}
-
 /* "of_rows": the rows of streams, which say what eventstore.hidden says, will be known. */
 static EsVisible *
 begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 {
-	Lookup	   *hidden = of_rows ? NULL : open_lookup(cat->hidden, &cat->hidden_pkey, snapshot);
-	Lookup	   *retention = open_lookup(cat->retention, &cat->retention_pkey, snapshot);
+	EsLookup   *hidden = of_rows ? NULL : es_lookup_open_unless_empty(cat->hidden, &cat->hidden_pkey, snapshot);
+	EsLookup   *retention = es_lookup_open_unless_empty(cat->retention, &cat->retention_pkey, snapshot);
 	EsVisible  *visible;
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(KnownStream),
 	.hcxt = CurrentMemoryContext};
@@ -135,7 +82,7 @@ begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 	visible->hidden = hidden;
 	visible->retention = retention;
 	if (retention != NULL)
-		visible->streams = open_lookup(cat->stream, &cat->stream_key, snapshot);
+		visible->streams = es_lookup_open_unless_empty(cat->stream, &cat->stream_key, snapshot);
 	visible->known = hash_create("eventstore streams shown", 64, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return visible;
@@ -156,9 +103,9 @@ es_visible_close(EsVisible *visible)
 {
 	if (visible == NULL)
 		return;
-	close_lookup(visible->hidden);
-	close_lookup(visible->retention);
-	close_lookup(visible->streams);
+	es_lookup_close(visible->hidden);
+	es_lookup_close(visible->retention);
+	es_lookup_close(visible->streams);
 	if (visible->versions != NULL)
 	{
 		es_versions_close(visible->versions);
@@ -180,22 +127,6 @@ version_of(EsVisible *visible, const EsStream *stream)
 	return es_version_of(visible->versions, stream);
 }
 
-/* Find the rule of that name. */
-static bool
-find_rule(EsVisible *visible, EsName name)
-{
-	ScanKeyData key;
-	text	   *value = cstring_to_text_with_len(name.bytes, name.len);
-	bool		found;
-
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
-						   visible->retention->index->rd_indcollation[0],
-						   F_TEXTEQ, PointerGetDatum(value));
-	found = look_up(visible->retention, &key);
-	pfree(value);
-	return found;
-}
-
 static void
 apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
 {
@@ -203,11 +134,13 @@ apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
 	Datum		value;
 	bool		isnull;
 
-	if (stream->name.bytes == NULL ||
-		(!find_rule(visible, stream->name) &&
-		 !find_rule(visible, es_name_category(stream->name))))
+	if (stream->name.bytes == NULL)
 		return;
-	rule = visible->retention->slot;
+	rule = es_lookup_name(visible->retention, stream->name);
+	if (rule == NULL)
+		rule = es_lookup_name(visible->retention, es_name_category(stream->name));
+	if (rule == NULL)
+		return;
 	value = slot_getattr(rule, RETENTION_COL_COUNT, &isnull);
 	if (!isnull)
 		shown->first_version = Max(shown->first_version,
@@ -222,12 +155,11 @@ static EsShown
 ask(EsVisible *visible, const EsStream *stream)
 {
 	EsShown		shown = {stream->first_version, DT_NOBEGIN};
-	ScanKeyData key;
+	TupleTableSlot *row;
 	bool		isnull;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
-	if (visible->hidden != NULL && look_up(visible->hidden, &key))
-		shown.first_version = DatumGetInt64(slot_getattr(visible->hidden->slot, HIDDEN_COL_BEFORE, &isnull));
+	if (visible->hidden != NULL && (row = es_lookup_number(visible->hidden, stream->key)) != NULL)
+		shown.first_version = DatumGetInt64(slot_getattr(row, HIDDEN_COL_BEFORE, &isnull));
 	if (visible->retention != NULL)
 		apply_rule(visible, stream, &shown);
 	return shown;
@@ -238,12 +170,11 @@ static EsShown
 ask_by_key(EsVisible *visible, int64 stream_key)
 {
 	EsStream	stream = {.key = stream_key};
-	ScanKeyData key;
+	TupleTableSlot *row;
 	bool		isnull;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
-	if (visible->streams != NULL && look_up(visible->streams, &key))
-		stream.name = es_name_from_text(slot_getattr(visible->streams->slot, ES_STREAM_COL_NAME, &isnull));
+	if (visible->streams != NULL && (row = es_lookup_number(visible->streams, stream_key)) != NULL)
+		stream.name = es_name_from_text(slot_getattr(row, ES_STREAM_COL_NAME, &isnull));
 	return ask(visible, &stream);
 }
 

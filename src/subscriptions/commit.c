@@ -30,7 +30,7 @@
 #include "access/xlog.h"
 #include "utils/guc.h"
 
-#include "subscriptions/fetch.h"
+#include "subscriptions/commit.h"
 
 /* Where the last fetch of this transaction ended, if all before it were fetches, too. */
 static XLogRecPtr fetched_upto = InvalidXLogRecPtr;

@@ -19,9 +19,10 @@
 
 #include "core/args.h"
 #include "core/spi.h"
+#include "log/change.h"
 #include "log/head.h"
-#include "projections/control.h"
-#include "subscriptions/subscription.h"
+#include "subscriptions/held.h"
+#include "subscriptions/partition.h"
 
 PG_FUNCTION_INFO_V1(es_create_subscription);
 PG_FUNCTION_INFO_V1(es_alter_subscription);
@@ -111,8 +112,8 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	int			id;
 
 	es_name_check(name, "subscription");
-	es_arg_check_names(fcinfo, 1, "types", "type");
-	es_arg_check_names(fcinfo, 2, "categories", "category");
+	es_filter_check_names(fcinfo, 1, "types", "type");
+	es_filter_check_names(fcinfo, 2, "categories", "category");
 	es_arg_require(fcinfo, 3, "start_after");
 	start_after = es_arg_place(fcinfo, 3, "start_after", 0);
 	es_arg_require(fcinfo, 4, "partitions");

@@ -14,16 +14,6 @@
  * each of its looks is a subtransaction, which is rolled back if it locked in vain.  Only
  * where it had to change something, be it to park an event, is the fetch over.
  *
- * A lease that has expired.  One event was pending: it is to blame, its attempt is
- * counted, and in the end it is parked.  Several were: nobody knows which, so the
- * partition hands out half as many at once, until a batch has been acked.  A batch that
- * kills its consumer is halved down to the one event that does.  Such a batch travels
- * alone, or events of other partitions would be counted with it; a consumer that is
- * healthy but slow only gets smaller batches.
- *
- * An event that its upcaster fails for is a delivery that has failed: it is held and tried
- * again, and in the end parked, with what the upcaster said; others go on.
- *
  * Invariants
  * 1. A lease begins when something is handed out and nothing was pending; a fetch while
  *	  something is pending does not renew it.  Else a process that was started anew under
@@ -47,11 +37,12 @@
 #include "core/args.h"
 #include "core/numbers.h"
 #include "core/subxact.h"
-#include "log/append.h"
+#include "log/change.h"
 #include "log/head.h"
 #include "log/seal.h"
-#include "projections/control.h"
-#include "subscriptions/fetch.h"
+#include "subscriptions/commit.h"
+#include "subscriptions/held.h"
+#include "subscriptions/scan.h"
 
 PG_FUNCTION_INFO_V1(es_fetch);
 
@@ -68,8 +59,6 @@ PG_FUNCTION_INFO_V1(es_fetch);
 /* With a lock that cannot be given back, look again so often at most. */
 #define MAX_VAIN_LOOKS		3
 
-static const EsName unknown_name = {NULL, 0};
-
 /* What the fetch knows of a partition from one look to the next. */
 typedef struct EsKnown
 {
@@ -77,238 +66,6 @@ typedef struct EsKnown
 	int64		looked;			/* no event of it beyond delivered, up to there */
 	bool		taken;
 } EsKnown;
-
-/* May the consumer get more of a partition that was taken? */
-bool
-es_offer_has_room(const EsFetch *fetch, const EsOffer *offer)
-{
-	int			limit = ES_MAX_PENDING;
-
-	if (offer->row.batch_limit > 0)
-		limit = Min(limit, offer->row.batch_limit);
-	return offer->row.npending < limit && fetch->given < fetch->max_count;
-}
-
-/* Keep the later events of a stream back. */
-static void
-block(EsOffer *offer, int64 stream_key)
-{
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64),
-	.hcxt = CurrentMemoryContext};
-
-	if (offer->blocked == NULL)
-		offer->blocked = hash_create("eventstore blocked streams", 256, &ctl,
-									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	(void) hash_search(offer->blocked, &stream_key, HASH_ENTER, NULL);
-}
-
-bool
-es_offer_is_blocked(const EsOffer *offer, int64 stream_key)
-{
-	return offer->blocked != NULL &&
-		hash_search(offer->blocked, &stream_key, HASH_FIND, NULL) != NULL;
-}
-
-/* An event whose upcaster must run. */
-typedef struct Upcast
-{
-	EsRows	   *rows;
-	TupleTableSlot *event;
-	EsName		stream;
-} Upcast;
-
-static bool
-run_upcast(void *arg)
-{
-	Upcast	   *upcast = arg;
-
-	es_rows_put(upcast->rows, upcast->event, upcast->stream);
-	return true;
-}
-
-/*
- * Put an event whose upcaster must run among the rows.  In a subtransaction: if it
- * fails, what it said is returned, and nothing else is lost.  NULL: it is there.
- */
-static char *
-put_upcast(EsFetch *fetch, TupleTableSlot *event)
-{
-	/* looked up outside, for a scan that is open does so */
-	EsName		cached = es_rows_stream_name(fetch->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
-	Upcast		upcast = {fetch->rows, event, {pnstrdup(cached.bytes, cached.len), cached.len}};
-	ErrorData  *error = es_subxact_try("eventstore_upcast", run_upcast, &upcast);
-
-	if (error == NULL)
-		return NULL;
-	/* to cancel the upcaster is to cancel the fetch */
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
-		ReThrowError(error);
-	return error->message;
-}
-
-/* What could not be upcast is a delivery that has failed, as if its consumer had said so. */
-static void
-hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, char *said)
-{
-	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .reason = said, .consumer = fetch->consumer};
-
-	if (es_held_fail(fetch->subscription, offer->row.number, &position, &stream_key, 1, &failure) > 0)
-		block(offer, stream_key);
-	offer->row.held++;			/* counted anew before it is stored */
-	offer->changed = true;
-}
-
-/*
- * Hand an event out.
- */
-void
-es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
-{
-	EsPartition *row = &offer->row;
-
-	if (row->npending >= offer->capacity)
-	{
-		int64	   *pending;
-
-		offer->capacity = Max(128, 2 * row->npending);
-		pending = palloc(sizeof(int64) * offer->capacity);
-		memcpy(pending, row->pending, sizeof(int64) * row->npending);
-		row->pending = pending;
-	}
-	if (es_rows_upcasts(fetch->rows, event))
-	{
-		char	   *said = put_upcast(fetch, event);
-
-		fetch->ran_code = true;
-		if (said != NULL)
-		{
-			hold_failed(fetch, offer, position, es_log_number(event, ES_LOG_COL_STREAM_KEY), said);
-			return;
-		}
-	}
-	else
-		es_rows_put(fetch->rows, event, unknown_name);
-	row->pending[row->npending++] = position;
-	offer->given = offer->changed = true;
-	fetch->given++;
-}
-
-/*
- * The lease has expired: hold what was pending.
- */
-static void
-take_over(EsFetch *fetch, EsOffer *offer)
-{
-	EsPartition *row = &offer->row;
-	int64	   *positions = palloc(sizeof(int64) * row->npending);
-	int64	   *stream_keys = palloc(sizeof(int64) * row->npending);
-	int			n = 0;
-	EsLookup   *lookup = es_lookup_open(fetch->cat, fetch->snapshot);
-
-	for (int i = 0; i < row->npending; i++)
-	{
-		positions[n] = row->pending[i];
-		stream_keys[n] = es_lookup_stream(lookup, row->pending[i]);
-		if (stream_keys[n] != 0)
-			n++;				/* else it has gone from the log */
-	}
-	es_lookup_close(lookup);
-
-	if (row->npending == 1)
-	{
-		EsFailure	failure = {.consumer = row->consumer};
-
-		failure.reason = psprintf("the lease of consumer \"%s\" has expired", row->consumer);
-		(void) es_held_fail(fetch->subscription, row->number, positions, stream_keys, n, &failure);
-	}
-	else
-	{
-		int			half = row->npending / 2;
-
-		row->batch_limit = row->batch_limit > 0 ? Min(row->batch_limit, half) : half;
-		es_held_wait(fetch->subscription, row->number, positions, stream_keys, n);
-	}
-	row->held += n;				/* counted anew before it is stored */
-	row->npending = 0;
-	row->leased_until = 0;
-	row->consumer = NULL;		/* an ack that comes too late is told so */
-	offer->changed = true;
-}
-
-/*
- * Hand out the held events that are due, and find the streams that must wait.
- */
-static void
-give_held(EsFetch *fetch, EsOffer *offer)
-{
-	EsPartition had = offer->row;	/* what is given now goes beyond its pending */
-	int			n;
-	EsHeld	   *held = es_held_read(fetch->subscription, had.number, &n);
-	int64	   *gone = palloc(sizeof(int64) * Max(n, 1));
-	int			ngone = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	EsLookup   *lookup = es_lookup_open(fetch->cat, fetch->snapshot);
-
-	/* without room nothing new follows either, so it does not matter what is blocked */
-	for (int i = 0; i < n && es_offer_has_room(fetch, offer); i++)
-	{
-		TupleTableSlot *event;
-
-		CHECK_FOR_INTERRUPTS();
-		if (es_partition_is_pending(&had, held[i].position))
-			continue;
-		if (es_offer_is_blocked(offer, held[i].stream_key))
-			continue;
-		if (held[i].not_before > now)
-		{
-			block(offer, held[i].stream_key);
-			continue;
-		}
-		event = es_lookup_find(lookup, held[i].position);
-		if (event != NULL && es_rows_shows(fetch->rows, event))
-			es_offer_give(fetch, offer, event, held[i].position);
-		else
-			gone[ngone++] = held[i].position;
-	}
-	es_lookup_close(lookup);
-	es_held_remove(fetch->subscription, gone, ngone);
-	offer->changed |= ngone > 0;
-}
-
-/*
- * Lock a partition and hand out what is held and due.  True: new events of it can follow.
- */
-bool
-es_offer_take(EsFetch *fetch, EsOffer *offer)
-{
-	EsPartition *row = &offer->row;
-	bool		company = fetch->taken;
-
-	if (offer->taken)
-		return offer->open;
-	offer->open = false;
-	if (fetch->alone || (company && (offer->expired || offer->glance.batch_limit > 0)))
-		return false;
-	if (!es_partition_try_lock(fetch->subscription, offer->glance.number, row))
-	{
-		fetch->busy = true;
-		return false;
-	}
-	fetch->taken = offer->taken = true;
-	if (row->delivered != offer->glance.delivered || (company && row->batch_limit > 0) ||
-		(row->npending > 0 && row->leased_until > fetch->now && strcmp(row->consumer, fetch->consumer) != 0))
-	{
-		fetch->busy = true;		/* it is not what it was at the glance */
-		return false;
-	}
-	if (row->npending > 0 && row->leased_until <= fetch->now)
-		take_over(fetch, offer);
-	fetch->alone = row->batch_limit > 0;
-	if (row->held > 0)
-		give_held(fetch, offer);
-	offer->open = es_offer_has_room(fetch, offer) && row->held < ES_MAX_HELD;
-	return offer->open;
-}
 
 static void
 note_time(EsFetch *fetch, TimestampTz time)
@@ -406,7 +163,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 	fetch->head = es_head_read(fetch->cat, &fetch->snapshot);
 	glances = es_partitions_glance(fetch->subscription, fetch->consumer, &fetch->noffers);
 	if (fetch->noffers == 0)
-		es_subscription_refuse_missing((EsName) {fetch->subscription->name, strlen(fetch->subscription->name)});
+		es_subscription_refuse_missing(es_name_from_string(fetch->subscription->name));
 	if (fetch->noffers != fetch->subscription->partitions)
 		ereport(ERROR,
 				(errcode(restoring ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_DATA_CORRUPTED),

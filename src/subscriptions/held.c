@@ -17,7 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "core/spi.h"
-#include "subscriptions/subscription.h"
+#include "subscriptions/held.h"
 
 /* The held events of a partition, by position: the first ES_HELD_LOOKED_AT. */
 EsHeld *

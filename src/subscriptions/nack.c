@@ -20,9 +20,11 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "log/change.h"
+#include "log/event.h"
 #include "log/head.h"
-#include "projections/control.h"
-#include "subscriptions/subscription.h"
+#include "subscriptions/claim.h"
+#include "subscriptions/held.h"
 
 PG_FUNCTION_INFO_V1(es_nack);
 PG_FUNCTION_INFO_V1(es_replay_parked);
@@ -61,7 +63,7 @@ streams_of(EsLookup *lookup, int64 *positions, int64 *stream_keys, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		int64		stream_key = es_lookup_stream(lookup, positions[i]);
+		int64		stream_key = es_log_stream_at(lookup, positions[i]);
 
 		if (stream_key == 0)
 			continue;
@@ -95,7 +97,7 @@ take_back(const EsSubscription *subscription, EsPartition *partition, EsLookup *
 
 	for (int i = 0; nretried > 0 && i < partition->npending; i++)
 	{
-		int64		stream_key = es_lookup_stream(lookup, partition->pending[i]);
+		int64		stream_key = es_log_stream_at(lookup, partition->pending[i]);
 
 		if (!stands_behind(partition->pending[i], stream_key, retried, retried_keys, nretried))
 			continue;
@@ -148,7 +150,7 @@ es_nack(PG_FUNCTION_ARGS)
 	es_claim(cat, subscription, consumer, positions, n, &claim);
 
 	(void) es_head_read(cat, &snapshot);
-	lookup = es_lookup_open(cat, snapshot);
+	lookup = es_log_lookup(cat, snapshot);
 	for (int i = 0; i < claim.npartitions; i++)
 	{
 		EsPartition *partition = &claim.partitions[i];

@@ -37,12 +37,12 @@
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
-#include "core/args.h"
 #include "core/numbers.h"
 #include "core/slot.h"
 #include "core/spi.h"
 #include "core/target.h"
-#include "subscriptions/subscription.h"
+#include "subscriptions/held.h"
+#include "subscriptions/partition.h"
 
 /* Columns of eventstore.subscription_partition */
 enum
@@ -159,7 +159,7 @@ is_consumer(TupleTableSlot *row, const char *consumer)
 	if (value == 0)
 		return false;
 	name = es_name_from_text(value);
-	return es_name_equal(name, (EsName) {(char *) consumer, strlen(consumer)});
+	return es_name_equal(name, es_name_from_string(consumer));
 }
 
 /*
@@ -307,7 +307,7 @@ es_partitions_lock_all(const EsSubscription *subscription, int *n)
 	if (*n == 0)
 	{
 		refuse_younger(subscription, 0);
-		es_subscription_refuse_missing((EsName) {subscription->name, strlen(subscription->name)});
+		es_subscription_refuse_missing(es_name_from_string(subscription->name));
 	}
 	return partitions;
 }

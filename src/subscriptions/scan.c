@@ -25,8 +25,8 @@
 
 #include "miscadmin.h"
 
-#include "log/append.h"
-#include "subscriptions/fetch.h"
+#include "log/event.h"
+#include "subscriptions/scan.h"
 
 /* Events that a round looks at once it has taken a partition: at least, and for each that is wanted. */
 #define ROUND_LEAST		1000

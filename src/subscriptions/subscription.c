@@ -58,8 +58,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat/compat.h"
 #include "core/args.h"
+#include "core/lookup.h"
 #include "subscriptions/subscription.h"
 
 /* Columns of eventstore.subscription */
@@ -137,21 +137,11 @@ const EsSubscription *
 es_subscription_require(const EsCatalog *cat, EsName name)
 {
 	EsSubscription *found = palloc0(sizeof(EsSubscription));
-	Relation	rel = table_open(cat->subscription, AccessShareLock);
-	TupleTableSlot *row = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Relation	index;
-	IndexScanDesc scan;
-	ScanKeyData key;
+	EsLookup   *lookup = es_lookup_open(cat->subscription, &cat->subscription_name, snapshot);
+	TupleTableSlot *row = es_lookup_name(lookup, name);
 
-	es_catalog_refresh();
-	index = index_open(cat->subscription_name, AccessShareLock);
-	scan = es_compat_index_beginscan(rel, index, snapshot, 1);
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
-						   index->rd_indcollation[0], F_TEXTEQ,
-						   PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len)));
-	index_rescan(scan, &key, 1, NULL, 0);
-	if (!index_getnext_slot(scan, ForwardScanDirection, row))
+	if (row == NULL)
 		es_subscription_refuse_missing(name);
 	found->cat = cat;
 	found->id = number_in(row, COL_ID);
@@ -161,10 +151,7 @@ es_subscription_require(const EsCatalog *cat, EsName name)
 	found->partitions = number_in(row, COL_PARTITIONS);
 	found->ack_timeout = microseconds_in(row, COL_ACK_TIMEOUT);
 	found->max_retries = number_in(row, COL_MAX_RETRIES);
-	index_endscan(scan);
+	es_lookup_close(lookup);
 	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(row);
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
 	return found;
 }

@@ -34,9 +34,9 @@
 #include "utils/wait_event.h"
 
 #include "compat/compat.h"
-#include "log/registry.h"
 #include "projections/figures.h"
-#include "worker/worker.h"
+#include "worker/evict.h"
+#include "worker/pool.h"
 
 /* As long as the server itself waits for others to leave a database. */
 #define PATIENCE_MS		5000

@@ -43,7 +43,7 @@
 #include "utils/wait_event.h"
 
 #include "log/registry.h"
-#include "worker/worker.h"
+#include "worker/launcher.h"
 
 /* Look at everything so often though nobody woke us. */
 #define NAP_MS				10000
@@ -295,6 +295,9 @@ launcher_gone(int code, Datum arg)
 {
 	es_registry_set_launcher(false);
 }
+
+/* The entry point of the process, found by name when it starts. */
+extern PGDLLEXPORT void es_launcher_main(Datum arg);
 
 void
 es_launcher_main(Datum arg)

@@ -35,7 +35,8 @@
 
 #include "compat/compat.h"
 #include "core/settings.h"
-#include "worker/worker.h"
+#include "core/shmem.h"
+#include "worker/pool.h"
 
 /* A worker that others wait for runs so long at least. */
 #define SHARE_MS			1000
@@ -67,9 +68,6 @@ typedef struct EsPool
 static EsPool *pool = NULL;
 static EsPlace *own_place = NULL;
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
 /* Room for as many as max_workers may be raised to without a restart. */
 #define MAX_PLACES	256
 
@@ -79,45 +77,35 @@ pool_size(void)
 	return add_size(offsetof(EsPool, places), mul_size(MAX_PLACES, sizeof(EsPlace)));
 }
 
-static void
-shmem_request(void)
+static int
+pool_locks(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-	RequestAddinShmemSpace(pool_size());
-	RequestNamedLWLockTranche("eventstore pool", 1);
+	return 1;
 }
 
 static void
-shmem_startup(void)
+attach_pool(void *memory, LWLockPadded *locks, bool fresh)
 {
-	bool		found;
-
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	pool = ShmemInitStruct("eventstore pool", pool_size(), &found);
-	if (!found)
+	pool = memory;
+	if (!fresh)
+		return;
+	pool->lock = &locks[0].lock;
+	pool->n = MAX_PLACES;
+	for (int i = 0; i < pool->n; i++)
 	{
-		memset(pool, 0, pool_size());
-		pool->lock = &GetNamedLWLockTranche("eventstore pool")->lock;
-		pool->n = MAX_PLACES;
-		for (int i = 0; i < pool->n; i++)
-		{
-			pg_atomic_init_u32(&pool->places[i].procno, 0);
-			pg_atomic_init_u32(&pool->places[i].idle, 0);
-		}
+		pg_atomic_init_u32(&pool->places[i].procno, 0);
+		pg_atomic_init_u32(&pool->places[i].idle, 0);
 	}
-	LWLockRelease(AddinShmemInitLock);
 }
 
 void
 es_pool_init(void)
 {
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
+	static const EsShmemPart part = {
+		"eventstore pool", pool_size, pool_locks, attach_pool
+	};
+
+	es_shmem_add(&part);
 }
 
 /* ---- scheduler ---- */

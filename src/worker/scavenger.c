@@ -26,11 +26,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "core/catalog.h"
 #include "core/settings.h"
-#include "streams/lifecycle.h"
+#include "streams/scavenge.h"
+#include "worker/scavenger.h"
 #include "worker/session.h"
-#include "worker/worker.h"
 
 #define STEP_EVENTS		100
 

@@ -45,10 +45,12 @@
 
 #include "compat/compat.h"
 #include "log/head.h"
-#include "log/registry.h"
+#include "log/mark.h"
+#include "log/positions.h"
 #include "projections/figures.h"
+#include "worker/pool.h"
+#include "worker/scavenger.h"
 #include "worker/session.h"
-#include "worker/worker.h"
 
 #define MARK_INTERVAL_MS	100
 /* Nobody woke us for so long: see whether the store is still there. */
@@ -236,6 +238,9 @@ serve_projections(const EsOffice *office, int64 head, long sleep)
 		sleep = Min(sleep, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next));
 	return sleep;
 }
+
+/* The entry point of the process, found by name when it starts. */
+extern PGDLLEXPORT void es_scheduler_main(Datum arg);
 
 void
 es_scheduler_main(Datum arg)

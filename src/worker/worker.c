@@ -45,14 +45,14 @@
 #include "utils/wait_event.h"
 
 #include "core/settings.h"
-#include "log/registry.h"
+#include "log/positions.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
-#include "projections/figures.h"
-#include "projections/inline.h"
+#include "projections/failure.h"
 #include "projections/progress.h"
+#include "projections/switch.h"
+#include "worker/pool.h"
 #include "worker/session.h"
-#include "worker/worker.h"
 
 /* A worker that is not needed leaves after that time. */
 #define IDLE_MS				10000
@@ -62,28 +62,11 @@
 #define IDLE_LOOKS			1000
 /* A failure could not even be recorded. */
 #define UNRECORDED_MS		1000
-/* Handled events are told so often. */
-#define TELL_EVERY			100
 
-static bool is_worker = false;
+/* The projection that this worker runs now; NULL: none. */
 static EsFigures *claimed = NULL;
-static int64 events_done = 0;
 static TimeoutId batch_timeout;
 static volatile sig_atomic_t batch_timed_out = false;
-
-bool
-es_worker_is_one(void)
-{
-	return is_worker;
-}
-
-/* An event of a batch of so many has been handled. */
-void
-es_worker_note_event(int64 events_in_batch)
-{
-	if (claimed != NULL && ++events_done % TELL_EVERY == 0)
-		es_figures_tell(claimed, events_in_batch, events_done);
-}
 
 static void
 time_is_up(void)
@@ -170,7 +153,7 @@ run_switch(EsCatchup *catchup)
 	es_session_begin();
 	catchup->cat = claimed_store();
 	if (catchup->cat != NULL &&
-		!es_inline_switch(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
+		!es_switch_to_inline(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
 	{
 		es_figures_note_no_switch(claimed);
 		es_progress_tell(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
@@ -200,7 +183,7 @@ note_failure(EsCatchup *catchup, ErrorData *error)
 	es_figures_put_off(claimed, UNRECORDED_MS, 0);
 	HOLD_CANCEL_INTERRUPTS();	/* a statement that wants the projection waits a moment */
 	es_session_begin();
-	es_failure_handle(claimed_store(), claimed, catchup->events, events_done, error);
+	es_failure_handle(claimed_store(), claimed, catchup->events, es_figures_events_done(), error);
 	es_session_finish();
 	RESUME_CANCEL_INTERRUPTS();
 }
@@ -216,7 +199,6 @@ take_turn(MemoryContext context)
 	.limit = claimed->batch_limit, .figures = claimed};
 	ErrorData  *volatile error = NULL;
 
-	events_done = 0;
 	batch_timed_out = false;
 	es_call_forget_failure();
 	es_figures_begin(claimed);
@@ -325,6 +307,9 @@ tell_scheduler(void)
 	es_registry_wake_scheduler(db);
 }
 
+/* The entry point of the process, found by name when it starts. */
+extern PGDLLEXPORT void es_worker_main(Datum arg);
+
 void
 es_worker_main(Datum arg)
 {
@@ -342,7 +327,6 @@ es_worker_main(Datum arg)
 	if (!es_pool_enter(DatumGetInt32(arg), dboid))
 		return;
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
-	is_worker = true;
 	es_session_set_up();
 	batch_timeout = RegisterTimeout(USER_TIMEOUT, time_is_up);
 	before_shmem_exit(die_claimed, (Datum) 0);

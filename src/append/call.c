@@ -1,0 +1,585 @@
+/*
+ * call.c
+ *		The SQL functions that append: from arguments to an EsAppend, and from its
+ *		result to rows.
+ *
+ * All arguments are checked here, before any lock is taken; execute.c can rely on
+ * names of the right form, sizes within the limit and sensible versions.  An
+ * error says which event of the call it is about in its CONTEXT.
+ *
+ * Memory: everything lives in the caller's context, for the length of the call.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "append/condition.h"
+#include "append/execute.h"
+#include "append/json.h"
+#include "core/args.h"
+#include "core/settings.h"
+#include "log/tags.h"
+#include "log/version.h"
+#include "projections/call.h"
+
+PG_FUNCTION_INFO_V1(es_append);
+PG_FUNCTION_INFO_V1(es_append_events);
+PG_FUNCTION_INFO_V1(es_append_batch);
+PG_FUNCTION_INFO_V1(es_check_version);
+
+/* ---- parts of an event ---- */
+
+/* Which event an error is about. */
+typedef struct EventContext
+{
+	const char *function;
+	int			event;			/* from 0; -1: none in particular */
+} EventContext;
+
+static void
+event_context(void *arg)
+{
+	EventContext *context = arg;
+
+	if (context->event >= 0)
+		errcontext("event %d of %s", context->event + 1, context->function);
+}
+
+static void
+set_expected_version(EsEvent *event, int64 version)
+{
+	es_version_check_expected(version);
+	event->expects = true;
+	event->expected_version = version;
+}
+
+static void
+set_schema_version(EsEvent *event, int32 version)
+{
+	if (version < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("schema_version must be at least 1")));
+	event->schema_version = version;
+}
+
+/*
+ * The setting eventstore.metadata; NULL: none.
+ * Parsed once a value.  The copy is the call's own: a trigger may change the setting
+ * while the call is under way.
+ */
+static Jsonb *
+metadata_setting(void)
+{
+	static char *parsed_from = NULL;
+	static Jsonb *parsed = NULL;
+	const char *setting = es_guc_metadata;
+	Jsonb	   *copy;
+
+	while (setting != NULL && isspace((unsigned char) *setting))
+		setting++;
+	if (setting == NULL || *setting == '\0')
+		return NULL;
+	if (parsed_from == NULL || strcmp(parsed_from, setting) != 0)
+	{
+		Jsonb	   *value = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(setting)));
+		char	   *from = MemoryContextStrdup(TopMemoryContext, setting);
+		Jsonb	   *kept = MemoryContextAlloc(TopMemoryContext, VARSIZE(value));
+
+		memcpy(kept, value, VARSIZE(value));
+		if (parsed_from != NULL)
+		{
+			pfree(parsed_from);
+			pfree(parsed);
+		}
+		parsed_from = from;
+		parsed = kept;
+	}
+	copy = palloc(VARSIZE(parsed));
+	memcpy(copy, parsed, VARSIZE(parsed));
+	return copy;
+}
+
+/*
+ * What the metadata of the call's events is merged over: the setting, and over that
+ * what caused them, if a projection appends.  NULL: nothing.
+ */
+static Jsonb *
+metadata_beneath(void)
+{
+	Jsonb	   *setting = metadata_setting();
+	Jsonb	   *cause = es_call_cause();
+
+	if (setting == NULL || cause == NULL)
+		return setting != NULL ? setting : cause;
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(setting),
+											  JsonbPGetDatum(cause)));
+}
+
+/*
+ * Metadata of an event: what is beneath, and the call's own.  NULL and JSON null
+ * are none.
+ */
+static void
+set_metadata(const EsAppend *call, EsEvent *event, Jsonb *own)
+{
+	if (own != NULL && JB_ROOT_IS_SCALAR(own))
+	{
+		JsonbValue	scalar;
+
+		JsonbExtractScalar(&own->root, &scalar);
+		if (scalar.type == jbvNull)
+			own = NULL;
+	}
+	if (own != NULL && !JB_ROOT_IS_OBJECT(own))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("metadata must be a JSON object")));
+
+	if (own == NULL && call->metadata == NULL)
+		return;
+	if (own == NULL)
+		event->metadata = JsonbPGetDatum(call->metadata);
+	else if (call->metadata == NULL)
+		event->metadata = JsonbPGetDatum(own);
+	else
+		event->metadata = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(call->metadata),
+											  JsonbPGetDatum(own));
+}
+
+/* Tags of an event, values of type text.  None at all is stored as NULL. */
+static void
+set_tags(EsEvent *event, Datum *tags, const bool *nulls, int n)
+{
+	if (n == 0)
+		return;
+	event->tag_hashes = es_tags_check(tags, nulls, n, &event->ntags);
+	event->tags = PointerGetDatum(construct_array(tags, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* The last check of an event, when all of it is there. */
+static void
+check_event(const EsEvent *event)
+{
+	int64		size = toast_raw_datum_size(event->data) - VARHDRSZ;
+
+	if (event->metadata != 0)
+		size += toast_raw_datum_size(event->metadata) - VARHDRSZ;
+	if (event->tags != 0)
+		size += toast_raw_datum_size(event->tags) - VARHDRSZ;
+	if (size > es_guc_max_event_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("event is too large: %lld bytes", (long long) size),
+				 errdetail("The limit, eventstore.max_event_size, is %d bytes.", es_guc_max_event_size)));
+	es_name_check(event->type, "type");
+}
+
+static EsEvent *
+new_events(EsAppend *call, int n)
+{
+	call->nevents = n;
+	call->metadata = n > 0 ? metadata_beneath() : NULL;
+	call->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * Max(n, 1));
+	memset(call->events, 0, sizeof(EsEvent) * n);
+	for (int i = 0; i < n; i++)
+	{
+		call->events[i].schema_version = 1;
+		call->events[i].next = -1;
+	}
+	return call->events;
+}
+
+static void
+add_stream(EsAppend *call, EsName name)
+{
+	EsAppendStream *stream = &call->streams[call->nstreams++];
+
+	es_name_check(name, "stream");
+	memset(stream, 0, sizeof(*stream));
+	stream->head.name = name;
+	stream->category = es_name_category(name);
+	stream->first = -1;
+}
+
+static void
+link_event(EsAppend *call, int event_no, int stream_no)
+{
+	EsAppendStream *stream = &call->streams[stream_no];
+
+	call->events[event_no].stream = stream_no;
+	if (stream->first < 0)
+		stream->first = event_no;
+	else
+		call->events[stream->last].next = event_no;
+	stream->last = event_no;
+}
+
+/* The stream of a call that has only one: its name is checked before anything else. */
+static void
+set_only_stream(EsAppend *call, EsName name)
+{
+	call->streams = palloc(sizeof(EsAppendStream));
+	add_stream(call, name);
+}
+
+/* All events of the call belong to its only stream. */
+static void
+link_all_events(EsAppend *call)
+{
+	for (int i = 0; i < call->nevents; i++)
+		link_event(call, i, 0);
+}
+
+/* ---- results ---- */
+
+/* (version, position, duplicate) of the call's only stream. */
+static Datum
+result_row(const EsAppend *call)
+{
+	static TupleDesc desc = NULL;
+	const EsAppendStream *stream = &call->streams[0];
+	bool		none = call->nevents == 0;
+	Datum		values[3] = {Int64GetDatum(stream->version), Int64GetDatum(stream->position),
+	BoolGetDatum(call->duplicate)};
+	bool		isnull[3] = {none, none, none};
+
+	/* The same for every call: made once a backend. */
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		TupleDesc	made = CreateTemplateTupleDesc(3);
+
+		TupleDescInitEntry(made, 1, "version", INT8OID, -1, 0);
+		TupleDescInitEntry(made, 2, "position", INT8OID, -1, 0);
+		TupleDescInitEntry(made, 3, "duplicate", BOOLOID, -1, 0);
+		desc = BlessTupleDesc(made);
+		MemoryContextSwitchTo(old);
+	}
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, isnull));
+}
+
+/* ---- es_append ---- */
+
+/*
+ * es_append(stream, type, data, expected_version, metadata, event_id, tags,
+ *			 schema_version, condition) → (version, position, duplicate)
+ */
+Datum
+es_append(PG_FUNCTION_ARGS)
+{
+	EsAppend	call = {.function = "es_append()"};
+	EsEvent    *event;
+
+	set_only_stream(&call, es_arg_name(fcinfo, 0, "stream"));
+	event = new_events(&call, 1);
+	event->type = es_arg_name(fcinfo, 1, "type");
+	es_arg_require(fcinfo, 2, "data");
+	event->data = JsonbPGetDatum(PG_GETARG_JSONB_P(2));
+	if (!PG_ARGISNULL(3))
+		set_expected_version(event, PG_GETARG_INT64(3));
+	set_metadata(&call, event, PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
+	call.has_ids = !PG_ARGISNULL(5);
+	if (call.has_ids)
+		event->id = *PG_GETARG_UUID_P(5);
+	if (!PG_ARGISNULL(6))
+	{
+		Datum	   *tags;
+		bool	   *nulls;
+		int			n;
+
+		es_array_read(PG_GETARG_ARRAYTYPE_P(6), TEXTOID, "tags", &tags, &nulls, &n);
+		set_tags(event, tags, nulls, n);
+	}
+	es_arg_require(fcinfo, 7, "schema_version");
+	set_schema_version(event, PG_GETARG_INT32(7));
+	call.condition = es_condition_argument(fcinfo, 8);
+	check_event(event);
+	link_all_events(&call);
+
+	es_append_execute(&call);
+	PG_RETURN_DATUM(result_row(&call));
+}
+
+/* ---- es_append_events ---- */
+
+static void
+set_event_from_json(EsAppend *call, EsEvent *event, const EsJsonEvent *json)
+{
+	if (json->type.bytes == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("an event needs a \"type\"")));
+	event->type = json->type;
+	event->data = JsonbPGetDatum(json->data);
+	set_metadata(call, event, json->metadata);
+	set_tags(event, json->tags, NULL, json->ntags);
+	set_schema_version(event, json->schema_version);
+	event->id = json->id;
+	check_event(event);
+}
+
+/*
+ * es_append_events(stream, events, expected_version, condition)
+ *		→ (version, position, duplicate)
+ */
+Datum
+es_append_events(PG_FUNCTION_ARGS)
+{
+	EsAppend	call = {.function = "es_append_events()"};
+	EventContext context = {"es_append_events()", -1};
+	ErrorContextCallback callback = {error_context_stack, event_context, &context};
+	EsJsonEvents *json;
+	int			with_id = 0;
+
+	set_only_stream(&call, es_arg_name(fcinfo, 0, "stream"));
+	es_arg_require(fcinfo, 1, "events");
+	json = es_json_events_begin(PG_GETARG_JSONB_P(1));
+	if (!PG_ARGISNULL(2))
+	{
+		call.expects = true;
+		call.expected_version = PG_GETARG_INT64(2);
+		es_version_check_expected(call.expected_version);
+	}
+	call.condition = es_condition_argument(fcinfo, 3);
+	new_events(&call, es_json_events_count(json));
+
+	error_context_stack = &callback;
+	for (context.event = 0; context.event < call.nevents; context.event++)
+	{
+		EsJsonEvent event;
+
+		CHECK_FOR_INTERRUPTS();
+		es_json_events_next(json, &event);
+		set_event_from_json(&call, &call.events[context.event], &event);
+		with_id += event.has_id;
+	}
+	error_context_stack = callback.previous;
+
+	call.has_ids = with_id > 0;
+	if (with_id != 0 && with_id != call.nevents)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("either all events of a call have an event_id or none")));
+	link_all_events(&call);
+
+	/* Without events and without a version to check there is nothing to do. */
+	if (call.nevents > 0 || call.expects || call.condition != NULL)
+		es_append_execute(&call);
+	PG_RETURN_DATUM(result_row(&call));
+}
+
+/* ---- es_append_batch ---- */
+
+/* An array argument of es_append_batch. */
+typedef struct BatchColumn
+{
+	Datum	   *values;
+	bool	   *nulls;
+	bool		given;
+} BatchColumn;
+
+static BatchColumn
+read_column(FunctionCallInfo fcinfo, int argno, Oid element, const char *name,
+			bool required, int *n)
+{
+	BatchColumn column = {0};
+	int			length;
+
+	if (required)
+		es_arg_require(fcinfo, argno, name);
+	if (PG_ARGISNULL(argno))
+		return column;
+	es_array_read(PG_GETARG_ARRAYTYPE_P(argno), element, name,
+				  &column.values, &column.nulls, &length);
+	column.given = true;
+	if (argno == 0)
+		*n = length;
+	else if (length != *n)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s has %d elements, streams has %d", name, length, *n)));
+	return column;
+}
+
+static bool
+has_value(const BatchColumn *column, int i)
+{
+	return column->given && !column->nulls[i];
+}
+
+static Datum
+required_value(const BatchColumn *column, int i, const char *name)
+{
+	if (column->nulls[i])
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not contain null", name)));
+	return column->values[i];
+}
+
+/* Streams of a batch by name: open addressing over indexes in call->streams. */
+typedef struct StreamTable
+{
+	uint32		mask;
+	int		   *slots;			/* index + 1; 0: free */
+} StreamTable;
+
+static int
+find_or_add_stream(EsAppend *call, StreamTable *table, EsName name)
+{
+	uint32		at = hash_bytes((const unsigned char *) name.bytes, name.len) & table->mask;
+
+	for (; table->slots[at] != 0; at = (at + 1) & table->mask)
+	{
+		if (es_name_equal(call->streams[table->slots[at] - 1].head.name, name))
+			return table->slots[at] - 1;
+	}
+	add_stream(call, name);
+	table->slots[at] = call->nstreams;
+	return call->nstreams - 1;
+}
+
+static void
+set_batch_event(const EsAppend *call, EsEvent *event, int i, const BatchColumn *types, const BatchColumn *data,
+				const BatchColumn *expected, const BatchColumn *metadata,
+				const BatchColumn *created_at, const BatchColumn *tags,
+				const BatchColumn *schema_versions)
+{
+	event->type = es_name_from_text(required_value(types, i, "types"));
+	event->data = JsonbPGetDatum(DatumGetJsonbP(required_value(data, i, "data")));
+	if (has_value(expected, i))
+		set_expected_version(event, DatumGetInt64(expected->values[i]));
+	set_metadata(call, event, has_value(metadata, i) ? DatumGetJsonbP(metadata->values[i]) : NULL);
+	if (has_value(created_at, i))
+	{
+		event->created_at = DatumGetTimestampTz(created_at->values[i]);
+		if (TIMESTAMP_NOT_FINITE(event->created_at))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("created_at must be finite")));
+	}
+	if (has_value(tags, i))
+	{
+		int			n;
+		Datum	   *texts = es_json_tags(DatumGetJsonbP(tags->values[i]), &n);
+
+		set_tags(event, texts, NULL, n);
+	}
+	if (has_value(schema_versions, i))
+		set_schema_version(event, DatumGetInt32(schema_versions->values[i]));
+	check_event(event);
+}
+
+static void
+return_streams(FunctionCallInfo fcinfo, const EsAppend *call)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	for (int i = 0; i < call->nstreams; i++)
+	{
+		const EsAppendStream *stream = &call->streams[i];
+		Datum		values[4] = {
+			PointerGetDatum(cstring_to_text_with_len(stream->head.name.bytes, stream->head.name.len)),
+			Int64GetDatum(stream->version), Int64GetDatum(stream->position),
+		BoolGetDatum(call->duplicate)};
+		bool		isnull[4] = {false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+		pfree(DatumGetPointer(values[0]));
+	}
+}
+
+/*
+ * es_append_batch(streams, types, data, expected_versions, metadata, event_ids,
+ *				   created_at, tags, schema_versions)
+ *		→ SETOF (stream, version, position, duplicate)
+ */
+Datum
+es_append_batch(PG_FUNCTION_ARGS)
+{
+	EsAppend	call = {.function = "es_append_batch()"};
+	EventContext context = {"es_append_batch()", -1};
+	ErrorContextCallback callback = {error_context_stack, event_context, &context};
+	StreamTable table;
+	int			n = 0;
+	int			with_id = 0;
+	BatchColumn streams = read_column(fcinfo, 0, TEXTOID, "streams", true, &n);
+	BatchColumn types = read_column(fcinfo, 1, TEXTOID, "types", true, &n);
+	BatchColumn data = read_column(fcinfo, 2, JSONBOID, "data", true, &n);
+	BatchColumn expected = read_column(fcinfo, 3, INT8OID, "expected_versions", false, &n);
+	BatchColumn metadata = read_column(fcinfo, 4, JSONBOID, "metadata", false, &n);
+	BatchColumn ids = read_column(fcinfo, 5, UUIDOID, "event_ids", false, &n);
+	BatchColumn created_at = read_column(fcinfo, 6, TIMESTAMPTZOID, "created_at", false, &n);
+	BatchColumn tags = read_column(fcinfo, 7, JSONBOID, "tags", false, &n);
+	BatchColumn schema_versions = read_column(fcinfo, 8, INT4OID, "schema_versions", false, &n);
+
+	InitMaterializedSRF(fcinfo, 0);
+	new_events(&call, n);
+	call.streams = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsAppendStream) * Max(n, 1));
+	table.mask = pg_nextpower2_32(2 * Max(n, 1)) - 1;
+	table.slots = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(int) * (table.mask + 1),
+											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	error_context_stack = &callback;
+	for (int i = context.event = 0; i < n; context.event = ++i)
+	{
+		EsEvent    *event = &call.events[i];
+
+		CHECK_FOR_INTERRUPTS();
+		set_batch_event(&call, event, i, &types, &data, &expected, &metadata, &created_at,
+						&tags, &schema_versions);
+		if (has_value(&ids, i))
+		{
+			event->id = *DatumGetUUIDP(ids.values[i]);
+			with_id++;
+		}
+		link_event(&call, i, find_or_add_stream(&call, &table,
+												es_name_from_text(required_value(&streams, i, "streams"))));
+	}
+	error_context_stack = callback.previous;
+
+	call.has_ids = with_id > 0;
+	if (with_id != 0 && with_id != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("either all events of a call have an event id or none")));
+	if (n > 0)
+		es_append_execute(&call);
+	return_streams(fcinfo, &call);
+	PG_RETURN_NULL();
+}
+
+/* ---- es_check_version ---- */
+
+/*
+ * es_check_version(stream, expected_version) → bigint
+ */
+Datum
+es_check_version(PG_FUNCTION_ARGS)
+{
+	EsAppend	call = {.function = "es_check_version()"};
+
+	set_only_stream(&call, es_arg_name(fcinfo, 0, "stream"));
+	call.expects = !PG_ARGISNULL(1);
+	if (call.expects)
+	{
+		call.expected_version = PG_GETARG_INT64(1);
+		es_version_check_expected(call.expected_version);
+	}
+	es_append_execute(&call);
+	PG_RETURN_INT64(call.streams[0].version);
+}

@@ -1,0 +1,202 @@
+/*
+ * append_json.c
+ *		Events as a JSON array: [{"type": …, "data": …, "metadata": …, "event_id":
+ *		…, "tags": […], "schema_version": …}, …].
+ *
+ * Only "type" must be there.  A key that is none of these is an error, for a
+ * misspelt one would lose what it holds.  null for a key is as if it were left
+ * out, but for "data", where null is a value.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+
+#include "append/json.h"
+
+struct EsJsonEvents
+{
+	JsonbIterator *iterator;
+	int			count;
+	Jsonb	   *no_data;		/* {} */
+};
+
+static void
+raise_wrong_type(const char *key, const char *wanted)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("\"%s\" must be %s", key, wanted)));
+}
+
+EsJsonEvents *
+es_json_events_begin(Jsonb *array)
+{
+	EsJsonEvents *events = palloc0(sizeof(EsJsonEvents));
+	JsonbValue	ignored;
+
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("events must be a JSON array")));
+	events->count = JB_ROOT_COUNT(array);
+	events->iterator = JsonbIteratorInit(&array->root);
+	(void) JsonbIteratorNext(&events->iterator, &ignored, true);	/* the array's begin */
+	events->no_data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	return events;
+}
+
+int
+es_json_events_count(EsJsonEvents *events)
+{
+	return events->count;
+}
+
+static EsName
+string_value(const JsonbValue *value, const char *key)
+{
+	EsName		string = {"", 0};
+
+	if (value->type != jbvString)
+		raise_wrong_type(key, "a string");
+	if (value->val.string.len > 0)
+	{
+		string.bytes = value->val.string.val;
+		string.len = value->val.string.len;
+	}
+	return string;
+}
+
+static int32
+integer_value(const JsonbValue *value, const char *key)
+{
+	Datum		number;
+	bool		out_of_range = false;
+	int32		integer;
+
+	if (value->type != jbvNumeric)
+		raise_wrong_type(key, "an integer");
+	number = NumericGetDatum(value->val.numeric);
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
+										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
+		raise_wrong_type(key, "an integer");
+	integer = numeric_int4_opt_error(value->val.numeric, &out_of_range);
+	if (out_of_range)
+		raise_wrong_type(key, "an integer of 32 bits");
+	return integer;
+}
+
+/* The strings of an array, as text. */
+static Datum *
+tag_values(JsonbContainer *container, int *n)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(container);
+	JsonbValue	value;
+	Datum	   *tags;
+	JsonbIteratorToken token = JsonbIteratorNext(&iterator, &value, true);
+
+	if (token != WJB_BEGIN_ARRAY || value.val.array.rawScalar)
+		raise_wrong_type("tags", "an array of strings");
+	tags = palloc(sizeof(Datum) * Max(value.val.array.nElems, 1));
+	*n = 0;
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
+	{
+		EsName		tag;
+
+		if (value.type != jbvString)
+			raise_wrong_type("tags", "an array of strings");
+		tag = string_value(&value, "tags");
+		tags[(*n)++] = PointerGetDatum(cstring_to_text_with_len(tag.bytes, tag.len));
+	}
+	return tags;
+}
+
+/* A JSON array of strings as an argument of its own; null: no tags. */
+Datum *
+es_json_tags(Jsonb *array, int *n)
+{
+	JsonbValue	scalar;
+
+	*n = 0;
+	if (JB_ROOT_IS_SCALAR(array) && JsonbExtractScalar(&array->root, &scalar) &&
+		scalar.type == jbvNull)
+		return NULL;
+	return tag_values(&array->root, n);
+}
+
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == strlen(name) &&
+		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+static void
+set_key(EsJsonEvent *event, const JsonbValue *key, JsonbValue *value)
+{
+	if (key_is(key, "data"))
+	{
+		event->data = JsonbValueToJsonb(value);
+		return;
+	}
+	if (!key_is(key, "type") && !key_is(key, "metadata") && !key_is(key, "event_id") &&
+		!key_is(key, "tags") && !key_is(key, "schema_version"))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown key \"%.*s\" in an event", key->val.string.len, key->val.string.val),
+				 errhint("An event has the keys type, data, metadata, event_id, tags and schema_version.")));
+	if (value->type == jbvNull)
+		return;
+
+	if (key_is(key, "type"))
+		event->type = string_value(value, "type");
+	else if (key_is(key, "metadata"))
+		event->metadata = JsonbValueToJsonb(value);
+	else if (key_is(key, "schema_version"))
+		event->schema_version = integer_value(value, "schema_version");
+	else if (key_is(key, "tags"))
+	{
+		if (value->type != jbvBinary)
+			raise_wrong_type("tags", "an array of strings");
+		event->tags = tag_values(value->val.binary.data, &event->ntags);
+	}
+	else
+	{
+		EsName		id = string_value(value, "event_id");
+
+		event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+													   CStringGetDatum(pnstrdup(id.bytes, id.len))));
+		event->has_id = true;
+	}
+}
+
+/*
+ * The next event of the array; call it as often as there are events.
+ */
+void
+es_json_events_next(EsJsonEvents *events, EsJsonEvent *event)
+{
+	JsonbValue	element;
+	JsonbValue	key;
+	JsonbValue	value;
+	JsonbIterator *iterator;
+
+	memset(event, 0, sizeof(*event));
+	event->schema_version = 1;
+	event->data = events->no_data;
+
+	(void) JsonbIteratorNext(&events->iterator, &element, true);
+	if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event must be a JSON object")));
+
+	iterator = JsonbIteratorInit(element.val.binary.data);
+	(void) JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		set_key(event, &key, &value);
+	}
+}

@@ -1,0 +1,32 @@
+/*
+ * append_json.h
+ *		Events as a JSON array, one at a time.
+ */
+#ifndef ES_APPEND_JSON_H
+#define ES_APPEND_JSON_H
+
+#include "core/name.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+typedef struct EsJsonEvents EsJsonEvents;
+
+/* An object of the array; what it lacks has its default. */
+typedef struct EsJsonEvent
+{
+	EsName		type;			/* .bytes NULL: missing */
+	Jsonb	   *data;
+	Jsonb	   *metadata;		/* NULL: none */
+	Datum	   *tags;			/* text */
+	int			ntags;
+	int32		schema_version;
+	bool		has_id;
+	pg_uuid_t	id;
+} EsJsonEvent;
+
+extern EsJsonEvents *es_json_events_begin(Jsonb *array);
+extern int	es_json_events_count(EsJsonEvents *events);
+extern void es_json_events_next(EsJsonEvents *events, EsJsonEvent *event);
+extern Datum *es_json_tags(Jsonb *array, int *n);
+
+#endif							/* ES_APPEND_JSON_H */

@@ -1,0 +1,13 @@
+/*
+ * writer.h
+ *		Storing events.
+ */
+#ifndef ES_WRITER_H
+#define ES_WRITER_H
+
+#include "append/append.h"
+#include "utils/relcache.h"
+
+extern void es_writer_store(EsAppend *call, const EsCatalog *cat, Relation log);
+
+#endif							/* ES_WRITER_H */

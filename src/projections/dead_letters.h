@@ -1,0 +1,30 @@
+/*
+ * dead_letters.h
+ *		Events that a projection was let pass without applying them.
+ */
+#ifndef ES_DEAD_LETTERS_H
+#define ES_DEAD_LETTERS_H
+
+#include "nodes/pg_list.h"
+#include "projections/definition.h"
+#include "utils/hsearch.h"
+
+/* A letter, as far as it must be known to store it. */
+typedef struct EsDeadLetter
+{
+	int64		position;
+	const char *stream;
+	bool		parks;			/* later events of the stream wait behind it */
+	int			attempts;
+	const char *message;		/* of the error; NULL: it only waits */
+	const char *sqlstate;
+} EsDeadLetter;
+
+extern HTAB *es_dead_letters_parked_streams(const EsProjection *projection);
+extern void es_dead_letters_park(const EsProjection *projection, List *parked);
+extern void es_dead_letters_add(const EsProjection *projection, int64 position, int attempts,
+								const char *message, const char *sqlstate);
+extern void es_dead_letters_store(int id, const EsDeadLetter *letter);
+extern void es_dead_letters_remove(int id);
+
+#endif							/* ES_DEAD_LETTERS_H */

@@ -1,0 +1,94 @@
+/*
+ * events.c
+ *		The events of the log that a projection takes.
+ *
+ * Invariants
+ * 1. A batch from the log ends at the head or at its last event; "upto" is how far
+ *    it looked, also past events that the filter leaves out.
+ * 2. The events of a stream that is parked are not in the batch, but in its list.
+ * 3. The batch holds events as they are stored.  They are upcast where an error is known
+ *    to be about one of them (call.c).
+ *
+ * Locks: those of a read (read/cursor.c).
+ * Crash: nothing is kept here.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "log/event.h"
+#include "projections/events.h"
+#include "read/rows.h"
+
+static bool
+is_parked(HTAB *parked_streams, EsName stream)
+{
+	char		key[ES_NAME_MAX_BYTES + 1] = {0};
+
+	if (parked_streams == NULL)
+		return false;
+	memcpy(key, stream.bytes, Min(stream.len, ES_NAME_MAX_BYTES));
+	return hash_search(parked_streams, key, HASH_FIND, NULL) != NULL;
+}
+
+static EsParked *
+make_parked(int64 position, EsName stream)
+{
+	EsParked   *parked = palloc(sizeof(EsParked));
+
+	parked->position = position;
+	parked->stream = pnstrdup(stream.bytes, stream.len);
+	return parked;
+}
+
+/*
+ * The projection's events beyond "after", up to "upto", limit of them at most.  The
+ * snapshot sees all up to there and is registered.
+ */
+EsTaken
+es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after, int64 upto,
+			   Snapshot snapshot, int64 limit, HTAB *parked_streams)
+{
+	EsBatch    *batch = es_batch_empty(cat);
+	EsTaken		taken = {.batch = batch};
+	EsSelection selection = es_filter_select(&projection->filter, cat, snapshot);
+	EsRange		range = {after, upto, false};
+	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, range);
+	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc, true);
+	TupleTableSlot *event = NULL;
+	int64		looked_at = 0;
+
+	es_rows_open(rows, snapshot);
+	while (looked_at < limit && (event = es_cursor_next(cursor)) != NULL)
+	{
+		EsName		stream;
+
+		if (selection.by_key &&
+			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
+			continue;
+		batch->upto = es_log_number(event, ES_LOG_COL_POSITION);
+		if (selection.by_stream || parked_streams != NULL)
+		{
+			stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
+			if (selection.by_stream && !es_filter_takes_stream(&projection->filter, stream))
+				continue;
+			if (is_parked(parked_streams, stream))
+			{
+				taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
+				looked_at++;
+				continue;
+			}
+		}
+		looked_at++;
+		if (!es_rows_shows(rows, event))
+			continue;
+		es_rows_put(rows, event, ES_NAME_UNKNOWN);
+		batch->count++;
+	}
+	taken.complete = event == NULL;
+	if (taken.complete)
+		batch->upto = Max(upto, after);
+	es_rows_close(rows);
+	es_cursor_close(cursor);
+	return taken;
+}

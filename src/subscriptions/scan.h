@@ -1,0 +1,12 @@
+/*
+ * scan.h
+ *		New events, for whichever partitions a fetch can have.
+ */
+#ifndef ES_SCAN_H
+#define ES_SCAN_H
+
+#include "subscriptions/offer.h"
+
+extern void es_scan_new(EsFetch *fetch);
+
+#endif							/* ES_SCAN_H */
