@@ -34,6 +34,7 @@ OBJS = \
 	src/core/shmem.o \
 	src/core/spi.o \
 	src/core/subxact.o \
+	src/core/table_cache.o \
 	src/core/target.o \
 	src/log/change.o \
 	src/log/dictionary.o \

@@ -470,7 +470,10 @@ reset(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 	es_role_leave(&scope);
 }
 
-/* Run a projection's code with a frame on the stack (1). */
+/*
+ * Run a projection's code with a frame on the stack (1).  Assumes that no projection was
+ * looked up since this one.
+ */
 static void
 run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 		   void (*run) (const EsCatalog *, EsBatch *, Frame *))
@@ -484,6 +487,7 @@ run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 				 errmsg("projections that append run each other without end"),
 				 errdetail("Projection \"%s\" would be run %d levels deep.", projection->name, frame.depth)));
 	check_stack_depth();
+	es_definitions_pin();
 
 	error_context_stack = &callback;
 	top = &frame;

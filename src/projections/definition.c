@@ -2,42 +2,27 @@
  * definition.c
  *		The projections of this database, as each backend keeps them.
  *
- * Read from eventstore.projection as a whole, for an append must know the inline
- * ones and may not pay for that.  The copy holds until the table changes: a
- * trigger on it sends an invalidation of the table (changed.c), as
- * DDL does, and a backend takes that in with the lock on event_log.
+ * Kept by core/table_cache.c, for an append must know the inline ones and may not pay for
+ * that.  A trigger sends the invalidation when the table changes (changed.c).
  *
- * Invariants
- * 1. The table is read with a snapshot of this moment, whatever the isolation
- *    level: an append in an old REPEATABLE READ transaction must apply the inline
- *    projections of today.  Own uncommitted changes are seen, and forgotten if they
- *    are rolled back, for an abort sends invalidations to oneself
- *    (utils/cache/inval.c).
- * 2. An invalidation that comes while the table is read makes us read it again.
- * 3. What a caller got stays allocated until the next look-up: whoever runs users'
- *    code, which can change projections, looks again afterwards.  While code runs,
- *    former copies are kept ("retired") for those on the stack below it.
+ * Invariant: what a caller got stays allocated until the next look-up.  Whoever runs users'
+ * code, which can change projections, looks again afterwards; what stands on the stack
+ * below it is pinned.
  *
  * Locks: AccessShare on eventstore.projection, after event_log.
  * Crash: nothing is kept here.
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "core/args.h"
 #include "core/spi.h"
-#include "log/change.h"
+#include "core/table_cache.h"
 #include "projections/definition.h"
 
 /* Columns of eventstore.projection */
@@ -48,13 +33,6 @@ enum
 	COL_ON_ERROR, COL_MAX_RETRIES, COL_RESET, COL_NAMED, COL_STATE, COL_LIVE,
 	COL_REBUILD_UP_TO, COL_SINCE
 };
-
-static MemoryContext current_context = NULL;
-static MemoryContext retired = NULL;	/* parent of former ones (3) */
-static EsProjections current;
-static bool valid = false;
-static Oid	read_from = InvalidOid; /* OID of the table */
-static uint64 invalidations = 0;
 
 static const char *const form_names[] = {"handler", "query", "reducer"};
 static const char *const on_error_names[] = {"stop", "skip", "park"};
@@ -99,22 +77,6 @@ es_on_error_parse(const char *name, EsOnError *on_error)
 
 	*on_error = (EsOnError) i;
 	return i >= 0;
-}
-
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	if (relid == InvalidOid || relid == read_from)
-	{
-		invalidations++;
-		valid = false;
-	}
-}
-
-void
-es_definition_init(void)
-{
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 }
 
 static char *
@@ -172,7 +134,7 @@ names_of(TupleTableSlot *slot, int column, int *n)
 }
 
 static void
-read_row(TupleTableSlot *slot, EsProjection *projection)
+read_projection(TupleTableSlot *slot, EsProjection *projection)
 {
 	char	   *state = text_of(slot, COL_STATE);
 	bool		isnull;
@@ -211,29 +173,21 @@ compare_ids(const void *a, const void *b)
 	return ((const EsProjection *) a)->id - ((const EsProjection *) b)->id;
 }
 
-static void
-read_table(Oid table, EsProjections *found)
+/* All rows, in the order of their ids. */
+static void *
+read_projections(TableScanDesc scan, TupleTableSlot *slot)
 {
-	Relation	rel = table_open(table, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* (1) */
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	EsProjections *found = palloc0(sizeof(EsProjections));
 	int			capacity = 16;
 
-	memset(found, 0, sizeof(*found));
 	found->list = palloc(sizeof(EsProjection) * capacity);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (found->n == capacity)
 			found->list = repalloc(found->list, sizeof(EsProjection) * (capacity *= 2));
-		read_row(slot, &found->list[found->n++]);
+		read_projection(slot, &found->list[found->n++]);
 	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
-
 	qsort(found->list, found->n, sizeof(EsProjection), compare_ids);
 	found->live = palloc(sizeof(EsProjection *) * Max(found->n, 1));
 	for (int i = 0; i < found->n; i++)
@@ -241,62 +195,40 @@ read_table(Oid table, EsProjections *found)
 		if (found->list[i].live)
 			found->live[found->nlive++] = &found->list[i];
 	}
+	return found;
 }
 
-static void
-read_anew(const EsCatalog *cat)
+static EsTableCache cache = {"eventstore projections", read_projections};
+
+void
+es_definition_init(void)
 {
-	MemoryContext context;
-	MemoryContext old;
-	EsProjections found;
-	uint64		before;
-
-	if (retired == NULL)
-		retired = AllocSetContextCreate(TopMemoryContext, "eventstore former projections",
-										ALLOCSET_SMALL_SIZES);
-	/* under "retired" until it is complete: an error leaves nothing behind */
-	context = AllocSetContextCreate(retired, "eventstore projections", ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(context);
-	do
-	{
-		MemoryContextReset(context);
-		read_from = cat->projection;
-		before = invalidations;
-		read_table(cat->projection, &found);
-	} while (before != invalidations);	/* (2) */
-	MemoryContextSwitchTo(old);
-
-	if (current_context != NULL)
-		MemoryContextSetParent(current_context, retired);
-	MemoryContextSetParent(context, TopMemoryContext);
-	if (!es_activity_in_progress(ES_PROJECTING))
-		MemoryContextDeleteChildren(retired);	/* (3) */
-	current_context = context;
-	current = found;
-	valid = true;
+	es_table_cache_init(&cache);
 }
 
 /*
- * All projections.  Assumes a lock on event_log.
+ * All projections, until the next look-up.  Assumes a lock on event_log.
  */
 const EsProjections *
 es_definitions(const EsCatalog *cat)
 {
-	if (!valid || read_from != cat->projection)
-		read_anew(cat);
-	return &current;
+	return es_table_cache_rows(&cache, cat->projection);
 }
 
 /*
- * The same, read anew.  For whoever is told of a change as soon as it is visible:
- * the invalidation comes a moment later (CommitTransaction in access/transam/xact.c:
- * callbacks, then AtEOXact_Inval).
+ * The same, read anew, for whoever is told of a change as soon as it is visible.
  */
 const EsProjections *
 es_definitions_anew(const EsCatalog *cat)
 {
-	read_anew(cat);
-	return &current;
+	return es_table_cache_rows_anew(&cache, cat->projection);
+}
+
+/* What was looked up last stays until the current memory context is reset or deleted. */
+void
+es_definitions_pin(void)
+{
+	es_table_cache_pin(&cache);
 }
 
 const EsProjection *

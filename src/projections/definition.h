@@ -67,6 +67,7 @@ typedef struct EsProjections
 extern void es_definition_init(void);
 extern const EsProjections *es_definitions(const EsCatalog *cat);
 extern const EsProjections *es_definitions_anew(const EsCatalog *cat);
+extern void es_definitions_pin(void);
 extern const EsProjection *es_definition_by_id(const EsCatalog *cat, int id);
 extern const EsProjection *es_definition_under_lock(const EsCatalog *cat, int id);
 extern const EsProjection *es_definition_by_name(const EsCatalog *cat, EsName name);

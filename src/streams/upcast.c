@@ -71,15 +71,20 @@ es_upcast_sources(const EsUpcasts *upcasts, int *n)
 
 /* ---- calling ---- */
 
+/* The function of an upcaster, looked up once a call; as its owner. */
 static FmgrInfo *
-look_up(EsUpcasts *upcasts, EsUpcaster *upcaster)
+function_of(EsUpcasts *upcasts, const EsUpcaster *upcaster)
 {
-	Oid			function = es_upcaster_function(upcaster->function);
+	FmgrInfo  **known = &upcasts->calls[upcaster - upcasts->list];
+	Oid			function;
 
+	if (*known != NULL)
+		return *known;
+	function = es_upcaster_function(upcaster->function);
 	es_upcaster_require_execute(function, upcaster->function);
-	upcaster->call = MemoryContextAllocZero(upcasts->context, sizeof(FmgrInfo));
-	fmgr_info_cxt(function, upcaster->call, upcasts->context);
-	return upcaster->call;
+	*known = MemoryContextAllocZero(upcasts->context, sizeof(FmgrInfo));
+	fmgr_info_cxt(function, *known, upcasts->context);
+	return *known;
 }
 
 static Oid
@@ -97,16 +102,16 @@ owner_of(const EsUpcaster *upcaster)
 
 /* What the function makes of the data, as its owner. */
 static Datum
-call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
+call_upcaster(EsUpcasts *upcasts, const EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
 {
 	LOCAL_FCINFO(arguments, 2);
 	EsRoleScope scope;
+	FmgrInfo   *function;
 	volatile Datum result = 0;
 
 	es_role_enter_for_code(&scope, owner_of(upcaster), upcaster->search_path);
-	InitFunctionCallInfoData(*arguments,
-							 upcaster->call != NULL ? upcaster->call : look_up(upcasts, upcaster),
-							 2, InvalidOid, NULL, NULL);
+	function = function_of(upcasts, upcaster);
+	InitFunctionCallInfoData(*arguments, function, 2, InvalidOid, NULL, NULL);
 	arguments->args[0].value = data;
 	arguments->args[0].isnull = false;
 	arguments->args[1].value = metadata;
@@ -114,7 +119,7 @@ call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool 
 	es_activity_begin(ES_UPCASTING);
 	PG_TRY();
 	{
-		if (upcaster->call->fn_strict && no_metadata)
+		if (function->fn_strict && no_metadata)
 			arguments->isnull = true;
 		else
 			result = FunctionCallInvoke(arguments);
@@ -157,7 +162,7 @@ es_upcast_event(EsUpcasts *upcasts, Datum *values, bool *isnull)
 {
 	EsName		type = stored_type(values);
 	int32		schema_version = DatumGetInt32(values[ES_EVENT_COL_SCHEMA_VERSION - 1]);
-	EsUpcaster *upcaster = es_upcaster_find(upcasts, type, schema_version);
+	const EsUpcaster *upcaster = es_upcaster_find(upcasts, type, schema_version);
 	ErrorContextCallback callback = {error_context_stack, upcast_context, values};
 	MemoryContext old;
 
@@ -169,7 +174,7 @@ es_upcast_event(EsUpcasts *upcasts, Datum *values, bool *isnull)
 	for (int steps = 0; steps < upcasts->n && upcaster != NULL; steps++)	/* (1) */
 	{
 		CHECK_FOR_INTERRUPTS();
-		values[ES_EVENT_COL_DATA - 1] = call(upcasts, upcaster, values[ES_EVENT_COL_DATA - 1],
+		values[ES_EVENT_COL_DATA - 1] = call_upcaster(upcasts, upcaster, values[ES_EVENT_COL_DATA - 1],
 											 values[ES_EVENT_COL_METADATA - 1],
 											 isnull[ES_EVENT_COL_METADATA - 1]);
 		type = upcaster->to_type;

@@ -7,25 +7,18 @@
  * it renames.  What it gives may have an upcaster again: a chain.  upcast.c applies
  * them.
  *
- * Each backend keeps the list, as projections/definition.c does, with an invalidation
- * of the table sent by whatever changes it.  A call works with a copy of its own, for
- * the functions that it calls may do anything.
+ * Each backend keeps the list (core/table_cache.c).
  *
- * Invariants
+ * Invariant
  * 1. Registering follows the chain and refuses a circle, under a lock that keeps other
  *    registrations away.
- * 2. The list is read with a snapshot of this moment; an invalidation that comes
- *    meanwhile makes us read again.  A parallel query cannot take one: it reads with
- *    its own, and what it has read is not kept.
  *
  * Locks: AccessShare on eventstore.upcaster; ShareRowExclusive to register.
  * Crash: nothing is kept here.
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -45,6 +38,7 @@
 #include "compat/compat.h"
 #include "core/args.h"
 #include "core/spi.h"
+#include "core/table_cache.h"
 #include "streams/lifecycle.h"
 #include "streams/upcaster.h"
 
@@ -57,14 +51,6 @@ enum
 	COL_TYPE = 1, COL_FROM_SCHEMA, COL_TO_TYPE, COL_TO_SCHEMA, COL_FUNCTION, COL_OWNER,
 	COL_SEARCH_PATH
 };
-
-/* The backend's list. */
-static MemoryContext list_context = NULL;
-static EsUpcaster *list = NULL;
-static int	nlist = 0;
-static bool valid = false;
-static Oid	read_from = InvalidOid;
-static uint64 invalidations = 0;
 
 static EsStatement store_upcaster = {
 	"INSERT INTO eventstore.upcaster (type, from_schema, to_type, to_schema, function, owner, search_path)"
@@ -79,22 +65,6 @@ static EsStatement remove_upcaster = {
 };
 
 /* ---- the list ---- */
-
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	if (relid == InvalidOid || relid == read_from)
-	{
-		invalidations++;
-		valid = false;
-	}
-}
-
-void
-es_upcaster_init(void)
-{
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-}
 
 /*
  * eventstore.upcasters_changed() → trigger
@@ -135,7 +105,7 @@ number_of(TupleTableSlot *row, int column)
 }
 
 static void
-read_row(TupleTableSlot *row, EsUpcaster *upcaster)
+read_upcaster(TupleTableSlot *row, EsUpcaster *upcaster)
 {
 	upcaster->type = name_of(text_of(row, COL_TYPE));
 	upcaster->from_schema = number_of(row, COL_FROM_SCHEMA);
@@ -144,99 +114,68 @@ read_row(TupleTableSlot *row, EsUpcaster *upcaster)
 	upcaster->function = text_of(row, COL_FUNCTION);
 	upcaster->owner = text_of(row, COL_OWNER);
 	upcaster->search_path = text_of(row, COL_SEARCH_PATH);
-	upcaster->call = NULL;
 }
 
-static void
-read_table(Oid table)
+/* The upcasters, as they are read. */
+typedef struct UpcasterList
 {
-	Relation	rel = table_open(table, AccessShareLock);
-	TupleTableSlot *row = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	int			n;
+	EsUpcaster *list;
+} UpcasterList;
+
+static void *
+read_upcasters(TableScanDesc scan, TupleTableSlot *slot)
+{
+	UpcasterList *found = palloc0(sizeof(UpcasterList));
 	int			capacity = 4;
 
-	nlist = 0;
-	list = palloc(sizeof(EsUpcaster) * capacity);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	found->list = palloc(sizeof(EsUpcaster) * capacity);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		if (nlist == capacity)
-			list = repalloc(list, sizeof(EsUpcaster) * (capacity *= 2));
-		read_row(row, &list[nlist++]);
+		if (found->n == capacity)
+			found->list = repalloc(found->list, sizeof(EsUpcaster) * (capacity *= 2));
+		read_upcaster(slot, &found->list[found->n++]);
 	}
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(row);
-	table_close(rel, AccessShareLock);
+	return found;
 }
 
-static void
-read_list(const EsCatalog *cat)
-{
-	MemoryContext old;
-	uint64		before;
+static EsTableCache cache = {"eventstore upcasters", read_upcasters};
 
-	if (list_context == NULL)
-		list_context = AllocSetContextCreate(TopMemoryContext, "eventstore upcasters",
-											 ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(list_context);
-	do
-	{
-		valid = false;
-		MemoryContextReset(list_context);
-		read_from = cat->upcaster;
-		before = invalidations;
-		read_table(cat->upcaster);
-	} while (before != invalidations);	/* (2) */
-	MemoryContextSwitchTo(old);
-	valid = !IsInParallelMode();	/* (2) */
-}
-
-static EsName
-copy_name(EsName name)
+void
+es_upcaster_init(void)
 {
-	return name_of(pnstrdup(name.bytes, name.len));
+	es_table_cache_init(&cache);
 }
 
 /*
- * The upcasters, for a call that ends with the current memory context.  NULL: there
- * are none.
+ * The upcasters, for a call that ends with the current memory context, and pinned until
+ * then: the functions that it calls may do anything.  NULL: there are none.
  */
 EsUpcasts *
 es_upcasts_begin(const EsCatalog *cat)
 {
+	const UpcasterList *all = es_table_cache_rows(&cache, cat->upcaster);
 	EsUpcasts  *upcasts;
 
-	if (!valid || read_from != cat->upcaster)
-		read_list(cat);
-	if (nlist == 0)
+	if (all->n == 0)
 		return NULL;
+	es_table_cache_pin(&cache);
 	upcasts = palloc0(sizeof(EsUpcasts));
 	upcasts->context = CurrentMemoryContext;
 	upcasts->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcast",
 											   ALLOCSET_SMALL_SIZES);
-	upcasts->n = nlist;
-	upcasts->list = palloc(sizeof(EsUpcaster) * nlist);
-	for (int i = 0; i < nlist; i++)
-	{
-		EsUpcaster *copy = &upcasts->list[i];
-
-		*copy = list[i];
-		copy->type = copy_name(list[i].type);
-		copy->to_type = copy_name(list[i].to_type);
-		copy->function = pstrdup(list[i].function);
-		copy->owner = pstrdup(list[i].owner);
-		copy->search_path = pstrdup(list[i].search_path);
-	}
+	upcasts->n = all->n;
+	upcasts->list = all->list;
+	upcasts->calls = palloc0(sizeof(FmgrInfo *) * all->n);
 	return upcasts;
 }
 
-EsUpcaster *
+const EsUpcaster *
 es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
 	for (int i = 0; i < upcasts->n; i++)
 	{
-		EsUpcaster *upcaster = &upcasts->list[i];
+		const EsUpcaster *upcaster = &upcasts->list[i];
 
 		if (upcaster->from_schema == schema_version && es_name_equal(upcaster->type, type))
 			return upcaster;
@@ -288,7 +227,7 @@ es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade
 
 	for (int i = 0; upcasts != NULL && i < upcasts->n; i++)
 	{
-		EsUpcaster *upcaster = &upcasts->list[i];
+		const EsUpcaster *upcaster = &upcasts->list[i];
 		Datum		values[2] = {
 			PointerGetDatum(cstring_to_text_with_len(upcaster->type.bytes, upcaster->type.len)),
 			Int32GetDatum(upcaster->from_schema)

@@ -19,21 +19,21 @@ typedef struct EsUpcaster
 	char	   *function;		/* qualified */
 	char	   *owner;
 	char	   *search_path;
-	FmgrInfo   *call;			/* looked up by this call; NULL: not yet */
 } EsUpcaster;
 
 /* The upcasters of one call, and what it needs to call them. */
 typedef struct EsUpcasts
 {
 	int			n;
-	EsUpcaster *list;
-	MemoryContext context;		/* of the copy */
+	const EsUpcaster *list;
+	FmgrInfo  **calls;			/* of each, its function; NULL: not looked up yet */
+	MemoryContext context;		/* of the call */
 	MemoryContext per_event;	/* of what the last event has become */
 	TupleTableSlot *slot;		/* the same as a row; NULL: not asked for yet */
 } EsUpcasts;
 
 extern EsUpcasts *es_upcasts_begin(const EsCatalog *cat);
-extern EsUpcaster *es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version);
+extern const EsUpcaster *es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version);
 extern Oid	es_upcaster_function(const char *name);
 extern void es_upcaster_require_execute(Oid function, const char *name);
 extern void es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade);
