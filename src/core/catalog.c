@@ -38,7 +38,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/guc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -146,69 +145,108 @@ check_version(Oid extension)
 	return schema;
 }
 
+/* What the store consists of: where its OID stands in EsCatalog, and of an index its table. */
+typedef struct Part
+{
+	const char *name;
+	char		kind;
+	Size		oid;
+	Size		table;
+	bool		of_log;			/* events would be lost with it */
+} Part;
+
+#define TABLE(name, of_log) \
+	{#name, RELKIND_RELATION, offsetof(EsCatalog, name), 0, of_log}
+#define INDEX(name, table, of_log) \
+	{#name, RELKIND_INDEX, offsetof(EsCatalog, name), offsetof(EsCatalog, table), of_log}
+#define REGISTER(name) \
+	{#name, RELKIND_SEQUENCE, offsetof(EsCatalog, name), 0, false}
+
+/* A table stands before its indexes. */
+static const Part parts[] = {
+	TABLE(event_log, true),
+	INDEX(event_log_position, event_log, true),
+	INDEX(event_log_stream, event_log, true),
+	INDEX(event_log_id, event_log, true),
+	INDEX(event_log_type, event_log, true),
+	INDEX(event_log_correlation, event_log, true),
+	TABLE(event_tag, true),
+	INDEX(event_tag_tag, event_tag, true),
+	TABLE(append_lock, true),
+	TABLE(stream, true),
+	INDEX(stream_name, stream, true),
+	INDEX(stream_key, stream, true),
+	TABLE(event_type, true),
+	INDEX(event_type_key, event_type, true),
+	INDEX(event_type_category, event_type, true),
+	INDEX(event_type_bucket, event_type, true),
+	INDEX(event_type_type, event_type, true),
+	TABLE(mark, false),
+	REGISTER(position_register),
+	REGISTER(stream_key_register),
+	REGISTER(seal_register),
+	REGISTER(timeline_register),
+	TABLE(projection, false),
+	TABLE(hidden, false),
+	INDEX(hidden_pkey, hidden, false),
+	TABLE(retention, false),
+	INDEX(retention_pkey, retention, false),
+	TABLE(upcaster, false),
+	TABLE(subscription, false),
+	INDEX(subscription_name, subscription, false),
+	TABLE(subscription_partition, false),
+	INDEX(subscription_partition_pkey, subscription_partition, false),
+};
+
+static Oid *
+oid_at(EsCatalog *catalog, Size offset)
+{
+	return (Oid *) ((char *) catalog + offset);
+}
+
+/* Is a relation of that name part of the log, so that events would be lost with it? */
+bool
+es_catalog_is_of_log(const char *name)
+{
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		if (parts[i].of_log && strcmp(parts[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
- * Look the store up by its relations' names.  Only what the extension made counts
- * (1): anybody may make a schema of that name, and the scheduler runs as superuser.
+ * Look a part of the store up by its name.  Only what the extension made counts (1):
+ * anybody may make a schema of that name, and the scheduler runs as superuser.
  */
 static bool
-look_up(EsCatalog *found)
+look_up_part(EsCatalog *found, const Part *part, Oid extension)
 {
-	struct
-	{
-		const char *name;
-		char		kind;
-		Oid		   *oid;
-		Oid		   *table;		/* of an index */
-	}			wanted[] = {
-		{"event_log", RELKIND_RELATION, &found->event_log, NULL},
-		{"event_log_position", RELKIND_INDEX, &found->event_log_position, &found->event_log},
-		{"event_log_stream", RELKIND_INDEX, &found->event_log_stream, &found->event_log},
-		{"event_log_id", RELKIND_INDEX, &found->event_log_id, &found->event_log},
-		{"event_log_type", RELKIND_INDEX, &found->event_log_type, &found->event_log},
-		{"event_log_correlation", RELKIND_INDEX, &found->event_log_correlation, &found->event_log},
-		{"event_tag", RELKIND_RELATION, &found->event_tag, NULL},
-		{"event_tag_tag", RELKIND_INDEX, &found->event_tag_tag, &found->event_tag},
-		{"append_lock", RELKIND_RELATION, &found->append_lock, NULL},
-		{"stream", RELKIND_RELATION, &found->stream, NULL},
-		{"stream_name", RELKIND_INDEX, &found->stream_name, &found->stream},
-		{"stream_key", RELKIND_INDEX, &found->stream_key, &found->stream},
-		{"event_type", RELKIND_RELATION, &found->event_type, NULL},
-		{"event_type_key", RELKIND_INDEX, &found->event_type_key, &found->event_type},
-		{"event_type_category", RELKIND_INDEX, &found->event_type_category, &found->event_type},
-		{"event_type_bucket", RELKIND_INDEX, &found->event_type_bucket, &found->event_type},
-		{"event_type_type", RELKIND_INDEX, &found->event_type_type, &found->event_type},
-		{"mark", RELKIND_RELATION, &found->mark, NULL},
-		{"position_register", RELKIND_SEQUENCE, &found->position_register, NULL},
-		{"stream_key_register", RELKIND_SEQUENCE, &found->stream_key_register, NULL},
-		{"seal_register", RELKIND_SEQUENCE, &found->seal_register, NULL},
-		{"timeline_register", RELKIND_SEQUENCE, &found->timeline_register, NULL},
-		{"projection", RELKIND_RELATION, &found->projection, NULL},
-		{"hidden", RELKIND_RELATION, &found->hidden, NULL},
-		{"hidden_pkey", RELKIND_INDEX, &found->hidden_pkey, &found->hidden},
-		{"retention", RELKIND_RELATION, &found->retention, NULL},
-		{"retention_pkey", RELKIND_INDEX, &found->retention_pkey, &found->retention},
-		{"upcaster", RELKIND_RELATION, &found->upcaster, NULL},
-		{"subscription", RELKIND_RELATION, &found->subscription, NULL},
-		{"subscription_name", RELKIND_INDEX, &found->subscription_name, &found->subscription},
-		{"subscription_partition", RELKIND_RELATION, &found->subscription_partition, NULL},
-		{"subscription_partition_pkey", RELKIND_INDEX, &found->subscription_partition_pkey, &found->subscription_partition},
-	};
+	Oid			oid = get_relname_relid(part->name, found->schema);
+
+	if (!OidIsValid(oid) || get_rel_relkind(oid) != part->kind)
+		return false;
+	if (part->kind == RELKIND_INDEX ?
+		IndexGetRelation(oid, true) != *oid_at(found, part->table) :
+		getExtensionOfObject(RelationRelationId, oid) != extension)
+		return false;
+	*oid_at(found, part->oid) = oid;
+	return true;
+}
+
+static bool
+look_up_store(EsCatalog *found)
+{
 	Oid			extension = get_extension_oid("eventstore", true);
 
 	found->schema = get_namespace_oid("eventstore", true);
 	if (!OidIsValid(extension) || !OidIsValid(found->schema))
 		return false;
-	for (int i = 0; i < lengthof(wanted); i++)
+	for (int i = 0; i < lengthof(parts); i++)
 	{
-		Oid			oid = get_relname_relid(wanted[i].name, found->schema);
-
-		if (!OidIsValid(oid) || get_rel_relkind(oid) != wanted[i].kind)
+		if (!look_up_part(found, &parts[i], extension))
 			return false;
-		if (wanted[i].table != NULL ?
-			IndexGetRelation(oid, true) != *wanted[i].table :
-			getExtensionOfObject(RelationRelationId, oid) != extension)
-			return false;
-		*wanted[i].oid = oid;
 	}
 	found->owner = relation_owner(found->event_log);
 	found->event = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("es_event"),
@@ -220,7 +258,7 @@ look_up(EsCatalog *found)
  * The store of this database, or NULL if there is none.
  */
 static const EsCatalog *
-find(void)
+find_store(void)
 {
 	EsCatalog	found;
 	bool		there;
@@ -232,7 +270,7 @@ find(void)
 	{
 		before = invalidations;
 		memset(&found, 0, sizeof(found));
-		there = look_up(&found);
+		there = look_up_store(&found);
 	} while (before != invalidations);	/* (4) */
 	if (!there)
 		return NULL;
@@ -253,7 +291,7 @@ es_catalog_lock_if_there(LOCKMODE mode)
 {
 	for (;;)
 	{
-		const EsCatalog *found = find();
+		const EsCatalog *found = find_store();
 		Oid			log;
 
 		if (found == NULL)
@@ -262,7 +300,7 @@ es_catalog_lock_if_there(LOCKMODE mode)
 		LockRelationOid(log, mode);
 
 		/* We may have waited for DROP EXTENSION, and CREATE EXTENSION since. */
-		found = find();
+		found = find_store();
 		if (found != NULL && found->event_log == log)
 			return found;
 		UnlockRelationOid(log, mode);
@@ -287,7 +325,7 @@ es_catalog_lock(LOCKMODE mode)
 void
 es_catalog_refresh(void)
 {
-	(void) find();
+	(void) find_store();
 }
 
 /* Changes when the store is another one than before. */

@@ -6,9 +6,9 @@
 #define ES_CATALOG_H
 
 #include "postgres.h"
-#include "storage/lockdefs.h"
 
 #include "core/role.h"
+#include "storage/lockdefs.h"
 
 typedef struct EsCatalog
 {
@@ -49,10 +49,15 @@ typedef struct EsCatalog
 	Oid			owner;					/* of event_log */
 } EsCatalog;
 
+/*
+ * What these return points to the backend's one copy, which is rewritten in place when
+ * relations have changed: es_catalog_refresh().
+ */
 extern const EsCatalog *es_catalog_lock(LOCKMODE mode);
 extern const EsCatalog *es_catalog_lock_if_there(LOCKMODE mode);
 extern void es_catalog_refresh(void);
 extern uint64 es_catalog_generation(void);
+extern bool es_catalog_is_of_log(const char *name);
 extern void es_catalog_init(void);
 
 extern void es_owner_enter(EsRoleScope *scope);

@@ -23,8 +23,8 @@ int			es_guc_max_projections = 1000;
 int			es_guc_max_workers = 4;
 char	   *es_guc_metadata = NULL;
 int			es_guc_projection_timeout = 60 * 1000;
-int			es_guc_scavenge_interval = 60 * 1000;
 bool		es_guc_restore = false;
+int			es_guc_scavenge_interval = 60 * 1000;
 
 /*
  * A JSON object or nothing.  The parser of common/jsonapi reports an error

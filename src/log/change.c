@@ -42,8 +42,8 @@ es_activity_end(EsActivity activity)
 	depth[activity]--;
 }
 
-bool
-es_activity_in_progress(EsActivity activity)
+static bool
+is_in_progress(EsActivity activity)
 {
 	return depth[activity] > 0;
 }
@@ -59,7 +59,7 @@ es_write_begin(const char *function)
 	PreventCommandIfReadOnly(function);
 	PreventCommandIfParallelMode(function);
 	/* an upcaster works for a read, a fetch or an append that is half done */
-	if (es_activity_in_progress(ES_UPCASTING))
+	if (is_in_progress(ES_UPCASTING))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by an upcaster", function)));
@@ -73,7 +73,7 @@ es_change_begin(const char *function)
 {
 	es_write_begin(function);
 	/* it would be about events that are half stored */
-	if (es_activity_in_progress(ES_STORING))
+	if (is_in_progress(ES_STORING))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by a trigger on eventstore.event_log", function)));
@@ -86,7 +86,7 @@ const EsCatalog *
 es_control_begin(const char *function)
 {
 	es_change_begin(function);
-	if (es_activity_in_progress(ES_PROJECTING))
+	if (is_in_progress(ES_PROJECTING))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by the code of a projection", function)));

@@ -19,7 +19,6 @@ typedef enum EsActivity
 
 extern void es_activity_begin(EsActivity activity);
 extern void es_activity_end(EsActivity activity);
-extern bool es_activity_in_progress(EsActivity activity);
 
 extern void es_write_begin(const char *function);
 extern void es_change_begin(const char *function);

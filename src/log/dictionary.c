@@ -160,8 +160,8 @@ hash_name(EsName name, uint64 seed)
 }
 
 /* The bucket of a category that has no keys of its own. */
-int32
-es_dictionary_bucket(EsName category)
+static int32
+bucket_of(EsName category)
 {
 	return (int32) (hash_name(category, 0) % ES_BUCKETS);
 }
@@ -416,7 +416,7 @@ es_dictionary_key(const EsCatalog *cat, EsName category, EsName type, int32 sche
 		return own.key;
 	}
 	shared.shared = true;
-	shared.bucket = es_dictionary_bucket(category);
+	shared.bucket = bucket_of(category);
 	if (find_cached(&shared))
 		return shared.key;
 	find_or_insert(cat, &shared);
@@ -524,7 +524,7 @@ es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
 	es_catalog_refresh();
 	collect(rel, cat->event_type_category, snapshot, F_TEXTEQ, name_datum(category), found);
 	collect(rel, cat->event_type_bucket, snapshot, F_INT4EQ,
-			Int32GetDatum(es_dictionary_bucket(category)), found);
+			Int32GetDatum(bucket_of(category)), found);
 	table_close(rel, AccessShareLock);
 }
 

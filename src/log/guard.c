@@ -122,34 +122,31 @@ log_holds_events(Oid log_oid)
 }
 
 /*
- * Is this one of the tables that the log consists of, or of the indexes that the
- * store reads by; or a column that the install script made, not a user's own?
+ * Is this part of the log?  A column is if the install script made it: those that follow
+ * are users' own.
  */
 static bool
 is_guarded(const char *name, int column)
 {
 	static const struct
 	{
-		const char *name;
+		const char *table;
 		int			columns;
-	}			guarded[] = {
+	}			tables[] = {
 		{"event_log", ES_LOG_COLS},
-		{"event_log_position", 0}, {"event_log_stream", 0}, {"event_log_id", 0},
-		{"event_log_type", 0}, {"event_log_correlation", 0},
-		{"event_tag", ES_TAG_COLS}, {"event_tag_tag", 0}, {"append_lock", 0},
+		{"event_tag", ES_TAG_COLS},
 		{"stream", ES_STREAM_COLS},
-		{"stream_key", 0}, {"stream_name", 0},
 		{"event_type", ES_TYPE_COLS},
-		{"event_type_key", 0}, {"event_type_category", 0}, {"event_type_bucket", 0},
-		{"event_type_type", 0},
 	};
 
-	for (int i = 0; i < lengthof(guarded); i++)
+	if (!es_catalog_is_of_log(name))
+		return false;
+	for (int i = 0; column > 0 && i < lengthof(tables); i++)
 	{
-		if (strcmp(name, guarded[i].name) == 0)
-			return column == 0 || column <= guarded[i].columns;
+		if (strcmp(name, tables[i].table) == 0)
+			return column <= tables[i].columns;
 	}
-	return false;
+	return true;
 }
 
 static void

@@ -5,9 +5,9 @@
 #ifndef ES_VISIBLE_H
 #define ES_VISIBLE_H
 
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "log/stream.h"
-#include "datatype/timestamp.h"
 
 /* What is shown of a stream: events from a version on, not older than a moment. */
 typedef struct EsShown
