@@ -75,6 +75,7 @@ int es_fetch(void) { EsEvent head = es_head_read(); return head; }
 int es_append_back(void) { return es_guc_slow; }
 int es_append(void) { return es_run(es_append_back); }
 """,
+    'src/store/check.c': '#include "postgres.h"\n',
     'src/worker/worker.h': 'extern const char *es_worker_name(void);\nextern void es_worker_main(void);\n',
     'src/worker/worker.c': """
 #include "postgres.h"
@@ -151,6 +152,12 @@ BROKEN_TREES = [
      'src/read/read.c:6: PG_VERSION_NUM outside of compat/'),
     ({'src/read/read.c': '\n' * 600},
      'src/read/read.c:605: 605 lines, more than 600'),
+    ({'src/README.md': '## Lock order\n| `log` | a |\n| `stream` | b |\n',
+      'src/read/late.c': '/*\n * Lock order: stream,\n * log.\n */\n#include "postgres.h"\n'},
+     'src/read/late.c:2: not the lock order of src/README.md: stream, log'),
+    ({'src/README.md': '## Lock order\n| `log` | a |\n',
+      'src/read/late.c': '/*\n * Lock order: log, row.\n */\n#include "postgres.h"\n'},
+     'src/read/late.c:2: "row" is no lock of src/README.md'),
     ({'src/read/late.c': '#include "fmgr.h"\n'},
      'src/read/late.c:1: the first include of a .c is "postgres.h"'),
     ({'src/read/late.c': '#include "postgres.h"\n#include "utils/guc.h"\n\n#include "fmgr.h"\n'},

@@ -26,8 +26,7 @@
  *    whoever writes it with an older snapshot is refused.  One that is only
  *    verified does: its next writer has nothing else to conflict with.
  *
- * Lock order: event_log, append_lock, tags, stream, rows of stream by name, event_type,
- * registers.
+ * Lock order: event_log, append_lock, tags, stream, event_type, registers, event_tag.
  * Two calls in one transaction may take streams in any order; a deadlock then
  * is detected as with any rows (40P01).
  *

@@ -5,7 +5,7 @@
  * A row for each different tag of an event (log/tags.c).  Without SQL underneath, as the
  * events themselves (writer.c): rows by multi-insert, index entries through the executor.
  *
- * Locks: RowExclusive on event_tag, after event_log and stream.
+ * Lock order: event_log, stream, event_tag.
  * Crash: rows belong to the appending transaction.
  */
 #include "postgres.h"

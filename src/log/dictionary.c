@@ -33,7 +33,7 @@
  *    appended then would point at nothing.
  * 4. The row of a type commits no later than the first event that uses it.
  *
- * Locks: RowExclusive or AccessShare on event_type, after event_log.
+ * Lock order: event_log, event_type.
  * Crash: rows belong to their transaction.
  */
 #include "postgres.h"

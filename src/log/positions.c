@@ -27,8 +27,8 @@
  * 3. The register of positions is written before that of the timeline: a crash
  *    in between skips another 2^32 positions, and loses nothing.
  *
- * Locks: event_log (held by the caller), the registers' relations, then the
- * entry's LWLock.  A heavyweight lock is never waited for under the LWLock.
+ * Lock order: event_log, registers, entry lock.  The caller holds event_log.  A
+ * heavyweight lock is never waited for under the LWLock.
  *
  * Crash: see above; what was covered by the register is a gap afterwards.
  */

@@ -23,7 +23,7 @@
  *    fail by the pages that these share: an append conflicts by its row lock.
  * 3. Streams of one call are locked in the byte order of their names.
  *
- * Locks: RowExclusive on stream, after event_log; then rows.
+ * Lock order: event_log, stream.
  * Crash: rows belong to their transaction.
  */
 #include "postgres.h"

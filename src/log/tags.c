@@ -12,7 +12,7 @@
  *    counts is seen from the event: a scan here looks at index entries only.
  * 2. A tag has one row an event, even if the event bears it twice.
  *
- * Locks: RowExclusive on event_tag, after event_log and stream.
+ * Lock order: event_log, stream, event_tag.
  * Crash: rows belong to the appending transaction.
  */
 #include "postgres.h"

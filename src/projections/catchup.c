@@ -17,7 +17,8 @@
  *    the next start of the server.  A session stores it at once.
  * 2. After users' code has run, nothing that a look-up returned is used (definition.h).
  *
- * Lock order: event_log, projection_progress, what the code locks.
+ * Lock order: event_log, projection_progress.  Then what the code locks.
+ * Crash: everything belongs to the transaction of the batch.
  */
 #include "postgres.h"
 

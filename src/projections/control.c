@@ -10,8 +10,8 @@
  * out (inline.c), so that no open one has applied, or will apply, what the statement
  * does not know of.
  *
- * Lock order: event_log (ShareRowExclusive where a live projection is concerned),
- * projection_progress, projection, what the reset locks.
+ * Lock order: event_log, projection_progress, projection.  event_log is locked
+ * ShareRowExclusive where a live projection is concerned; then what the reset locks.
  * Crash: everything belongs to the caller's transaction.
  */
 #include "postgres.h"

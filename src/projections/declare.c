@@ -6,7 +6,7 @@
  * them, so that the error is the one's who declares.  What the code may do is checked
  * when it runs, with the rights of the role that declared it.
  *
- * Lock order: event_log, projection (the row that is made), projection_progress.
+ * Locks: event_log; the rows that it makes are seen by nobody else yet.
  * Crash: the row belongs to the caller's transaction.
  */
 #include "postgres.h"

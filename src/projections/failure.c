@@ -17,7 +17,8 @@
  * Invariant: a failure is recorded in a transaction of its own, under the lock of the
  * projection's progress.  If the process ends before, the next one fails anew.
  *
- * Locks: event_log, projection_progress, projection.
+ * Lock order: event_log, projection_progress, projection.
+ * Crash: see the invariant.
  */
 #include "postgres.h"
 

@@ -8,8 +8,8 @@
  *    once.  The definition is looked up again under the lock.
  * 2. The checkpoint commits with the effects of the events up to it.
  *
- * Lock order: event_log, projection_progress (by id, one at a time), projection,
- * the rest.  An append takes none of these locks; see inline.c.
+ * Lock order: event_log, projection_progress, projection.  One row of
+ * projection_progress at a time.  An append takes none of these locks (append/inline.c).
  * Crash: rows belong to their transaction.
  */
 #include "postgres.h"

@@ -16,7 +16,7 @@
  * Invariant: a projection is live in the tables only when all events of transactions
  * that ended before the flip are applied.
  *
- * Lock order: event_log, then as catchup.c.
+ * Lock order: event_log, projection_progress, projection.
  * Crash: everything belongs to the switching transaction.
  */
 #include "postgres.h"

@@ -17,7 +17,7 @@
  *    still from the comparison with expected_version to the end of the transaction.
  * 2. first_version and used_version never fall.
  *
- * Lock order: event_log, stream, the stream's row, hidden, snapshot.
+ * Lock order: event_log, stream, hidden, snapshot.
  * Crash: everything belongs to the caller's transaction.
  */
 #include "postgres.h"

@@ -23,8 +23,8 @@
  * 4. Positions are not touched: the register says which have been handed out,
  *    whatever events there are (log/positions.c).
  *
- * Lock order: event_log, hidden, stream, event_tag, rows of stream without waiting, hidden's rows
- * without waiting, scavenged.
+ * Lock order: event_log, scavenging, stream, event_tag, hidden.  Rows are locked without
+ * waiting; those of scavenged, last.
  * Crash: a step is done or not; the next pass finds what is left.
  */
 #include "postgres.h"

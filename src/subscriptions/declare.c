@@ -6,8 +6,8 @@
  * in an open transaction.  Afterwards no lease is left, so a consumer that does not know
  * is told by its next ack.
  *
- * Lock order: event_log, then partitions before what belongs to them, so that nothing
- * is added to a subscription that is being removed.
+ * Lock order: event_log, subscription_partition, subscription_event.  So nothing is added
+ * to a subscription that is being removed.
  * Crash: rows belong to the caller's transaction.
  */
 #include "postgres.h"

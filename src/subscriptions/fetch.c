@@ -23,8 +23,9 @@
  * 3. Of a log that is being restored nothing is handed out: its rows need not come in
  *	  order, and what is passed once never comes.  Its first append ends that (log/seal.c).
  *
- * Lock order: event_log, then rows of subscription_partition in any order, none of them
- * waited for.
+ * Lock order: event_log, subscription_partition.  Rows in any order, none of them waited
+ * for.
+ * Crash: everything belongs to the caller's transaction.
  */
 #include "postgres.h"
 

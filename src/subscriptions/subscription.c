@@ -37,8 +37,8 @@
  * redelivery; and the last holder of a free partition is remembered, so that an ack
  * whose answer was lost can be repeated.
  *
- * Lock order: event_log, subscription, subscription_partition (rising, but for a fetch,
- * which never waits for one), subscription_event.
+ * Lock order: event_log, subscription_partition, subscription_event.  Partitions rising,
+ * but for a fetch, which never waits for one.
  * Crash: all is in tables, and belongs to the caller's transaction.
  *
  * Here: a subscription by its name, as of this moment.  What each fetch and ack does goes
