@@ -29,6 +29,7 @@ OBJS = \
 	src/core/lookup.o \
 	src/core/name.o \
 	src/core/numbers.o \
+	src/core/preload.o \
 	src/core/role.o \
 	src/core/settings.o \
 	src/core/shmem.o \

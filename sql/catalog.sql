@@ -80,3 +80,12 @@ CREATE SCHEMA elsewhere;
 ALTER EXTENSION eventstore SET SCHEMA elsewhere;
 \echo :SQLSTATE
 DROP SCHEMA elsewhere;
+
+-- A store whose schema or tables have been renamed says so.
+ALTER SCHEMA eventstore RENAME TO elsewhere;
+SELECT es_head();
+ALTER SCHEMA elsewhere RENAME TO eventstore;
+ALTER TABLE eventstore.stream RENAME TO flow;
+SELECT es_head();
+ALTER TABLE eventstore.flow RENAME TO stream;
+SELECT es_head();

@@ -34,6 +34,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -198,6 +199,9 @@ static const Part parts[] = {
 	INDEX(subscription_partition_pkey, subscription_partition, false),
 };
 
+/* What was found missing last, as a sentence; NULL: nothing. */
+static char missing[2 * NAMEDATALEN + 100];
+
 static Oid *
 oid_at(EsCatalog *catalog, Size offset)
 {
@@ -225,12 +229,14 @@ look_up_part(EsCatalog *found, const Part *part, Oid extension)
 {
 	Oid			oid = get_relname_relid(part->name, found->schema);
 
-	if (!OidIsValid(oid) || get_rel_relkind(oid) != part->kind)
+	if (!OidIsValid(oid) || get_rel_relkind(oid) != part->kind ||
+		(part->kind == RELKIND_INDEX ?
+		 IndexGetRelation(oid, true) != *oid_at(found, part->table) :
+		 getExtensionOfObject(RelationRelationId, oid) != extension))
+	{
+		snprintf(missing, sizeof(missing), "\"eventstore.%s\" is not what the extension made.", part->name);
 		return false;
-	if (part->kind == RELKIND_INDEX ?
-		IndexGetRelation(oid, true) != *oid_at(found, part->table) :
-		getExtensionOfObject(RelationRelationId, oid) != extension)
-		return false;
+	}
 	*oid_at(found, part->oid) = oid;
 	return true;
 }
@@ -240,9 +246,16 @@ look_up_store(EsCatalog *found)
 {
 	Oid			extension = get_extension_oid("eventstore", true);
 
-	found->schema = get_namespace_oid("eventstore", true);
-	if (!OidIsValid(extension) || !OidIsValid(found->schema))
+	missing[0] = '\0';
+	if (!OidIsValid(extension))
 		return false;
+	found->schema = get_namespace_oid("eventstore", true);
+	if (!OidIsValid(found->schema) ||
+		getExtensionOfObject(NamespaceRelationId, found->schema) != extension)
+	{
+		snprintf(missing, sizeof(missing), "There is no schema \"eventstore\" that the extension made.");
+		return false;
+	}
 	for (int i = 0; i < lengthof(parts); i++)
 	{
 		if (!look_up_part(found, &parts[i], extension))
@@ -313,11 +326,17 @@ es_catalog_lock(LOCKMODE mode)
 {
 	const EsCatalog *found = es_catalog_lock_if_there(mode);
 
+	if (found == NULL && missing[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no event store in this database"),
+				 errhint("Run CREATE EXTENSION eventstore in this database.")));
 	if (found == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the event store of this database is missing or incomplete"),
-				 errhint("Run CREATE EXTENSION eventstore in this database.")));
+				 errmsg("the event store of this database is incomplete"),
+				 errdetail("%s", missing),
+				 errhint("If it has been renamed, give it its name back with ALTER ... RENAME; \\dx+ eventstore shows what the extension made.")));
 	return found;
 }
 

@@ -40,6 +40,7 @@
 #include "miscadmin.h"
 
 #include "core/durable.h"
+#include "core/preload.h"
 #include "log/positions.h"
 
 PG_FUNCTION_INFO_V1(begin_history);
@@ -297,7 +298,7 @@ es_positions_raise(EsDatabase *db, const EsCatalog *cat,
  * eventstore.begin_history() → void
  *
  * Called once by the install script: the history of this store begins on the
- * timeline that the server is on now.
+ * timeline that the server is on now.  Whoever installs it learns here what it lacks.
  */
 Datum
 begin_history(PG_FUNCTION_ARGS)
@@ -307,5 +308,10 @@ begin_history(PG_FUNCTION_ARGS)
 
 	es_durable_write(rel, (int64) current_timeline());
 	relation_close(rel, NoLock);
+	if (!es_registry_loaded())
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("eventstore is not loaded when the server starts: nothing can be appended yet"),
+				 errhint("Run this, then restart the server:\n%s", es_preload_statement())));
 	PG_RETURN_VOID();
 }

@@ -55,6 +55,7 @@
 #include "storage/shmem.h"
 
 #include "compat/compat.h"
+#include "core/preload.h"
 #include "core/settings.h"
 #include "core/shmem.h"
 #include "log/registry.h"
@@ -173,9 +174,7 @@ es_registry_require(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("eventstore must be loaded when the server starts"),
 				 errdetail("It keeps the order of events in shared memory."),
-				 errhint("Run ALTER SYSTEM SET shared_preload_libraries = 'eventstore' "
-						 "(adding to what SHOW shared_preload_libraries lists), "
-						 "then restart the server.")));
+				 errhint("Run this, then restart the server:\n%s", es_preload_statement())));
 }
 
 LWLock *

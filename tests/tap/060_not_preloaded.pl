@@ -1,6 +1,6 @@
 # A server that does not preload the library, and one that does not any more.
 #
-# CREATE EXTENSION is quiet there.  What needs shared memory is refused with the two
+# CREATE EXTENSION warns there.  What needs shared memory is refused with the two
 # things to do; what does not need it works, and eventstore.status tells.  Once the
 # library is preloaded everything works, and a log, or a projection, is not harmed by a
 # time without; what a projection names is not dropped then either.
@@ -16,8 +16,10 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('plain', extension => 0, conf => q{shared_preload_libraries = ''});
-my $hint = qr/HINT:.*ALTER SYSTEM SET shared_preload_libraries.*restart/s;
+# with libraries of others, which must stay
+my $node = new_node('plain', extension => 0, conf => q{shared_preload_libraries = 'plpgsql, "dict_snowball"'});
+my $statement = q{ALTER SYSTEM SET shared_preload_libraries = 'plpgsql', 'dict_snowball', 'eventstore';};
+my $hint = qr/HINT:  Run this, then restart the server:\n\Q$statement\E/;
 
 my @appends = (
 	q{SELECT es_append('A-1', 'T')},
@@ -53,15 +55,17 @@ sub works_without
 
 my ($stdout, $stderr);
 $node->psql('postgres', 'CREATE EXTENSION eventstore', stdout => \$stdout, stderr => \$stderr);
-is($stdout . $stderr, '', 'CREATE EXTENSION is quiet');
+like($stdout . $stderr, qr/^\S*\s*WARNING:  eventstore is not loaded when the server starts: nothing can be appended yet\n$hint/,
+	'CREATE EXTENSION warns');
 works_without(0, 'never preloaded');
 accepted($node, 'DROP EXTENSION eventstore', 'DROP EXTENSION works');
 one($node, 'CREATE EXTENSION eventstore');
 my $epoch = one($node, 'SELECT es_epoch()');
 
 # The hint's two steps.
-one($node, q{ALTER SYSTEM SET shared_preload_libraries = 'eventstore'});
+one($node, $statement);
 $node->restart;
+gives($node, 'SHOW shared_preload_libraries', 'plpgsql, dict_snowball, eventstore', 'the libraries of others stay');
 gives($node, 'SELECT preloaded FROM eventstore.status', 't', 'preloaded: status says so');
 gives($node, q{SELECT version, position FROM es_append('A-1', 'T')}, '1|1', 'preloaded: append');
 gives($node, 'SELECT stream, position, es_head() FROM es_read_all()', 'A-1|1|1', 'preloaded: read');
@@ -115,8 +119,9 @@ refused($node, "DROP $_ CASCADE", '55000', "not preloaded any more: DROP $_ CASC
 refused($node, 'ALTER TABLE eventstore.event_log DROP COLUMN data CASCADE', '55006',
 	'not preloaded any more: a column of the log is not dropped by mistake');
 
-one($node, q{ALTER SYSTEM SET shared_preload_libraries = 'eventstore'});
+one($node, $statement);
 $node->restart;
+gives($node, 'SHOW shared_preload_libraries', 'plpgsql, dict_snowball, eventstore', 'the libraries of others stay');
 gives($node, q{SELECT version, position > 1 FROM es_append('A-1', 'T', '{}', 1)},
 	'2|t', 'preloaded again: append');
 gives($node, 'SELECT count(*), max(position) = es_head() FROM es_read_all()',
