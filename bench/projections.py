@@ -11,6 +11,8 @@ import statistics
 import sys
 import time
 
+from figures import percentile99
+
 BATCH = 10_000                                          # events a transaction: the default of projections
 INT8, TEXT, JSONB = 20, 25, 3802                        # pg_type.oid
 TICK = os.sysconf('SC_CLK_TCK')
@@ -216,11 +218,6 @@ def inline(bench):
 # Latency
 
 
-def percentile99(rounds):
-    everything = sorted(sum(rounds, []))
-    return everything[len(everything) * 99 // 100]
-
-
 def latency(bench):
     """How long an append takes to arrive in an idle asynchronous projection."""
     server = bench.server
@@ -250,18 +247,21 @@ def latency(bench):
             again[-1].append(wait())
     connection.close()
     bench.report.figure('commit to applied, median', 'ms', [statistics.median(a) for a in applied], ('<', 5.0))
-    bench.report.figure('  … 99 % within', 'ms', [percentile99(applied)])
+    bench.report.figure('  … 99 % within', 'ms', [percentile99(sum(applied, []))])
     bench.report.figure('the wait itself, nothing to wait for, median', 'ms', [statistics.median(a) for a in again])
-    bench.report.figure('  … 99 % within', 'ms', [percentile99(again)])
+    bench.report.figure('  … 99 % within', 'ms', [percentile99(sum(again, []))])
 
 
 # The worker
 
 
 def private_memory(pid):
-    """Megabytes of the process that are its own: of shared memory it maps the more the more it reads."""
+    """Megabytes of the process that are its own: of shared memory it maps the more the more it reads.
+
+    None if the process is about to end.
+    """
     with open(f'/proc/{pid}/status') as status:
-        return next(int(line.split()[1]) / 1024 for line in status if line.startswith('RssAnon:'))
+        return next((int(line.split()[1]) / 1024 for line in status if line.startswith('RssAnon:')), None)
 
 
 def worker(bench):
@@ -272,7 +272,10 @@ def worker(bench):
     bench.report.header('worker', f'memory of its own while it applies {events:,} events, and CPU without any')
 
     def watch(name, projection):
-        """Run a projection through the log; the memory of the worker that did most, after a tenth of it and at the end."""
+        """Run a projection through the log; the memory of the worker that did most, after a tenth of it and at the end.
+
+        None if the log was too short to see a worker at work.
+        """
         connection = bench.connect(database)
         connection.prepare(b'reached', f"SELECT checkpoint FROM eventstore.projections WHERE name = '{name}'".encode())
         connection.prepare(b'workers', server.WORKERS.encode())
@@ -290,10 +293,14 @@ def worker(bench):
                 sys.exit(f'{name} stands still at {reached}\n{server.last_words()}')
             for pid in map(int, connection.query(b'workers', []).split()):
                 with contextlib.suppress(OSError):      # it may just have left
-                    seen.setdefault(pid, []).append((server.ticks([pid]) - busy.get(pid, 0), private_memory(pid)))
+                    memory = private_memory(pid)
+                    if memory is not None:
+                        seen.setdefault(pid, []).append((server.ticks([pid]) - busy.get(pid, 0), memory))
         connection.close()
-        looks = max(seen.values(), key=lambda looks: looks[-1])
+        looks = max(seen.values(), key=lambda looks: looks[-1], default=[(0, None)])
         all_ticks, at_the_end = looks[-1]
+        if not all_ticks:
+            return None, None
         return next(memory for ticks, memory in looks if ticks >= all_ticks / 10), at_the_end
 
     for what, name, projection in (('query', 'daily', QUERY), ('handler', 'orders', HANDLER)):
@@ -301,7 +308,7 @@ def worker(bench):
         warm, at_the_end = watch(name, projection)
         bench.report.figure(f'{what}, after a tenth', 'MB', [warm])
         bench.report.figure('  … at the end', 'MB', [at_the_end])
-        bench.report.figure('  … how much more', 'MB', [at_the_end - warm], ('<', 1.0))
+        bench.report.figure('  … how much more', 'MB', [warm and at_the_end - warm], ('<', 1.0), counted=True)
 
     bench.say('idle')
     pids = []
@@ -313,7 +320,7 @@ def worker(bench):
     ticks = server.ticks(pids)
     time.sleep(10)
     ticks = server.ticks(pids) - ticks
-    bench.report.figure(f'CPU of the idle worker in 10 s, in 1/{TICK} s', 'ticks', [ticks], ('<', 1))
+    bench.report.figure(f'CPU of the idle worker in 10 s, in 1/{TICK} s', 'ticks', [ticks], ('<', 1), counted=True)
 
 
 CASES = (catchup, inline, latency, worker)
