@@ -1,12 +1,15 @@
 # eventstore: an event store inside PostgreSQL.
 #
-#   make            build the extension against the PostgreSQL of pg_config
-#   make install    put it where that PostgreSQL finds it
-#   make demo       set up, build, and show the main job on a private server
-#   make test       set up, build, and run every test on private servers
-#   make matrix     run every test on the PostgreSQL of each Debian
-#   make bench      compare with a plain table; make torture: the long checker
-#   make mutants    show that the tests fail when what they test is taken away
+#   make                build the extension against the PostgreSQL of pg_config
+#   make install        put it where that PostgreSQL finds it
+#   make installcheck   test what is installed on a running server; see REGRESS
+#   make uninstall      take it away again; make clean: remove what was built
+#   make demo           set up, build, and show the main job on a private server
+#   make test           set up, build, and run every test on private servers
+#   make matrix         run every test on the PostgreSQL of each Debian
+#   make bench          compare with a plain table
+#   make torture        run the long checker
+#   make mutants        show that the tests fail when what they test is taken away
 
 EXTENSION  = eventstore
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -126,6 +129,34 @@ PG_CPPFLAGS = -I$(srcdir)/src -DES_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql
 
+# What `make installcheck` runs, on the server that PGHOST and PGPORT name, as a
+# superuser.  It needs the settings of tests/eventstore.conf.  Left out are
+# tests/tap: they make servers of their own (crash, restart, standby, a library that
+# is not preloaded); `make test` runs them.
+REGRESS = \
+	append append_batch append_events append_only idempotency condition \
+	read_stream read_all read_category query correlation columns encodings parallel \
+	stream_life snapshot upcast \
+	projection_inline projection_async projection_views projection_reducer \
+	projection_errors projection_drop projection_pitfalls projection_hostile \
+	subscription views rights triggers bad_input catalog maintenance
+ISOLATION = \
+	version check_version own_events event_type stream_end stream_removal stream_story \
+	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
+	repeatable_read serializable snapshot \
+	condition_after condition_deadlock condition_levels condition_many condition_own \
+	condition_tags condition_trigger \
+	create drop drop_lookup drop_order reindex restore restore_parts restore_read \
+	projection_inline projection_isolation projection_control projection_drop \
+	projection_races projection_switch projection_windows \
+	subscription_fetch subscription_lease subscription_control
+REGRESS_OPTS = --encoding=UTF8 --no-locale
+ISOLATION_OPTS = --inputdir=$(srcdir)/tests/isolation --encoding=UTF8 --no-locale
+# PGXS would run all files in one database, one after another.  Each of ours creates
+# the extension, and its answers hold positions, which begin at 1 in a new database
+# only: each gets one, by a pg_regress of its own.
+NO_INSTALLCHECK = 1
+
 # clang is only needed for the bitcode that PostgreSQL's JIT could inline;
 # nothing here would gain by it.
 override with_llvm = no
@@ -136,7 +167,7 @@ PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 ifneq ($(PGXS),)
 include $(PGXS)
 else
-all install:
+all install installcheck:
 	@echo "PostgreSQL's development files are missing: tests/install-deps demo" >&2; exit 1
 endif
 
@@ -145,6 +176,41 @@ $(OBJS): $(wildcard src/*.h src/*/*.h) eventstore.control
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PIECES) eventstore.control
 	cat $(SQL_PIECES) > $@
+
+ifneq ($(PGXS),)
+# each_alone COMMAND,TESTS,FOLDER: runs COMMAND for each test, which leaves its
+# differences in FOLDER, and takes back what the test set for the whole server.
+define each_alone
+@failed=; \
+for test in $(2); do \
+	if output=$$($(1) $$test 2>&1); then \
+		echo "$$output" | grep -E '^(test |ok )'; \
+	else \
+		failed="$$failed $$test"; \
+		echo "$$output"; \
+		cat $(3)/regression.diffs 2>/dev/null; \
+	fi; \
+	$(installcheck_psql) -q -f $(srcdir)/tests/reset.sql >/dev/null || exit 1; \
+done; \
+test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+endef
+installcheck_psql = '$(bindir)/psql' -X -At -d postgres
+
+# not_listed LIST,FILES: what there is and nobody runs, or the other way round.
+not_listed = $(filter-out $(1),$(2)) $(filter-out $(2),$(1))
+
+.PHONY: installcheck
+installcheck: UNLISTED = $(strip \
+	$(call not_listed,$(REGRESS),$(basename $(notdir $(wildcard $(srcdir)/sql/*.sql)))) \
+	$(call not_listed,$(ISOLATION),$(basename $(notdir $(wildcard $(srcdir)/tests/isolation/specs/*.spec)))))
+installcheck:
+	$(if $(UNLISTED),$(error REGRESS and ISOLATION are not what there is: $(UNLISTED)))
+	@test "$$($(installcheck_psql) -c "SELECT current_setting('shared_preload_libraries') ~ '\m$(EXTENSION)\M' \
+			AND current_setting('max_prepared_transactions')::int > 0")" = t || \
+		{ echo "installcheck needs a running server with the settings of tests/eventstore.conf" >&2; exit 1; }
+	$(call each_alone,$(pg_regress_installcheck) $(REGRESS_OPTS),$(REGRESS),.)
+	$(call each_alone,$(pg_isolation_regress_installcheck) $(ISOLATION_OPTS),$(ISOLATION),output_iso)
+endif
 
 # Each sets itself up and works in a private folder; see the scripts.
 .PHONY: demo test matrix bench torture mutants
