@@ -10,6 +10,7 @@
 #   make bench          compare with a plain table
 #   make torture        run the long checker
 #   make mutants        show that the tests fail when what they test is taken away
+#   make help           print this
 
 EXTENSION  = eventstore
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -211,6 +212,10 @@ installcheck:
 	$(call each_alone,$(pg_regress_installcheck) $(REGRESS_OPTS),$(REGRESS),.)
 	$(call each_alone,$(pg_isolation_regress_installcheck) $(ISOLATION_OPTS),$(ISOLATION),output_iso)
 endif
+
+.PHONY: help
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 # Each sets itself up and works in a private folder; see the scripts.
 .PHONY: demo test matrix bench torture mutants
