@@ -10,6 +10,7 @@
 #   make bench          compare with a plain table
 #   make torture        run the long checker
 #   make mutants        show that the tests fail when what they test is taken away
+#   make dist           pack the last commit as PGXN takes it
 #   make help           print this
 
 EXTENSION  = eventstore
@@ -128,7 +129,7 @@ SQL_PIECES = \
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 PG_CPPFLAGS = -I$(srcdir)/src -DES_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql
+EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 
 # What `make installcheck` runs, on the server that PGHOST and PGPORT name, as a
 # superuser.  It needs the settings of tests/eventstore.conf.  Left out are
@@ -216,6 +217,15 @@ endif
 .PHONY: help
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+# PGXN's description, with the one version; it travels in the archive of `make dist`.
+all: META.json
+META.json: META.json.in eventstore.control
+	sed 's/@VERSION@/$(EXTVERSION)/' $< > $@
+.PHONY: dist
+dist: META.json
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ --add-file=META.json \
+		--output=$(EXTENSION)-$(EXTVERSION).zip HEAD
 
 # Each sets itself up and works in a private folder; see the scripts.
 .PHONY: demo test matrix bench torture mutants
