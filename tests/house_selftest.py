@@ -190,6 +190,10 @@ BROKEN_TREES = [
      'Makefile:1: OBJS names src/gone.o 2 times'),
     ({'Makefile': 'OBJS =\nSQL_PIECES =\n'},
      'Makefile:2: SQL_PIECES lacks src/log/head.sql'),
+    ({'Makefile': 'REGRESS = append\n'},
+     'Makefile:1: REGRESS names append, which is not there'),
+    ({'sql/append.sql': 'SELECT 1;\n'},
+     'Makefile: REGRESS lacks append'),
 ]
 
 
