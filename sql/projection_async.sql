@@ -2,20 +2,11 @@
 
 CREATE EXTENSION eventstore;
 
--- Waits until a condition holds; what it waits for is the background worker's work.
-CREATE PROCEDURE await(condition text)
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    holds boolean;
-BEGIN
-    LOOP
-        EXECUTE 'SELECT ' || condition INTO holds;
-        EXIT WHEN holds;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-END $$;
+\getenv source PG_ABS_SRCDIR
+\set await :source '/tests/await.sql'
+\set ECHO none
+\i :await
+\set ECHO all
 
 
 -- ---- a handler ----

@@ -2,23 +2,11 @@
 
 CREATE EXTENSION eventstore;
 
--- Waits until a condition holds; what it waits for is the background worker's work.
-CREATE PROCEDURE await(condition text)
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    holds boolean;
-BEGIN
-    LOOP
-        EXECUTE 'SELECT ' || condition INTO holds;
-        EXIT WHEN holds;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-END $$;
-CREATE PROCEDURE await_state(name text, state text)
-    LANGUAGE plpgsql
-    AS $$ BEGIN CALL await(format('(SELECT state = %L FROM eventstore.projections WHERE name = %L)', state, name)); END $$;
+\getenv source PG_ABS_SRCDIR
+\set await :source '/tests/await.sql'
+\set ECHO none
+\i :await
+\set ECHO all
 
 -- A read model: which events were applied, in which order.  Events that are bad
 -- cannot be, until they are mended.

@@ -2,20 +2,11 @@
 
 CREATE EXTENSION eventstore;
 
--- Waits until a condition holds; what it waits for is the background worker's work.
-CREATE PROCEDURE await(condition text)
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    holds boolean;
-BEGIN
-    LOOP
-        EXECUTE 'SELECT ' || condition INTO holds;
-        EXIT WHEN holds;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-END $$;
+\getenv source PG_ABS_SRCDIR
+\set await :source '/tests/await.sql'
+\set ECHO none
+\i :await
+\set ECHO all
 
 -- One worker, so that one projection comes after the other in the same process.
 ALTER SYSTEM SET eventstore.max_workers = 1;
@@ -263,9 +254,6 @@ EXCEPTION
         RETURN SQLSTATE || ': ' || SQLERRM ||
             (SELECT coalesce(string_agg(E'\n' || regexp_replace(line, 'position \d+', 'position N'), ''), '') FROM regexp_split_to_table(context, '\n') line WHERE line LIKE 'projection%');
 END $$;
-CREATE PROCEDURE await_state(name text, state text)
-    LANGUAGE plpgsql
-    AS $$ BEGIN CALL await(format('(SELECT state = %L FROM eventstore.projections WHERE name = %L)', state, name)); END $$;
 
 -- The owner of functions and tables can drop them, also from within a projection;
 -- then the code is broken, and nobody else's.  A function goes with its projections.

@@ -17,19 +17,11 @@ EXCEPTION
         RETURN concat_ws(E'\n', SQLSTATE || ': ' || left(SQLERRM, 150),
             (SELECT string_agg(line, E'\n') FROM regexp_split_to_table(context, '\n') line WHERE line ~ '^(upcasting|projection)'));
 END $$;
-CREATE PROCEDURE await(condition text)
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    holds boolean;
-BEGIN
-    LOOP
-        EXECUTE 'SELECT ' || condition INTO holds;
-        EXIT WHEN holds;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-END $$;
+\getenv source PG_ABS_SRCDIR
+\set await :source '/tests/await.sql'
+\set ECHO none
+\i :await
+\set ECHO all
 
 
 -- ---- a chain ----
