@@ -4,20 +4,19 @@
 use strict;
 use warnings;
 
-use File::Basename;
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use EventStore;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $root = dirname(__FILE__) . '/../..';
+my $root = "$FindBin::RealBin/../..";
 my $readme = slurp_file("$root/README.md");
 my ($reference) = $readme =~ /^## Reference\n(.*)^## License/ms;
 ok($reference, 'the README has a reference');
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+my $node = new_node('main');
 
 sub lines { return join("\n", sort @_) }
 
@@ -61,4 +60,4 @@ my ($meta_version) = slurp_file("$root/META.json") =~ /"version": "([0-9.]+)",\n
 is($meta_version, $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'eventstore'}),
 	'META.json has the version of the control file');
 
-done_testing();
+finish($node);

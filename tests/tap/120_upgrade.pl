@@ -125,10 +125,7 @@ cmp_ok(workers_in($old->logfile), '>', 1, 'the log of a server tells of backgrou
 
 # ---- pg_upgrade ----
 
-my $new = PostgreSQL::Test::Cluster->new('new');
-$new->init(@initdb);
-$new->append_conf('postgresql.conf',
-	"log_line_prefix = '%m [%p] %b %e %q%a '\nlog_statement = none\n$conf");
+my $new = new_node('new', @initdb, conf => $conf, start => 0);
 
 # pg_upgrade writes a script where it stands.
 my $here = PostgreSQL::Test::Utils::tempdir();

@@ -2,8 +2,9 @@
 #   What the TAP tests share: a server with the extension, what an error says, clients
 #   in the background, waiting, and the look at the servers' logs that ends each file.
 #
-# A database is 'postgres' unless said otherwise.  Everything here waits for conditions,
-# for as long as PostgreSQL::Test::Utils allows (PG_TEST_TIMEOUT_DEFAULT).
+# A database is 'postgres' unless said otherwise, and so is the role: the superuser of every
+# server, whoever runs the tests.  Everything here waits for conditions, for as long as
+# PostgreSQL::Test::Utils allows (PG_TEST_TIMEOUT_DEFAULT).
 
 package EventStore;
 
@@ -25,23 +26,28 @@ our @EXPORT = qw(
   finish
 );
 
+# For psql and all other clients; PostgreSQL::Test::Utils has removed the caller's.
+$ENV{PGUSER} = 'postgres';
+
 # ---- servers ----
 
-# new_node(NAME, conf => TEXT, extension => 0, server => PARAMETERS OF new, PARAMETERS OF
-# init...): a running server with the extension in its database postgres.
+# new_node(NAME, conf => TEXT, start => 0, extension => 0, server => PARAMETERS OF new,
+# PARAMETERS OF init...): a running server with the extension in its database postgres.
 sub new_node
 {
 	my ($name, %param) = @_;
 	my $conf = delete $param{conf} // '';
-	my $extension = delete $param{extension} // 1;
+	my $start = delete $param{start} // 1;
+	my $extension = delete $param{extension} // $start;
 	my $node = PostgreSQL::Test::Cluster->new($name, @{ delete $param{server} // [] });
+	my $extra = delete $param{extra} // [ '-E', 'UTF8', '--locale=C' ];
 
-	$node->init(extra => [ '-E', 'UTF8', '--locale=C' ], %param);
+	$node->init(extra => [ '-U', $ENV{PGUSER}, @$extra ], %param);
 
 	# %e, the SQLSTATE, is what finish() looks at.
 	$node->append_conf('postgresql.conf',
 		"log_line_prefix = '%m [%p] %b %e %q%a '\nlog_statement = none\n$conf");
-	$node->start;
+	$node->start if $start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION eventstore') if $extension;
 	return $node;
 }
