@@ -11,6 +11,7 @@ package EventStore;
 use strict;
 use warnings FATAL => 'all';
 
+use Carp qw(confess);
 use Exporter 'import';
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -28,6 +29,9 @@ our @EXPORT = qw(
 
 # For psql and all other clients; PostgreSQL::Test::Utils has removed the caller's.
 $ENV{PGUSER} = 'postgres';
+
+# A file that dies says where it was, and not only where in a module it was.
+$SIG{__DIE__} = sub { confess(@_) if defined $^S && !$^S };
 
 # ---- servers ----
 
