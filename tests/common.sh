@@ -2,9 +2,10 @@
 # What tests/run and demo/demo have in common; to be sourced by them.
 #
 # Everything happens in a private folder, /tmp/eventstore-NAME.XXXXXX: src/ is a
-# copy of the tree, stage/ what `make install` puts in place.  Neither this tree
-# nor PostgreSQL's own folders nor any cluster of the machine is touched, and a
-# run as root goes on as the user postgres, because the server refuses root.
+# copy of the tree, stage/ what `make install` puts in place, tmp/ is for what is
+# temporary.  Neither this tree nor PostgreSQL's own folders nor any cluster of the
+# machine is touched, and a run as root goes on as the user postgres, because the
+# server refuses root.
 
 # What the caller's make or shell may carry must not reach ours: the flags of an
 # outer make, and the address of somebody's server.
@@ -35,10 +36,17 @@ enter_private()
     root=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
     "$root/tests/install-deps" "$name"
 
-    # Always in /tmp: a socket's path must be short, and $TMPDIR may be closed
-    # to the user postgres.
-    private=$(mktemp -d "/tmp/eventstore-$name.XXXXXX")
+    # Not in $TMPDIR: a socket's path must be short, and the folder open to the
+    # user postgres.  A script that another one runs stays in the folder of that,
+    # so that nothing outlives it.
+    private=$(mktemp -d "${EVENTSTORE_TMP:-/tmp}/eventstore-$name.XXXXXX")
     trap 'rm -rf "$private"' EXIT
+    # Without these Bash would exit while a child still writes there.
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    mkdir "$private/tmp"
+    export EVENTSTORE_TMP=$private/tmp TMPDIR=$private/tmp
     copy_tree "$root" "$private/src"
     ! declare -F prepare_copy >/dev/null || prepare_copy "$private/src" "$@"
 

@@ -38,7 +38,7 @@ $SIG{TERM} = sub { exit 1 };
 END
 {
 	my $status = $?;
-	kill 'TERM', -$shop if $shop;
+	kill('TERM', -$shop) && waitpid($shop, 0) if $shop;
 	$? = $status;
 }
 wait_until(
