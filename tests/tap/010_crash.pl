@@ -285,9 +285,7 @@ SELECT count(*) FROM es_append_batch(
     array_fill('Victim'::text, ARRAY[200000]), array_fill('Tick'::text, ARRAY[200000]),
     array_fill('{"t":"victim"}'::jsonb, ARRAY[200000]))
 SQL
-$node->poll_query_until('postgres',
-	"SELECT count(*) = 1 FROM eventstore.blockers WHERE pid = $victim->{backend}")
-  or die 'the victim does not append';
+await($node, "SELECT count(*) = 1 FROM eventstore.blockers WHERE pid = $victim->{backend}", 'the victim to append');
 kill 'KILL', $victim->{backend};
 finish_load($load);
 wait_for_restart($node, $victim->{backend});

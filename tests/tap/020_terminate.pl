@@ -48,9 +48,7 @@ sub blockers
 sub wait_for_end
 {
 	my ($session) = @_;
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $session->{backend}")
-	  or die 'the backend has not ended';
+	await($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $session->{backend}", 'the end of the backend');
 	return;
 }
 
@@ -154,7 +152,7 @@ SELECT count(*) FROM es_append_batch(
     array_fill('Terminated working'::text, ARRAY[300000]), array_fill('Tick'::text, ARRAY[300000]),
     array_fill('{}'::jsonb, ARRAY[300000]))
 SQL
-$node->poll_query_until('postgres', <<"SQL") or die 'the appender does not append';
+await($node, <<"SQL", 'the appender to append');
 SELECT count(*) = 1 FROM eventstore.blockers WHERE pid = $session->{backend} AND state = 'active'
 SQL
 one($node, "SELECT pg_terminate_backend($session->{backend}, 60000)");

@@ -39,8 +39,7 @@ sub wait_for_head
 	my ($primary, $standby) = @_;
 	my $head = one($primary, 'SELECT es_head()');
 
-	$standby->poll_query_until('postgres', "SELECT es_head() >= $head")
-	  or die 'the standby has not come to the head';
+	await($standby, "SELECT es_head() >= $head", 'the standby to come to the head');
 	return $head;
 }
 
@@ -161,8 +160,7 @@ for my $wait ("es_wait(HEAD + 1, '60 s')", "es_read_all(HEAD, wait => '60 s')")
 sub clean_up_the_mark
 {
 	append($primary, 'Cleaned');
-	$primary->poll_query_until('postgres', 'SELECT recorded_head = head FROM eventstore.status')
-	  or die 'the head is not recorded';
+	await($primary, 'SELECT recorded_head = head FROM eventstore.status', 'the head to be recorded');
 	$primary->safe_psql('postgres', 'VACUUM eventstore.mark');
 	return;
 }
@@ -183,8 +181,7 @@ for my $on (1, 0)
 	session_start($session, "SELECT es_wait($head + 1000000, '60 s')");
 	wait_for_wait($standby, $session);
 	my $known = $on ? 'IS NOT NULL' : 'IS NULL';
-	$primary->poll_query_until('postgres', "SELECT bool_and(backend_xmin $known) FROM pg_stat_replication")
-	  or die 'the primary is not told';
+	await($primary, "SELECT bool_and(backend_xmin $known) FROM pg_stat_replication", 'the primary to be told');
 	clean_up_the_mark();
 	if ($on)
 	{
@@ -234,7 +231,7 @@ my $tail = one($primary, 'SELECT es_head()');
 cmp_ok(one($standby, 'SELECT es_head()'), '<', $tail, 'the standby lacks the tail');
 
 $standby->promote;
-$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($standby, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 my $new_epoch = one($standby, 'SELECT es_epoch()');
 isnt($new_epoch, $epoch, 'promotion: the epoch has changed before the first append');
 cmp_ok(one($standby, 'SELECT es_head()'), '<', $stride,
@@ -245,8 +242,7 @@ my $first = append($standby, 'After');
 is($first % $stride, 0, 'promotion: positions go on at a multiple of 2^32');
 is($first, $stride, 'promotion: at the next one');
 ok(wait_for_scheduler($standby), 'promotion: the scheduler has started');
-$standby->poll_query_until('postgres', "SELECT recorded_head >= $first FROM eventstore.status")
-  or die 'the mark does not move';
+await($standby, "SELECT recorded_head >= $first FROM eventstore.status", 'the mark to move');
 gives($standby, "SELECT standby, sealed, head = $first, handed_out FROM eventstore.status",
 	"f|t|t|$first", 'promotion: status');
 gives($standby, 'SELECT stream FROM es_read_all(backwards => true, max_count => 1)',
@@ -277,7 +273,7 @@ wait_for_head($standby, $third);
 gives($third, 'SELECT es_epoch()', $new_epoch, 'a standby of the promoted server has its epoch');
 is(events($third), events($standby), 'and its events');
 $third->promote;
-$third->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($third, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 my $third_epoch = one($third, 'SELECT es_epoch()');
 isnt($third_epoch, $new_epoch, 'second promotion: the epoch has changed');
 isnt($third_epoch, $epoch, 'second promotion: not back to the first');
@@ -299,7 +295,7 @@ recovery_target_action = 'promote'
 archive_mode = off
 CONF
 $restored->start;
-$restored->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($restored, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 is(events($restored), $kept, 'recovery to a point: all events up to there');
 isnt(one($restored, 'SELECT es_epoch()'), $epoch, 'recovery to a point: the epoch has changed');
 is(append($restored, 'After') % $stride, 0, 'recovery to a point: positions at a multiple of 2^32');

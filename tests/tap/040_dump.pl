@@ -205,8 +205,7 @@ one($node, 'CREATE EXTENSION eventstore', $writing);
 my @writers = map { client($node, "writer$_", <<'SQL' x 20_000, $writing) } 1 .. 2;
 SELECT es_append('Load-' || random()::text, 'Tick'), es_append('Same', 'Tock');
 SQL
-$node->poll_query_until($writing, 'SELECT count(*) > 200 FROM eventstore.event_log')
-  or die 'the writers do not write';
+await($node, 'SELECT count(*) > 200 FROM eventstore.event_log', 'the writers to write', $writing);
 run_ok('pg_dump -j2 while appends are running',
 	'pg_dump', '-Fd', '-j2', '-f', "$folder/busy", $writing);
 $_->{run}->kill_kill for @writers;

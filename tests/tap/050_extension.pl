@@ -23,15 +23,6 @@ restart_after_crash = on
 eventstore.max_databases = 12
 CONF
 
-sub create_database
-{
-	my ($dbname) = @_;
-	one($node, "CREATE DATABASE $dbname");
-	one($node, 'CREATE EXTENSION eventstore', $dbname);
-	one($node, q{SELECT * FROM es_append('A', 'T')}, $dbname);
-	return;
-}
-
 # ---- in one transaction with appends ----
 
 one($node, 'CREATE DATABASE log');
@@ -102,9 +93,8 @@ is(broken_streams($node, 'log'), '0', 'versions have no gaps');
 
 # A scheduler that served the old log leaves, and one comes for the new.
 my $last = one($node, 'SELECT es_head()', 'log');
-$node->poll_query_until('log', "SELECT recorded_head >= $last FROM eventstore.status")
-  or die 'the head of the new log is not recorded';
-ok(1, 'a scheduler serves the new log');
+comes_true($node, "SELECT recorded_head >= $last FROM eventstore.status", 'a scheduler serves the new log',
+	dbname => 'log');
 
 # Also if all of it happened while the old scheduler was in office, and nobody appends
 # again: its successor is wanted by itself.
@@ -116,10 +106,9 @@ DROP EXTENSION eventstore;
 CREATE EXTENSION eventstore;
 SELECT es_append('A', 'T');
 SQL
-	$node->poll_query_until('log', 'SELECT recorded_head >= head FROM eventstore.status')
-	  or die "no scheduler came to the new log in round $round";
+	comes_true($node, 'SELECT recorded_head >= head FROM eventstore.status',
+		"a scheduler comes to a new log that is appended to only once, time $round", dbname => 'log');
 }
-ok(1, 'a scheduler comes to a new log that is appended to only once');
 
 # ---- where it goes, and what is in its way ----
 
@@ -242,20 +231,21 @@ gives($node, 'SELECT es_head() = max(position) FROM es_read_all()',
 	't', 'appends go on', 'renamed');
 
 accepted($node, 'DROP DATABASE renamed', 'DROP DATABASE while the scheduler runs');
+my @states;
 for my $round (1 .. 12)
 {
-	create_database('shortlived');
+	one($node, 'CREATE DATABASE shortlived');
+	push @states, (error_of($node, q{CREATE EXTENSION eventstore; SELECT es_append('A', 'T')}, dbname => 'shortlived'))[0];
 	wait_for_scheduler($node, 'shortlived') if $round <= 2;
 	one($node, 'DROP DATABASE shortlived' . ($round % 2 ? '' : ' WITH (FORCE)'));
 }
-ok(1, 'databases that are dropped leave no entry behind');
+is("@states", '00000' . ' 00000' x 11, 'databases that are dropped leave no entry behind');
 
-$node->poll_query_until('postgres', <<'SQL') or die 'the scheduler does not leave';
+comes_true($node, <<'SQL', 'a scheduler leaves when the extension is dropped');
 SELECT count(*) = 0
 FROM pg_stat_activity
 WHERE backend_type = 'eventstore scheduler' AND datname = 'owned'
 SQL
-ok(1, 'a scheduler leaves when the extension is dropped');
 
 # ---- template databases, and those that take no connections ----
 
@@ -299,7 +289,7 @@ sub launcher
 sub wait_for_launcher
 {
 	my ($other_than) = @_;
-	$node->poll_query_until('postgres', <<"SQL") or die 'no launcher';
+	await($node, <<"SQL", 'a launcher');
 SELECT count(*) = 1
 FROM pg_stat_activity
 WHERE backend_type = 'eventstore launcher' AND pid <> $other_than
@@ -313,10 +303,8 @@ sub scheduler_works
 	my ($name) = @_;
 	my $position = one($node, q{SELECT position FROM es_append('A', 'T')}, 'copied');
 
-	$node->poll_query_until('copied', "SELECT recorded_head >= $position FROM eventstore.status")
-	  or die 'the mark does not move';
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok(1, $name);
+	return comes_true($node, "SELECT recorded_head >= $position FROM eventstore.status", $name, dbname => 'copied');
 }
 
 $scheduler = wait_for_scheduler($node, 'copied');
@@ -367,9 +355,9 @@ sub waiting_works
 }
 
 one($small, q{SELECT es_append('A', 'T')});
-$small->wait_for_log(
-	qr/WARNING: .*could not start a scheduler.*\n.*DETAIL.*\n.*HINT: .*max_worker_processes/);
-ok(1, 'no worker slot is free: the log says so');
+log_says($small,
+	qr/WARNING: .*could not start a scheduler.*\n.*DETAIL.*\n.*HINT: .*max_worker_processes/,
+	'no worker slot is free: the log says so');
 gives($small, 'SELECT scheduler_pid FROM eventstore.status', '', 'status shows no scheduler');
 gives($small, q{SELECT version FROM es_append('A', 'T')}, '2', 'no scheduler: appends go on');
 gives($small, 'SELECT count(*) FROM es_read_all()', '2', 'no scheduler: reads go on');

@@ -192,7 +192,7 @@ my $log_before = -s $node->logfile;
 $node->start;
 for my $dbname (@planted)
 {
-	$node->poll_query_until('postgres', <<"SQL") or die "nobody has looked into $dbname";
+	await($node, <<"SQL", "somebody to look into $dbname");
 SELECT xact_commit > 0
 FROM pg_stat_database
 WHERE datname = '$dbname' AND stats_reset < pg_postmaster_start_time()
@@ -393,30 +393,27 @@ for my $case ([ 'without an append', '0' ], [ 'with an append', '1' ])
 
 	one($node, q{SELECT es_append('A', 'T') FROM generate_series(1, 500)}, 'replaced');
 	my $scheduler = wait_for_scheduler($node, 'replaced');
-	$node->poll_query_until('replaced', 'SELECT recorded_head = head FROM eventstore.status')
-	  or die 'the head is not recorded';
+	await($node, 'SELECT recorded_head = head FROM eventstore.status', 'the head to be recorded', 'replaced');
 	$appender->query_safe($_) for 'BEGIN', q{SELECT * FROM es_append('A', 'T')};
 	$dropper->query_safe($_) for 'SET eventstore.allow_drop = on', 'BEGIN';
 	session_start($dropper, 'DROP EXTENSION eventstore');
 	wait_for_wait($node, $dropper, "wait_event_type = 'Lock'");
 	$appender->query_safe('COMMIT');
 	$dropper->query_safe('');
-	$node->poll_query_until('postgres', <<"SQL") or die 'the scheduler does not wait';
+	await($node, <<"SQL", 'the scheduler to wait');
 SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $scheduler AND wait_event_type = 'Lock'
 SQL
 	$dropper->query_safe('CREATE EXTENSION eventstore');
 	$dropper->query_safe(q{SELECT * FROM es_append('A', 'T')}) if $appends;
 	$dropper->query_safe('COMMIT');
 	$_->quit for $appender, $dropper;
-	$node->poll_query_until('postgres', <<"SQL") or die 'the scheduler of the old store stays';
+	await($node, <<"SQL", 'the scheduler of the old store to leave');
 SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $scheduler
 SQL
 	like(one($node, $recorded_and_head, 'replaced'), qr/^t\|[01]\|$appends$/,
 		"replaced in one transaction, $what: the old head is not recorded in the new store");
 }
-$node->poll_query_until('replaced', 'SELECT recorded_head = 1 FROM eventstore.status')
-  or die 'the head of the new store is not recorded';
-ok(1, 'its own is');
+comes_true($node, 'SELECT recorded_head = 1 FROM eventstore.status', 'its own is', dbname => 'replaced');
 
 # The same at full speed, in one transaction and in two, with appenders and the scheduler
 # at whatever they are.
@@ -428,9 +425,7 @@ my @readings;
 for my $round (1 .. 8)
 {
 	my $head = one($node, 'SELECT es_head()', 'replaced');
-	$node->poll_query_until('replaced',
-		"SELECT recorded_head > 0 AND handed_out > $head + 100 FROM eventstore.status")
-	  or die 'the appenders do not append';
+	await($node, "SELECT recorded_head > 0 AND handed_out > $head + 100 FROM eventstore.status", 'the appenders to append', 'replaced');
 	one($node, $round % 2 ? <<'SQL' : <<'SQL', 'replaced');
 SET eventstore.allow_drop = on;
 BEGIN; DROP EXTENSION eventstore; CREATE EXTENSION eventstore; COMMIT;
@@ -445,9 +440,8 @@ $_->{run}->kill_kill for @appenders;
 is(scalar(@readings), 400, 'replaced again and again: the mark has been looked at');
 is(join("\n", grep { !/^t/ } @readings), '', 'it never is ahead of the head of its store');
 my $last = one($node, q{SELECT position FROM es_append('A', 'T')}, 'replaced');
-$node->poll_query_until('replaced', "SELECT recorded_head = $last FROM eventstore.status")
-  or die 'the last store is not served';
-ok(1, 'the last store is served');
+comes_true($node, "SELECT recorded_head = $last FROM eventstore.status", 'the last store is served',
+	dbname => 'replaced');
 is(broken_streams($node, 'replaced'), '0', 'its versions have no gaps');
 good_is_right('after all that');
 

@@ -237,13 +237,12 @@ $session->quit;
 # keeps them, until their page is full.
 $session = open_session($node, 'log');
 $session->query_safe($_) for 'BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT 1';
-$node->poll_query_until('log', 'SELECT recorded_head = head FROM eventstore.status')
-  or die 'the scheduler does not keep up';
+await($node, 'SELECT recorded_head = head FROM eventstore.status', 'the scheduler to keep up', 'log');
 refused($node, 'UPDATE eventstore.mark SET moved_at = moved_at;' x 1000, '53100',
 	'the page of the mark is full', dbname => 'log');
 my $log_before = -s $node->logfile;
 refused($node, $large, '53100', 'a failed append moves the head', dbname => 'log');
-$node->wait_for_log(qr/eventstore scheduler 53100 ERROR/, $log_before);
+log_says($node, qr/eventstore scheduler 53100 ERROR/, 'the scheduler finds none either', $log_before);
 my $head = one($node, 'SELECT es_head()', 'log');
 cmp_ok(one($node, 'SELECT head FROM eventstore.mark', 'log'), '<', $head,
 	'the scheduler has no room to record it');
@@ -251,8 +250,7 @@ $session->query_safe('COMMIT');
 $session->quit;
 
 give_back($data_disk);
-$node->poll_query_until('log', "SELECT recorded_head >= $head FROM eventstore.status")
-  or die 'the scheduler does not come back';
+await($node, "SELECT recorded_head >= $head FROM eventstore.status", 'the scheduler to come back', 'log');
 isnt(wait_for_scheduler($node, 'log'), $first_scheduler, 'it is back when there is room, unaided');
 check_log($node, 'log', 'room on the data disk');
 $count = finish_writers($node, client($node, 'd4', writer_script('d4', 200), 'log'));
@@ -324,9 +322,7 @@ cmp_ok(one($wal_node, 'SELECT es_head()'), '>', $head, 'the head has not fallen'
 $count = finish_writers($wal_node, client($wal_node, 'u', writer_script('u', 200)));
 is($count->{'00000'}, 200, 'appends go on');
 $head = one($wal_node, 'SELECT es_head()');
-$wal_node->poll_query_until('postgres', "SELECT recorded_head >= $head FROM eventstore.status")
-  or die 'the head is not recorded';
-ok(1, 'the scheduler works');
+comes_true($wal_node, "SELECT recorded_head >= $head FROM eventstore.status", 'the scheduler works');
 check_log($wal_node, 'postgres', 'after more appends');
 
 finish($node, $wal_node);

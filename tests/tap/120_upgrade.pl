@@ -78,7 +78,7 @@ $old->init_from_backup($primary, 'base', has_streaming => 1);
 $old->start;
 $primary->wait_for_catchup($old, 'replay', $primary->lsn('insert'));
 $old->promote;
-$old->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($old, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 $primary->stop;
 
 one($old, <<'SQL');
@@ -198,7 +198,7 @@ $promoted->init_from_backup($new, 'base', has_streaming => 1);
 $promoted->start;
 $new->wait_for_catchup($promoted, 'replay', $new->lsn('insert'));
 $promoted->promote;
-$promoted->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($promoted, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 isnt(one($promoted, 'SELECT es_epoch()'), one($new, 'SELECT es_epoch()'),
 	'a promotion after the upgrade begins another history');
 is(append($promoted), 2 * $stride, 'with positions of its own');

@@ -73,7 +73,7 @@ gives($node, "SELECT count(*) FROM product_search_async.search_products('vacum f
 	'a misspelt search finds them all');
 
 script($_, mode => 'inline', schema => "${_}_late") for @names;
-ok($node->poll_query_until('postgres', ALL_INLINE), 'they have become inline');
+comes_true($node, ALL_INLINE, 'they have become inline');
 check('inline, from a log that is there');
 
 script('shop_more');
@@ -193,7 +193,7 @@ sub others_have_written
 {
 	my ($more) = @_;
 	my $position = one($node, 'SELECT es_head()');
-	wait_until(sub { one($node, 'SELECT es_head()') > $position + $more }, 'the writers to write');
+	await($node, "SELECT es_head() > $position + $more", 'the writers to write');
 	return;
 }
 
@@ -209,7 +209,7 @@ SQL
 }
 
 one($node, "SELECT es_rebuild_projection('$_')") for projections('inline');
-ok($node->poll_query_until('postgres', ALL_INLINE), 'rebuilt, and inline again, while others write');
+comes_true($node, ALL_INLINE, 'rebuilt, and inline again, while others write', seconds => 180);
 others_have_written(20_000);
 one($node, 'INSERT INTO stop DEFAULT VALUES');
 

@@ -212,7 +212,7 @@ my $position = one($node, q{SELECT position FROM es_append('Bell-1', 'Bell')});
 sub wait_for_handler
 {
 	my ($other_than) = @_;
-	$node->poll_query_until('postgres', <<"SQL") or die 'no handler waits';
+	await($node, <<"SQL", 'a handler that waits');
 SELECT count(*) = 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND NOT granted AND backend_type = 'eventstore worker' AND pid <> $other_than
 SQL
@@ -240,7 +240,7 @@ gives($node, 'SELECT array_agg(position) FROM applied', "{$position}", 'and has 
 $holder->quit;
 
 # Between two batches.
-$node->poll_query_until('postgres', <<"SQL") or die 'the workers do not rest';
+await($node, <<"SQL", 'the workers to rest');
 SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND state <> 'idle'
 SQL
 my @idle = pids_of($node, 'worker');

@@ -166,7 +166,7 @@ END $$;
 SELECT es_create_projection('slow', 'slow', batch_size => 20);
 SELECT es_create_projection('fails', 'fails', max_retries => 1000);
 SQL
-$node->poll_query_until('postgres', <<'SQL') or die 'they do not run';
+await($node, <<'SQL', 'the slow one and the failing one to run');
 SELECT count(*) = 2 FROM eventstore.projections
 WHERE name = 'slow' AND batch_done IS NOT NULL OR name = 'fails' AND state = 'retrying' AND failures > 1
 SQL
@@ -241,14 +241,14 @@ END $$;
 SELECT es_create_projection('loops', 'loops');
 SELECT es_create_projection('sleeps', 'sleeps');
 SQL
-$node->poll_query_until('postgres', <<'SQL') or die 'they do not run';
+await($node, <<'SQL', 'handlers that loop and sleep');
 SELECT count(*) = 2 FROM eventstore.projections WHERE name IN ('loops', 'sleeps') AND batch_events > 0
 SQL
 my $begun = time;
 $node->stop('fast');
 cmp_ok(time - $begun, '<', 5, 'a fast shutdown takes less than 5 s while handlers loop and sleep');
 $node->start;
-$node->poll_query_until('postgres', <<'SQL') or die 'they do not run';
+await($node, <<'SQL', 'the same after the restart');
 SELECT count(*) = 2 FROM eventstore.projections WHERE name IN ('loops', 'sleeps') AND batch_events > 0
 SQL
 one($node, "SELECT es_drop_projection('$_')") for 'loops', 'sleeps';
@@ -285,7 +285,7 @@ for my $dbname ('one', 'two', 'three')
 # Two databases in which there always is something to do, and both workers.
 my $trickle = q{SELECT * FROM es_append('A', 'Tick'); SELECT pg_sleep(0.2);} . "\n";
 my %busy = map { $_ => client($node, "trickle_$_", $trickle x 5000, $_) } 'one', 'two';
-$node->poll_query_until('postgres', <<'SQL') or die 'they do not get the workers';
+await($node, <<'SQL', 'the two databases to have both workers');
 SELECT array_agg(DISTINCT datname ORDER BY datname) = '{one,two}' FROM (
     SELECT datname, CASE WHEN datname NOT IN ('one', 'two') THEN pg_terminate_backend(pid) END
     FROM pg_stat_activity WHERE backend_type = 'eventstore worker') worker
@@ -327,7 +327,7 @@ SQL
 sub wait_for_busy
 {
 	my ($dbname) = @_;
-	$node->poll_query_until($dbname, <<'SQL') or die 'the handlers do not run';
+	await($node, <<'SQL', 'the handlers to run', $dbname);
 SELECT count(*) = 2 FROM eventstore.projections WHERE name LIKE 'sleeps%' AND batch_events > 0
 SQL
 	return;
@@ -382,8 +382,7 @@ one($node, <<'SQL', 'again');
 SELECT es_create_projection('bad', max_retries => 0, start_after => es_head() - 1,
     query => 'INSERT INTO applied SELECT ''old'', fail_slowly(position) FROM es_batch')
 SQL
-$node->poll_query_until('again', q{SELECT batch_events = 1 FROM eventstore.projections})
-  or die 'the query does not run';
+await($node, q{SELECT batch_events = 1 FROM eventstore.projections}, 'the query to run', 'again');
 my $dropper = open_session($node, 'again');
 session_start($dropper, <<'SQL');
 SET eventstore.allow_drop = on;
@@ -454,7 +453,7 @@ FROM generate_series(1, 4) n;
 SELECT count(es_append('A', 'Tick')) FROM generate_series(1, 200);
 SQL
 	push @errors, $text if $state ne '00000';
-	$node->poll_query_until('loop', 'SELECT count(*) > 4 FROM applied') or push @errors, 'nothing is applied';
+	await($node, 'SELECT count(*) > 4 FROM applied', "the first events to be applied, round $round", 'loop');
 }
 is(join("\n", @errors), '', 'DROP EXTENSION between the batches of workers');
 is_applied("fill$_", "the last store: projection $_", 'loop') for 1 .. 4;
@@ -477,9 +476,9 @@ for my $dbname ('first', 'second')
 {
 	$small->safe_psql($dbname, 'SELECT es_append($$A$$, $$Tick$$)');
 }
-$small->wait_for_log(
-	qr/WARNING: .*could not start a worker.*\n.*DETAIL: .* wait.*\n.*HINT: .*max_worker_processes/);
-ok(1, 'no worker slot is free: the log says so');
+log_says($small,
+	qr/WARNING: .*could not start a worker.*\n.*DETAIL: .* wait.*\n.*HINT: .*max_worker_processes/,
+	'no worker slot is free: the log says so');
 gives($small, 'SELECT state, lag, worker_pid IS NULL FROM eventstore.projections', 'running|1|t',
 	'the view shows the lag', 'first');
 gives($small, q{SELECT version FROM es_append('A', 'Tick')}, '2', 'appends go on', 'first');
@@ -511,8 +510,8 @@ $small->safe_psql('first', q{
 SELECT es_create_projection('p' || n, query => 'SELECT FROM es_batch') FROM generate_series(1, 3) n;
 SELECT es_append('A', 'Tick');
 });
-$small->wait_for_log(qr/WARNING: .* 1 projections are not run: .*\n.*HINT: .*eventstore\.max_projections/);
-ok(1, 'there really are too many: the log says so');
+log_says($small, qr/WARNING: .* 1 projections are not run: .*\n.*HINT: .*eventstore\.max_projections/,
+	'there really are too many: the log says so');
 
 # ---- settings that are not meant for workers ----
 

@@ -47,8 +47,7 @@ $standby->start;
 sub wait_for_head
 {
 	my $head = one($primary, 'SELECT es_head()');
-	$standby->poll_query_until('postgres', "SELECT es_head() >= $head")
-	  or die 'the standby has not come to the head';
+	await($standby, "SELECT es_head() >= $head", 'the standby to come to the head');
 	return $head;
 }
 
@@ -118,7 +117,7 @@ $primary->stop('immediate');
 abandoned_load($load);
 models_right($standby, 'the primary has gone');
 $standby->promote;
-$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($standby, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 models_right($standby, 'promoted');
 $load = start_load($standby, 'promoted', load_script(20), clients => 4);
 wait_for_events($standby, 300);
@@ -141,7 +140,7 @@ $standby->stop;
 gives($third, q{SELECT lag >= 20 FROM eventstore.projections WHERE name = 'async_query'}, 't',
 	'a standby whose primary has applied nothing lately');
 $third->promote;
-$third->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+await($third, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 models_caught_up($third, 'promoted, without an append');
 $third->stop;
 

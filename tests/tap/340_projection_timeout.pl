@@ -137,13 +137,13 @@ models_right($node, 'others while all that went on');
 # ---- statements about a projection that does not end ----
 
 set('eventstore.projection_timeout', '0');
-$node->poll_query_until('postgres', <<'SQL') or die 'no workers';
+await($node, <<'SQL', 'workers');
 SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'
 SQL
 
 sub wait_for_handler
 {
-	$node->poll_query_until('postgres', <<'SQL') or die 'the handler does not run';
+	await($node, <<'SQL', 'the handler to run');
 SELECT batch_events > 0 FROM eventstore.projections WHERE name = 'loops'
 SQL
 	return one($node, q{SELECT worker_pid FROM eventstore.projections WHERE name = 'loops'});
@@ -327,8 +327,7 @@ SQL
 		for my $part (1 .. 20)
 		{
 			my $place = $from + int(($upto - $from) * $part / 20);
-			one($node, "SELECT es_wait_for_projection('many_$form', $place, '60 s')") eq 't'
-			  or die 'it does not come along';
+			await($node, "SELECT es_wait_for_projection('many_$form', $place, '60 s')", "many_$form to come to $place");
 			push @samples, memory((pids_of($node, 'worker'))[0]);
 		}
 		one($node, "SELECT es_drop_projection('many_$form')");

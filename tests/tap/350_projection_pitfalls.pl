@@ -131,8 +131,7 @@ END $$;
 SELECT es_create_projection('slow', 'tries', types => '{Slow}', max_retries => 3);
 SELECT es_append('Slow-1', 'Slow');
 SQL
-$node->poll_query_until('app', "SELECT state = 'stopped' FROM eventstore.projections")
-  or die 'the projection does not stop';
+await($node, "SELECT state = 'stopped' FROM eventstore.projections", 'the projection to stop', 'app');
 my @tries = slurp_file($node->logfile) =~ /try at (\d+\.\d+)/g;
 is(scalar @tries, 4, 'an event is tried four times');
 for my $n (1 .. 3)
@@ -161,9 +160,8 @@ for my $turn (1, 2)
 	for my $dbname ('app', 'second')
 	{
 		my $at = one($node, 'SELECT checkpoint FROM eventstore.projections', $dbname);
-		ok( $node->poll_query_until($dbname,
-				"SELECT checkpoint > $at AND lag > 0 FROM eventstore.projections"),
-			"one worker for two busy databases: $dbname goes on, $turn");
+		comes_true($node, "SELECT checkpoint > $at AND lag > 0 FROM eventstore.projections",
+			"one worker for two busy databases: $dbname goes on, $turn", dbname => $dbname, seconds => 60);
 	}
 }
 one($node, "SELECT es_drop_projection('naps')", $_) for ('app', 'second');
@@ -216,8 +214,7 @@ one($node, <<'SQL', 'dropped');
 SELECT es_create_projection('naps', 'nap', batch_size => 1), es_create_projection('waits', 'one', types => '{Nap}');
 SELECT count(*) FROM es_append_events('Nap-1', (SELECT jsonb_agg(jsonb_build_object('type', 'Nap')) FROM generate_series(1, 100)));
 SQL
-$node->poll_query_until('dropped', "SELECT checkpoint > 0 FROM eventstore.projections WHERE name = 'naps'")
-  or die 'nothing is applied';
+await($node, "SELECT checkpoint > 0 FROM eventstore.projections WHERE name = 'naps'", 'the first event to be applied', 'dropped');
 one($node, 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore CASCADE', 'dropped');
 
 # The scheduler is told; a worker that had nothing to do looks after ten seconds.

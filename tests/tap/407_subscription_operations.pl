@@ -109,16 +109,15 @@ gives($primary, 'SELECT sum(pending), count(consumer) FILTER (WHERE pending > 0)
 # Whoever ends one of them hears no more of it; the others wait on.
 my @others = grep { $_ != $winner } @sessions;
 one($primary, "SELECT pg_cancel_backend($_->{backend})") for @others[ 0, 1 ];
-wait_until(
-	sub { one($primary, "SELECT count(*) FROM pg_stat_activity WHERE pid IN ($others[0]{backend}, $others[1]{backend}) AND state = 'active'") == 0 },
-	'the end of two waits');
+await($primary, <<"SQL", 'the end of two waits');
+SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($others[0]{backend}, $others[1]{backend}) AND state = 'active'
+SQL
 wait_for_wait($primary, $others[2]);
 vanish($_) for $others[0];
 one($primary, q{SELECT es_drop_subscription('s')});
-wait_until(
-	sub { one($primary, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%es_fetch%' AND pid <> pg_backend_pid()") == 0 },
-	'the end of all waits');
-pass('a subscription that is dropped ends the waits for it');
+comes_true($primary, <<'SQL', 'a subscription that is dropped ends the waits for it');
+SELECT count(*) = 0 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%es_fetch%' AND pid <> pg_backend_pid()
+SQL
 $_->quit for grep { $_ != $others[0] } @sessions;
 
 # ---- dump and restore ----
@@ -176,7 +175,7 @@ refused($standby, "SELECT $_", '25006', "not on a standby: $_", like => qr/durin
 # The promoted server goes on with what was pending.
 $primary->stop;
 $standby->promote;
-$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'it is not promoted';
+await($standby, 'SELECT NOT pg_is_in_recovery()', 'the promotion');
 is(one($standby, q{SELECT es_ack('other', 'anna', '{8, 9}')}), '2', 'after the promotion what was fetched before is acked');
 $position = one($standby, q{SELECT position FROM es_append('Order-9', 'Ordered')});
 cmp_ok($position, '>=', 2**32, 'positions have taken a leap');

@@ -96,7 +96,7 @@ sub announce
 sub wait_for_blocked
 {
 	my ($number, $text) = @_;
-	$node->poll_query_until('postgres', <<"SQL") or die "not $number statements wait: $text";
+	await($node, <<"SQL", "$number statements to wait: $text");
 SELECT count(*) >= $number FROM pg_stat_activity
 WHERE state = 'active' AND wait_event_type = 'Lock' AND position('$text' IN query) > 0
 SQL
@@ -232,7 +232,7 @@ is(remembered($_)->{position}, $head, name_of($_) . ': a tail comes to the head'
 # All connections of the tails are lost while they wait.
 my $waiting = q{FROM pg_stat_activity WHERE state = 'active' AND wait_event_type = 'Extension'
 	AND position('FROM es_read_all(' IN query) > 0};
-$node->poll_query_until('postgres', "SELECT count(*) $waiting", scalar(@cases)) or die 'the tails do not wait';
+await($node, "SELECT count(*) $waiting", 'the tails to wait', 'postgres', scalar(@cases));
 one($node, "SELECT count(pg_terminate_backend(pid)) $waiting");
 append_pings(3);
 tails_at_head();
@@ -311,7 +311,7 @@ sub wait_for_blocked_tickets
 sub wait_for_tickets
 {
 	my ($case, $tickets, $parked) = @_;
-	$node->poll_query_until('postgres', <<"SQL", "$tickets|0|0|$parked") or die "not the tickets of $case->{category}";
+	await($node, <<"SQL", "the tickets of $case->{category}", 'postgres', "$tickets|0|0|$parked");
 SELECT (SELECT count(*) FROM "$case->{category}".ticket), pending, held, parked
 FROM eventstore.subscriptions
 WHERE name = '$case->{category}'
@@ -339,8 +339,8 @@ for my $case (@cases)
 for my $case (@cases)
 {
 	wait_for_tickets($case, 30, 0);
-	wait_until(sub { grep { /^late$/ } lines_of($case->{a}) }, 'a to be told');
-	pass(name_of($case) . ': a consumer that was too slow is told');
+	ok(wait_until(sub { grep { /^late$/ } lines_of($case->{a}) }, 'a to be told'),
+		name_of($case) . ': a consumer that was too slow is told');
 	ok((grep { /^known / } map { lines_of($_) } @$case{qw(a b)}),
 		name_of($case) . ': and what was sent before is not sent again');
 }

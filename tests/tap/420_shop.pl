@@ -83,9 +83,8 @@ sub expect
 sub create
 {
 	my ($path, $body) = @_;
-	my $answer = ask('POST', $path, $body);
-	die "cannot create: $answer->{content}" unless $answer->{status} == 201;
-	return $answer->{json}{id};
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return expect(201, "a creation among $path", 'POST', $path, $body)->{json}{id} // 'none';
 }
 
 sub query

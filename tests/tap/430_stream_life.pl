@@ -35,9 +35,7 @@ sub set_interval
 	my ($interval) = @_;
 	$node->safe_psql('postgres', "ALTER SYSTEM SET eventstore.scavenge_interval = '$interval'");
 	$node->reload;
-	$node->poll_query_until('postgres',
-		"SELECT setting = '$interval' OR setting || 'ms' = '$interval' FROM pg_settings WHERE name = 'eventstore.scavenge_interval'")
-	  or die 'the setting does not come';
+	await($node, "SELECT setting = '$interval' OR setting || 'ms' = '$interval' FROM pg_settings WHERE name = 'eventstore.scavenge_interval'", 'the setting to come');
 	return;
 }
 
@@ -104,8 +102,7 @@ CREATE TABLE applied_inline (LIKE applied INCLUDING ALL);
 SELECT es_create_projection('applied', query => 'INSERT INTO applied SELECT position, stream, version FROM es_batch', reset => 'TRUNCATE applied');
 SELECT es_create_projection('applied_inline', query => 'INSERT INTO applied_inline SELECT position, stream, version FROM es_batch', mode => 'inline');
 SQL
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'running') FROM eventstore.projections")
-  or die 'the projections do not run';
+await($node, "SELECT bool_and(state = 'running') FROM eventstore.projections", 'the projections to run');
 
 my $appended = 0;
 
@@ -143,9 +140,8 @@ sub all_hidden_removed
 {
 	my ($phase) = @_;
 
-	wait_until(sub {
-			one($node, 'SELECT (SELECT count(*) FROM eventstore.event_log) = (SELECT count(*) FROM eventstore.events)') eq 't'
-		}, 'the removal of what is hidden');
+	await($node, 'SELECT (SELECT count(*) FROM eventstore.event_log) = (SELECT count(*) FROM eventstore.events)',
+		'the removal of what is hidden');
 	gives($node, 'SELECT count(*) > 0 FROM eventstore.streams', 't', "$phase: all that was hidden is removed in the background");
 	return;
 }
@@ -190,7 +186,7 @@ SQL
 $node->safe_psql('postgres', q{SELECT es_delete_stream('Load-1'), es_truncate_stream('Load-2', es_stream_version('Load-2'))});
 my ($code, $out, $err) = $node->psql('postgres', q{SELECT es_rebuild_projection('applied')});
 like($err, qr/WARNING:.*rebuilt without \d+ events that have been taken away/, 'a rebuild says that it will lack events');
-wait_until(sub { one($node, q{SELECT state = 'running' FROM eventstore.projections WHERE name = 'applied'}) eq 't' }, 'the rebuild');
+await($node, q{SELECT state = 'running' FROM eventstore.projections WHERE name = 'applied'}, 'the rebuild');
 gives($node, q{SELECT es_wait_for_projection('applied', timeout => '60 s')}, 't', 'it is rebuilt');
 gives($node, <<'SQL', '0|0', 'without what was taken away, with all else, once');
 SELECT count(*) FILTER (WHERE a.position IS NULL), count(*) FILTER (WHERE e.position IS NULL)
@@ -399,7 +395,7 @@ my $writer = open_session($node, 'listen');
 $writer->query_safe('BEGIN');
 my $open = $writer->query_safe(q{SELECT position FROM es_append('Tick-2', 'Tick')});
 my $other = one($node, q{SELECT position FROM es_append('Tick-3', 'Tick')}, 'listen');
-wait_until(sub { one($node, 'SELECT recorded_head = head FROM eventstore.status', 'listen') eq 't' }, 'the scheduler');
+await($node, 'SELECT recorded_head = head FROM eventstore.status', 'the scheduler', 'listen');
 is(join(' ', grep { $_ >= $open } heard()), '', 'nothing is told while an append is open');
 $writer->query_safe('COMMIT');
 cmp_ok((hear_of($other))[-1], '>=', $other, 'when it is committed, it is told of both');
@@ -407,7 +403,7 @@ cmp_ok((hear_of($other))[-1], '>=', $other, 'when it is committed, it is told of
 # After a rollback there may be one, for the head goes on: it tells of nothing else.
 $writer->query_safe(q{BEGIN; SELECT es_append('Tick-2', 'Tick'); ROLLBACK});
 $writer->query_safe(q{BEGIN; SAVEPOINT s; SELECT es_append('Tick-2', 'Tick'); ROLLBACK TO s; COMMIT});
-wait_until(sub { one($node, 'SELECT recorded_head = handed_out FROM eventstore.status', 'listen') eq 't' }, 'the scheduler');
+await($node, 'SELECT recorded_head = handed_out FROM eventstore.status', 'the scheduler', 'listen');
 my $head = one($node, 'SELECT es_head()', 'listen');
 is(join(' ', grep { $_ > $head } heard()), '', 'nothing is told of that is not readable');
 gives($node, "SELECT count(*) FROM es_read_all($other)", '0', 'and there is nothing to read', 'listen');
@@ -452,8 +448,7 @@ sub same_story
 
 	$primary->safe_psql('postgres', q{SELECT es_append('Sync-1', 'Tick')});
 	my $head = one($primary, 'SELECT es_head()');
-	$standby->poll_query_until('postgres', "SELECT es_head() >= $head")
-	  or die 'the standby does not come to the head';
+	await($standby, "SELECT es_head() >= $head", 'the standby to come to the head');
 	$primary->wait_for_catchup($standby);
 	is(story($standby), story($primary), "$what: the standby tells the same story");
 	my $all = "SELECT md5(string_agg(e::text, ' ' ORDER BY position)) FROM es_read_all(0, NULL) e WHERE position <= $head";

@@ -62,8 +62,8 @@ accepted($node, q{SET lock_timeout = '100ms'; SELECT es_append('Held-2', 'Happen
 # ---- a client that dies, a server that dies ----
 
 vanish($holder);
-wait_until(sub { one($node, "SELECT count(*) FROM pg_stat_activity WHERE pid = $holder->{backend}") eq '0' },
-	'the backend of the client that died');
+await($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $holder->{backend}",
+	'the end of the backend whose client died');
 accepted($node, q{SELECT es_append('Held-3', 'Happened', condition => '{"query": [{"tags": ["held", "never"]}]}')},
 	'the locks of a client that died are gone');
 refused($node, "SELECT es_append('Held-3', 'Happened', condition => '$condition')", 'SE004',

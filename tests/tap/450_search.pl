@@ -64,14 +64,16 @@ END
 sub said
 {
 	my ($pattern, @processes) = @_;
+	my @said;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
 	wait_until(
 		sub {
-			my @said = map { slurp_file($_->{out}) } @processes;
-			die "fallen: @said" if grep { /Traceback/ } @said;
-			return grep { $_ =~ $pattern } @said;
+			@said = map { slurp_file($_->{out}) } @processes;
+			return grep { $_ =~ $pattern || /Traceback/ } @said;
 		},
 		"$pattern");
-	return;
+	return unlike(join('', @said), qr/Traceback/, "$pattern: nobody has fallen");
 }
 
 sub listening
@@ -89,7 +91,7 @@ sub groonga
 	my ($name) = @_;
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my $process;
-	mkdir "$base/$name" or die;
+	mkdir "$base/$name" or die "$base/$name: $!";
 	return {
 		address => "groonga:http://127.0.0.1:$port",
 		start => sub {
@@ -112,7 +114,7 @@ sub stand_in
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my $url = "http://127.0.0.1:$port";
 	my $process;
-	my $control = sub { $http->post("$url/_test", { content => $json->encode($_[0]) })->{success} or die };
+	my $control = sub { $http->post("$url/_test", { content => $json->encode($_[0]) })->{success} or die 'the stand-in does not obey' };
 	return {
 		address => "opensearch:$url",
 		start => sub {
@@ -208,7 +210,8 @@ sub let_change
 {
 	my ($count) = @_;
 	my $written = one($node, 'SELECT written FROM control');
-	return $node->poll_query_until('postgres', "SELECT written >= $written + $count FROM control");
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return await($node, "SELECT written >= $written + $count FROM control", "$count changes");
 }
 
 # ---- feeders ----
@@ -228,8 +231,8 @@ sub is_the_log
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $head = one($node, 'SELECT es_head()');
 
-	$node->poll_query_until('postgres', "SELECT checkpoint >= $head FROM eventstore.subscriptions WHERE name = '$index'")
-	  or return fail("$name: caught up");
+	await($node, "SELECT checkpoint >= $head FROM eventstore.subscriptions WHERE name = '$index'", "$index to catch up")
+	  or return 0;
 	my $documents = documents($engine, $index);
 	my $folded = $json->decode(one($node, 'SELECT jsonb_object_agg(stream, document) FROM catalogue'));
 	cmp_ok(keys %$folded, '>', 10, "$name: there are products");
@@ -305,7 +308,7 @@ sub live
 	{
 		ended(shift @feeders, 'KILL');
 		push @feeders, feeder($engine, "${kind}_$n", 'feed');
-		let_change(30) or die;
+		let_change(30);
 	}
 	my $start = one($node, 'SELECT pg_postmaster_start_time()');
 	$node->restart;
@@ -316,9 +319,9 @@ sub live
 
 	# Another index beside it, and swapped, the one who builds it being killed once.
 	$enough = start_changes(2);
-	let_change(20) or die;
+	let_change(20);
 	my $searches = "$base/${kind}_searches";
-	my $searcher = fork() // die;
+	my $searcher = fork() // die "cannot fork: $!";
 	if (!$searcher)
 	{
 		my %counts;
@@ -331,8 +334,8 @@ sub live
 		POSIX::_exit(0);
 	}
 	my $builder = feeder($engine, "${kind}_builder_1", '--batch', 5, '--ack-timeout', '1 s', 'rebuild');
-	$node->poll_query_until('postgres',
-		q{SELECT count(*) = 1 FROM eventstore.subscriptions WHERE name = 'products_2' AND checkpoint > 0}) or die;
+	await($node, q{SELECT count(*) = 1 FROM eventstore.subscriptions WHERE name = 'products_2' AND checkpoint > 0},
+		'the other index to be begun');
 	unlike(ended($builder, 'KILL'), qr/serves/, "$kind: killed before it is done");
 	is($engine->{find}->('beacon'), 1, "$kind: the other index serves");
 	$builder = feeder($engine, "${kind}_builder_2", 'rebuild');

@@ -4,7 +4,8 @@
 #
 # A database is 'postgres' unless said otherwise, and so is the role: the superuser of every
 # server, whoever runs the tests.  Everything here waits for conditions, for as long as
-# PostgreSQL::Test::Utils allows (PG_TEST_TIMEOUT_DEFAULT).
+# PostgreSQL::Test::Utils allows (PG_TEST_TIMEOUT_DEFAULT).  What does not come is a failure
+# that says what was awaited and what was seen last; the test goes on.
 
 package EventStore;
 
@@ -17,10 +18,11 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_node one gives error_of refused accepted wait_until wait_for_restart wait_for_scheduler
+  new_node one gives error_of refused accepted
+  await comes_true log_says wait_until wait_for_restart wait_for_scheduler
   open_session session_error session_start wait_for_wait vanish
   client finish_client reader_script
   log_digest broken_streams nothing_in_flight
@@ -71,16 +73,76 @@ sub gives
 	return is(one($node, $sql, $dbname), $expected, $name);
 }
 
+# ---- waiting ----
+
+# Until a query gives what is expected.  It may fail meanwhile, as when a server restarts or
+# a store is replaced.  Returns what to say if that has not come within so many seconds.
+sub in_vain
+{
+	my ($node, $query, $expected, $seconds, $dbname) = @_;
+	my $end = time + $seconds;
+	my ($status, $seen, $said);
+
+	do
+	{
+		usleep(50_000) if defined $seen;
+		$seen = $said = '';
+		$status = eval {
+			$node->psql($dbname // 'postgres', $query, stdout => \$seen, stderr => \$said);
+		};
+		$said = $@ unless defined $status;
+		return if defined $status && $status == 0 && $seen eq $expected;
+	} while (time < $end);
+	return "not within $seconds s:\n$query\nexpected: $expected\nlast seen: $seen\n$said";
+}
+
+# await(NODE, QUERY, WHAT, DATABASE, EXPECTED ANSWER): until the query gives 't', or what is
+# expected.  WHAT is what that means, for the failure.
+sub await
+{
+	my ($node, $query, $what, $dbname, $expected) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	my $vain = in_vain($node, $query, $expected // 't', $PostgreSQL::Test::Utils::timeout_default, $dbname);
+	return !defined $vain || fail("waited in vain for $what") || diag($vain);
+}
+
+# comes_true(NODE, CONDITION, TEST NAME, dbname =>, seconds =>): an assertion that it is true
+# soon.
+sub comes_true
+{
+	my ($node, $condition, $name, %param) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	my $vain = in_vain($node, "SELECT ($condition) IS TRUE", 't', $param{seconds} // 30, $param{dbname});
+	return ok(!defined $vain, $name) || diag($vain);
+}
+
+# log_says(NODE, PATTERN, TEST NAME, SINCE): an assertion that the server's log, from there
+# on, comes to say so.
+sub log_says
+{
+	my ($node, $pattern, $name, $since) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	my $found = eval { $node->wait_for_log($pattern, $since) };
+	return ok($found, $name)
+	  || diag("not $pattern:\n" . join "\n", grep { defined } (split /\n/, slurp_file($node->logfile))[ -20 .. -1 ]);
+}
+
+# The same as await() for what no query tells.
 sub wait_until
 {
 	my ($condition, $what) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	for (1 .. 100 * $PostgreSQL::Test::Utils::timeout_default)
+	while (time < $end)
 	{
 		return 1 if $condition->();
 		usleep(10_000);
 	}
-	die "timed out waiting for $what";
+	return fail("waited in vain for $what");
 }
 
 # Until a server whose process PID was killed has restarted all the others.
@@ -99,15 +161,17 @@ sub wait_for_restart
 	return;
 }
 
-# The scheduler's pid, when there is one, other than that given.
+# The scheduler's pid, when there is one, other than that given; 0: none comes.
 sub wait_for_scheduler
 {
 	my ($node, $dbname, $other) = @_;
 	$dbname //= 'postgres';
 	$other //= 0;
-	$node->poll_query_until($dbname,
-		"SELECT coalesce(scheduler_pid NOT IN (0, $other), false) FROM eventstore.status")
-	  or die "no scheduler in $dbname";
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	await($node, "SELECT coalesce(scheduler_pid NOT IN (0, $other), false) FROM eventstore.status",
+		"a scheduler in $dbname", $dbname)
+	  or return 0;
 	return one($node, 'SELECT scheduler_pid FROM eventstore.status', $dbname);
 }
 
@@ -205,11 +269,12 @@ sub wait_for_wait
 {
 	my ($node, $session, $condition) = @_;
 	$condition //= "wait_event_type = 'Extension'";
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity"
-		  . " WHERE pid = $session->{backend} AND state = 'active' AND $condition")
-	  or die 'the session does not wait';
-	return;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return await(
+		$node, "SELECT count(*) = 1 FROM pg_stat_activity"
+		  . " WHERE pid = $session->{backend} AND state = 'active' AND $condition",
+		'the session to wait');
 }
 
 # The client dies without a word.

@@ -18,13 +18,12 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
   prepare_models create_model model_code drop_model
   models_wrong models_right models_caught_up
   load_script start_load finish_load abandoned_load wait_for_events
-  events_there pids_of comes_true parameter
+  events_there pids_of parameter
 );
 
 # ---- models ----
@@ -280,9 +279,9 @@ sub wait_for_events
 	my ($node, $more, $dbname) = @_;
 	my $from = one($node, 'SELECT es_head()', $dbname);
 
-	$node->poll_query_until($dbname // 'postgres', "SELECT es_head() >= $from + $more")
-	  or die 'nobody appends';
-	return;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return await($node, "SELECT es_head() >= $from + $more", 'somebody to append', $dbname);
 }
 
 sub events_there
@@ -301,24 +300,6 @@ sub pids_of
 	return split /\n/, one($node, <<"SQL");
 SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore $kind' $of ORDER BY pid
 SQL
-}
-
-# ---- assertions ----
-
-# comes_true(NODE, CONDITION, TEST NAME, dbname =>, seconds =>): it is true soon.  The limit
-# is there for what never comes.
-sub comes_true
-{
-	my ($node, $condition, $name, %param) = @_;
-	my $end = time + ($param{seconds} // 30);
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	while (one($node, "SELECT ($condition) IS TRUE", $param{dbname}) ne 't')
-	{
-		return fail($name) if time > $end;
-		usleep(20_000);
-	}
-	return pass($name);
 }
 
 # ---- forms of a test ----
