@@ -7,10 +7,34 @@
 # position has come twice, versions have no gaps, and indexes agree with tables.
 #
 # Disks of a few megabytes are tmpfs mounts.  An ordinary user may make such in a user
-# namespace of his own, if the system allows; otherwise all of this is skipped.
+# namespace of his own, if the system allows; otherwise all of this is skipped, and what
+# is in the way is said.
 
 use strict;
 use warnings FATAL => 'all';
+
+sub lines_of
+{
+	open(my $file, '<', $_[0]) or return;
+	return <$file>;
+}
+
+# What there is that keeps an ordinary user from making a namespace, or from mounting there.
+sub obstacles
+{
+	my %forbids = (
+		'kernel/unprivileged_userns_clone' => 0,
+		'user/max_user_namespaces' => 0,
+		'kernel/apparmor_restrict_unprivileged_userns' => 1);
+	my @found = map { s{/}{.}r . " = $forbids{$_}" }
+	  grep { join('', lines_of("/proc/sys/$_")) eq "$forbids{$_}\n" } sort keys %forbids;
+	my @mounts = map { (split / /)[4] } lines_of('/proc/self/mountinfo');
+
+	push @found, 'a chroot, in which the kernel makes no user namespaces'
+	  if @mounts && !grep { $_ eq '/' } @mounts;
+	push @found, 'a seccomp filter, such as a container has' if grep { /^Seccomp:\s+2$/ } lines_of('/proc/self/status');
+	return @found ? join('; ', @found) : 'nothing that is known to forbid it';
+}
 
 # Starts this file anew in a namespace with the disks, as the same user as before: the
 # mounts are made by the namespace's root, and the server refuses to be run by a root.
@@ -35,7 +59,8 @@ SH
 		  or die "could not run a shell: $!";
 		my @said = <$try>;
 		exec @command, $^X, $0 or die "could not run unshare: $!" if close $try;
-		print '1..0 # SKIP no tmpfs can be mounted here: ', ($said[-1] // "unknown\n");
+		chomp(my $said = $said[-1] // 'unshare failed');
+		print "1..0 # SKIP no tmpfs can be mounted here: $said (found: ", obstacles(), ")\n";
 		exit 0;
 	}
 }
