@@ -24,6 +24,7 @@ my %program = (
 	psycopg => ["$clients/psycopg_client.py"],
 	asyncpg => ["$clients/asyncpg_client.py"],
 	node => [ 'node', "$clients/node/client.js" ]);
+ok(-d "$clients/node/node_modules", 'what the client in Node needs is installed') or delete $program{node};
 
 my $node = new_node('clients', conf => <<'CONF');
 autovacuum = off
