@@ -27,6 +27,9 @@
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"				/* was part of postgres.h */
+#endif
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "eventstore supports PostgreSQL 15, 16, 17 and 18"

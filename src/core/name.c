@@ -8,9 +8,11 @@
  */
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "compat/compat.h"
 #include "core/name.h"
 
 /* The bytes of a text datum, which must stay. */
