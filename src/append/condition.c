@@ -48,13 +48,12 @@
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 #include "append/condition.h"
 #include "compat/compat.h"
 #include "core/errors.h"
+#include "core/json.h"
 #include "log/dictionary.h"
 #include "log/event.h"
 #include "log/head.h"
@@ -87,19 +86,15 @@ refuse(const char *what)
 			 errhint("A condition is like {\"query\": [{\"tags\": [\"course:1\"]}], \"after\": 4711}.")));
 }
 
-/* A whole number from 0, in the range of bigint. */
+/* The position that a condition begins after. */
 static int64
 parse_after(const JsonbValue *value)
 {
-	Datum		number = value->type == jbvNumeric ? NumericGetDatum(value->val.numeric) : 0;
+	int64		after;
 
-	if (value->type != jbvNumeric ||
-		!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
-										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))) ||
-		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(0)))) ||
-		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
+	if (!es_json_whole_number(value, &after) || after < 0)
 		refuse("\"after\" of a condition must be a position");
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	return after;
 }
 
 /*

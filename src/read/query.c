@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "core/json.h"
 #include "log/event.h"
 #include "log/tags.h"
 #include "read/filter.h"
@@ -47,34 +48,14 @@ refuse(const char *what)
 			 errhint("A query is like [{\"types\": [\"OrderCreated\"], \"tags\": [\"order:7\"]}]; [{}] matches all.")));
 }
 
-bool
-es_json_key_is(const JsonbValue *key, const char *name)
-{
-	return key->val.string.len == strlen(name) &&
-		memcmp(key->val.string.val, name, key->val.string.len) == 0;
-}
-
 /* An array of strings; their bytes are those of the JSON value. */
 static EsName *
 parse_names(const JsonbValue *value, const char *what, int *n)
 {
-	JsonbIterator *iterator;
-	JsonbValue	element;
-	EsName	   *names;
+	EsName	   *names = es_json_strings(value, n);
 
-	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data) ||
-		JsonContainerIsScalar(value->val.binary.data))
+	if (names == NULL)
 		refuse(psprintf("\"%s\" of a query must be an array of strings", what));
-	iterator = JsonbIteratorInit(value->val.binary.data);
-	(void) JsonbIteratorNext(&iterator, &element, true);
-	names = palloc(sizeof(EsName) * Max(element.val.array.nElems, 1));
-	*n = 0;
-	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
-	{
-		if (element.type != jbvString)
-			refuse(psprintf("\"%s\" of a query must be an array of strings", what));
-		names[(*n)++] = (EsName) {element.val.string.len > 0 ? element.val.string.val : "", element.val.string.len};
-	}
 	return names;
 }
 

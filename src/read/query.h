@@ -38,7 +38,4 @@ extern EsMatches *es_matches_open(const EsCatalog *cat, const EsQuery *query, Sn
 extern TupleTableSlot *es_matches_next(EsMatches *matches);
 extern void es_matches_close(EsMatches *matches);
 
-/* Reading JSON that says what an append or a query means. */
-extern bool es_json_key_is(const JsonbValue *key, const char *name);
-
 #endif							/* ES_QUERY_H */
