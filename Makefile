@@ -71,9 +71,11 @@ OBJS = \
 	src/read/cursor.o \
 	src/read/filter.o \
 	src/read/load.o \
+	src/read/metadata.o \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/read/wanted.o \
 	src/streams/lifecycle.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \

@@ -324,6 +324,7 @@ raise_failed(const EsCatalog *cat, TupleTableSlot *event)
 void
 es_condition_check(const EsAppend *call, const EsCatalog *cat)
 {
+	EsRange		positions = {0, PG_INT64_MAX, false};
 	EsMatches  *matches;
 	EsVisible  *visible;
 	TupleTableSlot *event;
@@ -332,7 +333,8 @@ es_condition_check(const EsAppend *call, const EsCatalog *cat)
 		return;
 	es_head_refuse_ahead(cat, call->condition->after);
 	visible = es_visible_open(cat, SnapshotSelf);
-	matches = es_matches_open(cat, call->condition->query, SnapshotSelf, call->condition->after, PG_INT64_MAX);
+	positions.after = call->condition->after;
+	matches = es_matches_open(cat, call->condition->query, SnapshotSelf, positions);
 	while ((event = es_matches_next(matches)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();

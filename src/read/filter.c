@@ -1,6 +1,7 @@
 /*
  * filter.c
- *		Which events a reader wants, and the index ranges that hold them.
+ *		Which events a reader wants by types and categories, and the index ranges that
+ *		hold them.
  *
  * A type is taken by the name that it is stored with, and by that which its upcasters
  * show (streams/upcast.c).
@@ -21,6 +22,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -189,6 +191,19 @@ es_filter_takes_key(const EsSelection *selection, int64 type_key)
 	return es_numbers_find(selection->type_keys, selection->ntype_keys, type_key) != NULL;
 }
 
+/* What a stream has in common with those that stay with one member of the group. */
+static EsName
+group_of(const EsFilter *filter, EsName stream)
+{
+	for (int i = 0; filter->group_by.bytes != NULL && i < stream.len; i += pg_mblen(stream.bytes + i))
+	{
+		if (stream.len - i >= filter->group_by.len &&
+			memcmp(stream.bytes + i, filter->group_by.bytes, filter->group_by.len) == 0)
+			stream.len = i;
+	}
+	return stream;
+}
+
 /*
  * The share of a consumer group's member: streams are dealt out by a hash of
  * their names, so that the events of a stream stay with one member.
@@ -198,6 +213,7 @@ es_filter_takes_stream(const EsFilter *filter, EsName stream)
 {
 	if (!es_filter_takes_category(filter, es_name_category(stream)))
 		return false;
+	stream = group_of(filter, stream);
 	if (filter->grouped &&
 		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
 		return false;
