@@ -3,8 +3,8 @@
  *		Which events a reader wants by types and categories, and the index ranges that
  *		hold them.
  *
- * A type is taken by the name that it is stored with, and by that which its upcasters
- * show (streams/upcast.c).
+ * An event is taken by any name on its way: that which it is stored with, and those that
+ * its upcasters give it, one after the other (streams/upcast.c).
  *
  * The names that a reader filters by are looked up in the dictionary with the
  * snapshot of the read: an event visible in it has its row there too.  What comes
@@ -73,21 +73,14 @@ select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *
 }
 
 /*
- * Does the filter take events that are stored with this type and schema version?  By the
- * stored name, or by the one that its upcasters show.  "upcasts" may be NULL: there are
- * none.
+ * Does the filter take events that are stored with this type and schema version?
+ * "upcasts" may be NULL: there are none.
  */
 bool
 es_filter_takes_type(const EsFilter *filter, const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
-	if (filter->types == NULL || is_among(type, filter->types, filter->ntypes))
-		return true;
-	for (int i = 0; upcasts != NULL && i < filter->ntypes; i++)
-	{
-		if (es_upcast_gives(upcasts, type, schema_version, filter->types[i]))
-			return true;
-	}
-	return false;
+	return filter->types == NULL ||
+		es_upcast_passes(upcasts, type, schema_version, filter->types, filter->ntypes);
 }
 
 /* Does the filter take events of this category? */

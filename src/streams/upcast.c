@@ -4,8 +4,8 @@
  *
  * What is stored never changes; the upcasters (upcaster.c) are applied to what reads,
  * aggregates and projections are given, inline ones too, one after the other until
- * there is none for what has come of the event.  Filters by type take an event by its
- * stored name and by the one at the end of its chain.
+ * there is none for what has come of the event.  Filters by type take an event by every
+ * name on its way: the stored one, those in between, the one that is shown.
  *
  * The function runs as the role that registered it, restricted (core/role.c), and is
  * looked up once by each call that upcasts.
@@ -40,21 +40,28 @@ es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 }
 
 /*
- * Is an event that is stored with this type and schema version shown as one of that
- * type?
+ * Is one of the wanted names on the way of an event that is stored with this type and
+ * schema version?  "upcasts" may be NULL: it has only the name that it is stored with.
  */
 bool
-es_upcast_gives(const EsUpcasts *upcasts, EsName type, int32 schema_version, EsName wanted)
+es_upcast_passes(const EsUpcasts *upcasts, EsName type, int32 schema_version,
+				 const EsName *wanted, int n)
 {
 	const EsUpcaster *upcaster;
 
-	for (int steps = 0; steps < upcasts->n &&
-		 (upcaster = es_upcaster_find(upcasts, type, schema_version)) != NULL; steps++)
+	for (int steps = 0;; steps++)
 	{
+		for (int i = 0; i < n; i++)
+		{
+			if (es_name_equal(wanted[i], type))
+				return true;
+		}
+		if (upcasts == NULL || steps == upcasts->n ||
+			(upcaster = es_upcaster_find(upcasts, type, schema_version)) == NULL)
+			return false;
 		type = upcaster->to_type;
 		schema_version = upcaster->to_schema;
 	}
-	return es_name_equal(type, wanted);
 }
 
 /* The stored types that upcasters are for. */
@@ -71,15 +78,23 @@ es_upcast_sources(const EsUpcasts *upcasts, int *n)
 
 /* ---- calling ---- */
 
+/* The function, looked up once. */
 static FmgrInfo *
-look_up(EsUpcasts *upcasts, EsUpcaster *upcaster)
+function_of(EsUpcasts *upcasts, const EsUpcaster *upcaster)
 {
-	Oid			function = es_upcaster_function(upcaster->function);
+	FmgrInfo   *function;
 
-	es_upcaster_require_execute(function, upcaster->function);
-	upcaster->call = MemoryContextAllocZero(upcasts->context, sizeof(FmgrInfo));
-	fmgr_info_cxt(function, upcaster->call, upcasts->context);
-	return upcaster->call;
+	if (upcasts->calls == NULL)
+		upcasts->calls = MemoryContextAllocZero(upcasts->context, sizeof(FmgrInfo) * upcasts->n);
+	function = &upcasts->calls[upcaster - upcasts->list];
+	if (!OidIsValid(function->fn_oid))
+	{
+		Oid			oid = es_upcaster_function(upcaster->function);
+
+		es_upcaster_require_execute(oid, upcaster->function);
+		fmgr_info_cxt(oid, function, upcasts->context);
+	}
+	return function;
 }
 
 static Oid
@@ -97,16 +112,16 @@ owner_of(const EsUpcaster *upcaster)
 
 /* What the function makes of the data, as its owner. */
 static Datum
-call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
+call(EsUpcasts *upcasts, const EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
 {
 	LOCAL_FCINFO(arguments, 2);
 	EsRoleScope scope;
+	FmgrInfo   *function;
 	volatile Datum result = 0;
 
 	es_role_enter_for_code(&scope, owner_of(upcaster), upcaster->search_path);
-	InitFunctionCallInfoData(*arguments,
-							 upcaster->call != NULL ? upcaster->call : look_up(upcasts, upcaster),
-							 2, InvalidOid, NULL, NULL);
+	function = function_of(upcasts, upcaster);
+	InitFunctionCallInfoData(*arguments, function, 2, InvalidOid, NULL, NULL);
 	arguments->args[0].value = data;
 	arguments->args[0].isnull = false;
 	arguments->args[1].value = metadata;
@@ -114,7 +129,7 @@ call(EsUpcasts *upcasts, EsUpcaster *upcaster, Datum data, Datum metadata, bool 
 	es_activity_begin(ES_UPCASTING);
 	PG_TRY();
 	{
-		if (upcaster->call->fn_strict && no_metadata)
+		if (function->fn_strict && no_metadata)
 			arguments->isnull = true;
 		else
 			result = FunctionCallInvoke(arguments);
@@ -157,13 +172,16 @@ es_upcast_event(EsUpcasts *upcasts, Datum *values, bool *isnull)
 {
 	EsName		type = stored_type(values);
 	int32		schema_version = DatumGetInt32(values[ES_EVENT_COL_SCHEMA_VERSION - 1]);
-	EsUpcaster *upcaster = es_upcaster_find(upcasts, type, schema_version);
+	const EsUpcaster *upcaster = es_upcaster_find(upcasts, type, schema_version);
 	ErrorContextCallback callback = {error_context_stack, upcast_context, values};
 	MemoryContext old;
 
 	if (upcaster == NULL)
 		return;
-	MemoryContextReset(upcasts->per_event);
+	if (upcasts->per_event == NULL)
+		upcasts->per_event = AllocSetContextCreate(upcasts->context, "eventstore upcast", ALLOCSET_SMALL_SIZES);
+	else
+		MemoryContextReset(upcasts->per_event);
 	old = MemoryContextSwitchTo(upcasts->per_event);
 	error_context_stack = &callback;
 	for (int steps = 0; steps < upcasts->n && upcaster != NULL; steps++)	/* (1) */

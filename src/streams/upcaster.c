@@ -8,8 +8,8 @@
  * them.
  *
  * Each backend keeps the list, as projections/definition.c does, with an invalidation
- * of the table sent by whatever changes it.  A call works with a copy of its own, for
- * the functions that it calls may do anything.
+ * of the table sent by whatever changes it.  A call pins the list that it began with, for
+ * the functions that it calls may do anything; nothing is copied.
  *
  * Invariants
  * 1. Registering follows the chain and refuses a circle, under a lock that keeps other
@@ -17,6 +17,8 @@
  * 2. The list is read with a snapshot of this moment; an invalidation that comes
  *    meanwhile makes us read again.  A parallel query cannot take one: it reads with
  *    its own, and what it has read is not kept.
+ * 3. A list that was read does not change.  It is freed when it is neither the backend's
+ *    nor pinned; a pin ends with the memory context of the call, after an error too.
  *
  * Locks: AccessShare on eventstore.upcaster; ShareRowExclusive to register.
  * Crash: nothing is kept here.
@@ -45,6 +47,7 @@
 #include "compat/compat.h"
 #include "core/args.h"
 #include "core/spi.h"
+#include "log/dictionary.h"
 #include "streams/lifecycle.h"
 #include "streams/upcaster.h"
 
@@ -58,10 +61,24 @@ enum
 	COL_SEARCH_PATH
 };
 
+/* The upcasters as they were read once (3). */
+typedef struct UpcasterList
+{
+	MemoryContext context;		/* of all of it */
+	int			pins;
+	int			n;
+	EsUpcaster *upcasters;
+} UpcasterList;
+
+/* A pin: "callback" ends it. */
+typedef struct UpcasterPin
+{
+	EsUpcasts	upcasts;
+	MemoryContextCallback callback;
+} UpcasterPin;
+
 /* The backend's list. */
-static MemoryContext list_context = NULL;
-static EsUpcaster *list = NULL;
-static int	nlist = 0;
+static UpcasterList *current = NULL;
 static bool valid = false;
 static Oid	read_from = InvalidOid;
 static uint64 invalidations = 0;
@@ -144,11 +161,10 @@ read_row(TupleTableSlot *row, EsUpcaster *upcaster)
 	upcaster->function = text_of(row, COL_FUNCTION);
 	upcaster->owner = text_of(row, COL_OWNER);
 	upcaster->search_path = text_of(row, COL_SEARCH_PATH);
-	upcaster->call = NULL;
 }
 
 static void
-read_table(Oid table)
+read_table(Oid table, UpcasterList *list)
 {
 	Relation	rel = table_open(table, AccessShareLock);
 	TupleTableSlot *row = table_slot_create(rel, NULL);
@@ -156,13 +172,13 @@ read_table(Oid table)
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	int			capacity = 4;
 
-	nlist = 0;
-	list = palloc(sizeof(EsUpcaster) * capacity);
+	list->n = 0;
+	list->upcasters = palloc(sizeof(EsUpcaster) * capacity);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
-		if (nlist == capacity)
-			list = repalloc(list, sizeof(EsUpcaster) * (capacity *= 2));
-		read_row(row, &list[nlist++]);
+		if (list->n == capacity)
+			list->upcasters = repalloc(list->upcasters, sizeof(EsUpcaster) * (capacity *= 2));
+		read_row(row, &list->upcasters[list->n++]);
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -171,31 +187,47 @@ read_table(Oid table)
 }
 
 static void
+free_unless_used(UpcasterList *list)
+{
+	if (list != NULL && list->pins == 0 && list != current)
+		MemoryContextDelete(list->context);
+}
+
+static void
+end_pin(void *arg)
+{
+	UpcasterList *list = arg;
+
+	list->pins--;
+	free_unless_used(list);
+}
+
+static void
 read_list(const EsCatalog *cat)
 {
-	MemoryContext old;
+	/* the call's, until it is complete: an error leaves nothing behind */
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcasters",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	UpcasterList *former = current;
+	UpcasterList *list;
 	uint64		before;
 
-	if (list_context == NULL)
-		list_context = AllocSetContextCreate(TopMemoryContext, "eventstore upcasters",
-											 ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(list_context);
 	do
 	{
 		valid = false;
-		MemoryContextReset(list_context);
+		MemoryContextReset(context);
+		list = palloc0(sizeof(UpcasterList));
+		list->context = context;
 		read_from = cat->upcaster;
 		before = invalidations;
-		read_table(cat->upcaster);
+		read_table(cat->upcaster, list);
 	} while (before != invalidations);	/* (2) */
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(context, TopMemoryContext);
+	current = list;
+	free_unless_used(former);
 	valid = !IsInParallelMode();	/* (2) */
-}
-
-static EsName
-copy_name(EsName name)
-{
-	return name_of(pnstrdup(name.bytes, name.len));
 }
 
 /*
@@ -205,38 +237,29 @@ copy_name(EsName name)
 EsUpcasts *
 es_upcasts_begin(const EsCatalog *cat)
 {
-	EsUpcasts  *upcasts;
+	UpcasterPin *pin;
 
 	if (!valid || read_from != cat->upcaster)
 		read_list(cat);
-	if (nlist == 0)
+	if (current->n == 0)
 		return NULL;
-	upcasts = palloc0(sizeof(EsUpcasts));
-	upcasts->context = CurrentMemoryContext;
-	upcasts->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcast",
-											   ALLOCSET_SMALL_SIZES);
-	upcasts->n = nlist;
-	upcasts->list = palloc(sizeof(EsUpcaster) * nlist);
-	for (int i = 0; i < nlist; i++)
-	{
-		EsUpcaster *copy = &upcasts->list[i];
-
-		*copy = list[i];
-		copy->type = copy_name(list[i].type);
-		copy->to_type = copy_name(list[i].to_type);
-		copy->function = pstrdup(list[i].function);
-		copy->owner = pstrdup(list[i].owner);
-		copy->search_path = pstrdup(list[i].search_path);
-	}
-	return upcasts;
+	pin = palloc0(sizeof(UpcasterPin));
+	pin->upcasts.context = CurrentMemoryContext;
+	pin->upcasts.n = current->n;
+	pin->upcasts.list = current->upcasters;
+	current->pins++;
+	pin->callback.func = end_pin;
+	pin->callback.arg = current;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &pin->callback);
+	return &pin->upcasts;
 }
 
-EsUpcaster *
+const EsUpcaster *
 es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
 	for (int i = 0; i < upcasts->n; i++)
 	{
-		EsUpcaster *upcaster = &upcasts->list[i];
+		const EsUpcaster *upcaster = &upcasts->list[i];
 
 		if (upcaster->from_schema == schema_version && es_name_equal(upcaster->type, type))
 			return upcaster;
@@ -288,7 +311,7 @@ es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade
 
 	for (int i = 0; upcasts != NULL && i < upcasts->n; i++)
 	{
-		EsUpcaster *upcaster = &upcasts->list[i];
+		const EsUpcaster *upcaster = &upcasts->list[i];
 		Datum		values[2] = {
 			PointerGetDatum(cstring_to_text_with_len(upcaster->type.bytes, upcaster->type.len)),
 			Int32GetDatum(upcaster->from_schema)
@@ -356,6 +379,40 @@ refuse_circle(const EsUpcasts *upcasts, const EsUpcaster *new)
 	}
 }
 
+/* Does any event, as far as is known, have this type and schema version? */
+static bool
+is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
+{
+	EsEventTypes found = {0};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	es_dictionary_of_type(cat, snapshot, type, &found);
+	UnregisterSnapshot(snapshot);
+	for (int i = 0; i < found.n; i++)
+	{
+		if (found.types[i].schema_version == schema_version)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Another name: filters by it take more than before, but what a projection or a
+ * subscription has passed it does not see again.
+ */
+static void
+tell_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
+{
+	if (es_name_equal(new->type, new->to_type) ||
+		(former != NULL && es_name_equal(former->to_type, new->to_type)) ||
+		!is_stored(cat, new->type, new->from_schema))
+		return;
+	ereport(NOTICE,
+			(errmsg("filters by type \"" ES_NAME_FORMAT "\" take events stored as \"" ES_NAME_FORMAT "\", schema version %d, from now on",
+					ES_NAME_ARGS(new->to_type), ES_NAME_ARGS(new->type), new->from_schema),
+			 errhint("Where such a filter has passed these events, es_rebuild_projection() or es_seek_subscription() brings them.")));
+}
+
 /*
  * es_register_upcaster(type, from_schema, upcast, to_type, to_schema)
  */
@@ -399,6 +456,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 	former = upcasts != NULL ? es_upcaster_find(upcasts, new.type, new.from_schema) : NULL;
 	if (former != NULL)
 		require_ownership(former);
+	tell_new_name(cat, former, &new);
 
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = Int32GetDatum(new.from_schema);

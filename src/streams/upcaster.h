@@ -19,21 +19,22 @@ typedef struct EsUpcaster
 	char	   *function;		/* qualified */
 	char	   *owner;
 	char	   *search_path;
-	FmgrInfo   *call;			/* looked up by this call; NULL: not yet */
 } EsUpcaster;
 
 /* The upcasters of one call, and what it needs to call them. */
 typedef struct EsUpcasts
 {
 	int			n;
-	EsUpcaster *list;
-	MemoryContext context;		/* of the copy */
-	MemoryContext per_event;	/* of what the last event has become */
+	const EsUpcaster *list;
+	FmgrInfo   *calls;			/* of each, once it is looked up; NULL: of none */
+	MemoryContext context;		/* with which the call ends */
+	MemoryContext per_event;	/* of what the last event has become; NULL: there
+								 * was none */
 	TupleTableSlot *slot;		/* the same as a row; NULL: not asked for yet */
 } EsUpcasts;
 
 extern EsUpcasts *es_upcasts_begin(const EsCatalog *cat);
-extern EsUpcaster *es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version);
+extern const EsUpcaster *es_upcaster_find(const EsUpcasts *upcasts, EsName type, int32 schema_version);
 extern Oid	es_upcaster_function(const char *name);
 extern void es_upcaster_require_execute(Oid function, const char *name);
 extern void es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade);
