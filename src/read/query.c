@@ -83,7 +83,10 @@ parse_item(JsonbContainer *container, EsQueryItem *item)
 		{
 			item->types = parse_names(&value, "types", &item->ntypes);
 			if (item->ntypes == 0)
-				refuse("\"types\" of a query must not be empty");
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("\"types\" of a query must not be empty"),
+						 errhint("Leave the key out for events of any type.")));
 		}
 	}
 	item->hashes = palloc(sizeof(int64) * Max(item->ntags, 1));
