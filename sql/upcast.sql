@@ -431,3 +431,8 @@ FROM unnest(ARRAY[
     $$es_run_projection('any')$$,
     $$es_stream_version('Meddled-1')$$]) act;
 SELECT es_stream_version('Meddled-1'), es_stream_version('Meddled-2');
+
+-- ---- memory ----
+
+-- A process keeps one list of upcasters, however often they have changed under calls that used them.
+SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'eventstore upcasters';

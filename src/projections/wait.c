@@ -19,7 +19,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/inval.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
