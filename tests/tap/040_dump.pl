@@ -130,6 +130,7 @@ SQL
 		($version + 1) . '|t', "$what: an old stream goes on, above all there was", $dbname);
 	gives($node, "SELECT version FROM es_append('New-$dbname', 'New')",
 		'1', "$what: a new stream begins", $dbname);
+	$node->safe_psql($dbname, q{SELECT es_seek_subscription('some', 0)});
 	gives($node, q{SELECT string_agg(stream, ' ' ORDER BY position) FROM es_fetch('some', 'me')},
 		'Order-0 no category', "$what: a subscription takes what its filter says", $dbname);
 	gives($node, q{SELECT es_resume_projection('some')}, '', "$what: a projection is resumed", $dbname);
