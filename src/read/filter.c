@@ -186,7 +186,7 @@ es_filter_takes_key(const EsSelection *selection, int64 type_key)
 
 /* What a stream has in common with those that stay with one member of the group. */
 static EsName
-group_of(const EsFilter *filter, EsName stream)
+filter_group_of(const EsFilter *filter, EsName stream)
 {
 	for (int i = 0; filter->group_by.bytes != NULL && i < stream.len; i += pg_mblen(stream.bytes + i))
 	{
@@ -206,7 +206,7 @@ es_filter_takes_stream(const EsFilter *filter, EsName stream)
 {
 	if (!es_filter_takes_category(filter, es_name_category(stream)))
 		return false;
-	stream = group_of(filter, stream);
+	stream = filter_group_of(filter, stream);
 	if (filter->grouped &&
 		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
 		return false;

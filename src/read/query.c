@@ -157,7 +157,7 @@ struct EsMatches
 
 /* From a position to its place, and back. */
 static int64
-turned(const EsMatches *matches, int64 position)
+query_place(const EsMatches *matches, int64 position)
 {
 	return matches->range.backwards ? -position : position;
 }
@@ -208,7 +208,7 @@ next_of_tag(const EsMatches *matches, Source *source, int tag)
 
 	if (!es_tag_scan_next(source->tags[tag], &position))
 		return false;
-	source->at[tag] = turned(matches, position);
+	source->at[tag] = query_place(matches, position);
 	return true;
 }
 
@@ -228,7 +228,7 @@ reach(const EsMatches *matches, Source *source, int tag, int64 place)
 		if (source->at[tag] >= place)
 			return true;
 	}
-	es_tag_scan_seek(source->tags[tag], turned(matches, place));
+	es_tag_scan_seek(source->tags[tag], query_place(matches, place));
 	return next_of_tag(matches, source, tag);
 }
 
@@ -277,7 +277,7 @@ next_by_tags(EsMatches *matches, Source *source)
 {
 	while (meet(matches, source))
 	{
-		TupleTableSlot *event = es_lookup_number(source->events, turned(matches, source->next++));
+		TupleTableSlot *event = es_lookup_number(source->events, query_place(matches, source->next++));
 
 		CHECK_FOR_INTERRUPTS();
 		if (event != NULL && takes(matches, source, event))
@@ -305,7 +305,7 @@ advance(EsMatches *matches, Source *source)
 {
 	source->event = source->cursor != NULL ? next_by_types(source) : next_by_tags(matches, source);
 	if (source->event != NULL)
-		source->place = turned(matches, es_log_number(source->event, ES_LOG_COL_POSITION));
+		source->place = query_place(matches, es_log_number(source->event, ES_LOG_COL_POSITION));
 }
 
 static void

@@ -100,7 +100,7 @@ read_metadata(EsRead *read, EsRange range, Snapshot snapshot)
 
 /* Look once, up to the head. */
 static int64
-look(EsRead *read, int64 head, Snapshot snapshot)
+read_look(EsRead *read, int64 head, Snapshot snapshot)
 {
 	EsRange		range = read->range;
 	int64		count;
@@ -132,7 +132,7 @@ read_positions(EsRead *read)
 		if (first)
 			es_head_refuse_ahead(read->cat, read->place);
 		first = false;
-		count = look(read, head, snapshot);
+		count = read_look(read, head, snapshot);
 		UnregisterSnapshot(snapshot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);

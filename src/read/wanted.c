@@ -148,7 +148,7 @@ es_wanted_read(EsWanted *wanted, EsRange positions)
 }
 
 static bool
-passes(const EsWanted *wanted, TupleTableSlot *event)
+wanted_passes(const EsWanted *wanted, TupleTableSlot *event)
 {
 	const EsSelection *selection = &wanted->selection;
 
@@ -172,7 +172,7 @@ es_wanted_next(EsWanted *wanted)
 		return es_matches_next(wanted->matches);
 	while ((event = es_cursor_next(wanted->cursor)) != NULL)
 	{
-		if (passes(wanted, event))
+		if (wanted_passes(wanted, event))
 			return event;
 	}
 	return NULL;
