@@ -31,6 +31,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/json.o \
 	src/core/lookup.o \
 	src/core/name.o \
 	src/core/numbers.o \
@@ -77,9 +78,11 @@ OBJS = \
 	src/read/cursor.o \
 	src/read/filter.o \
 	src/read/load.o \
+	src/read/metadata.o \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/read/wanted.o \
 	src/streams/lifecycle.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \
@@ -137,7 +140,7 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 # is not preloaded); `make test` runs them.
 REGRESS = \
 	append append_batch append_events append_only idempotency condition \
-	read_stream read_all read_category query correlation columns encodings parallel \
+	read_stream read_all read_category query filter correlation columns encodings parallel \
 	stream_life snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_pitfalls projection_hostile \
@@ -146,7 +149,7 @@ ISOLATION = \
 	version check_version own_events event_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
 	repeatable_read serializable snapshot \
-	condition_after condition_deadlock condition_levels condition_many condition_own \
+	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
 	create drop drop_lookup drop_order reindex restore restore_parts restore_read \
 	projection_inline projection_isolation projection_control projection_drop \

@@ -85,6 +85,49 @@ SELECT stream, metadata FROM es_read_category('Meta');
 PREPARE append AS SELECT stream, version FROM es_append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9);
 EXECUTE append('{Driver-1}', '{A}', '{"{\"a\": 1}"}', '{0}', '{"{}"}', NULL, '{NULL}', '{"[\"a\"]"}', '{1}');
 DEALLOCATE append;
+PREPARE append AS SELECT stream, version FROM es_append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+EXECUTE append('{Driver-1}', '{A}', '{"{}"}', NULL, NULL, NULL, NULL, NULL, NULL, '{"query": [{"tags": ["b"]}]}');
+DEALLOCATE append;
+
+-- On condition that nothing which matters was added: looked at once, for the whole call, before any
+-- of its events.
+SELECT stream, version
+FROM es_append_batch('{Seat-1, Seat-2, Seat-1}', '{Taken, Taken, Taken}', '{"{}", "{}", "{}"}', tags => '{"[\"seat:1\"]", "[\"seat:2\"]", "[\"seat:1\"]"}',
+    condition => '{"query": [{"tags": ["seat:1"]}, {"tags": ["seat:2"]}]}');
+SELECT * FROM es_append_batch('{Seat-3, Seat-2}', '{Taken, Taken}', '{"{}", "{}"}', tags => '{"[\"seat:3\"]", "[\"seat:2\"]"}',
+    condition => '{"query": [{"tags": ["seat:3"]}, {"tags": ["seat:2"]}]}');
+\echo :SQLSTATE
+SELECT es_stream_version('Seat-3') AS "nothing is stored";
+SELECT stream, version
+FROM es_append_batch('{Seat-3}', '{Taken}', '{"{}"}', tags => '{"[\"seat:3\"]"}',
+    condition => jsonb_build_object('query', '[{"tags": ["seat:2"]}]'::jsonb, 'after', (SELECT max(position) FROM es_query('[{"tags": ["seat:2"]}]'))));
+SELECT * FROM es_append_batch('{Seat-4}', '{Taken}', '{"{}"}', condition => '{"query": []}');
+\echo :SQLSTATE
+-- Without events, too.
+SELECT * FROM es_append_batch('{}', '{}', '{}', condition => '{"query": [{"tags": ["seat:4"]}]}');
+SELECT * FROM es_append_batch('{}', '{}', '{}', condition => '{"query": [{"tags": ["seat:3"]}]}');
+\echo :SQLSTATE
+-- The first answer to a call that is repeated, whatever the condition says then.
+SELECT stream, version, duplicate
+FROM generate_series(1, 2) n, LATERAL es_append_batch('{Seat-5}', '{Taken}', '{"{}"}', tags => '{"[\"seat:5\"]"}', event_ids => '{00000000-0000-4000-8000-000000000005}',
+    condition => format('{"query": [{"tags": ["seat:5"]}], "after": %s}', n * 0)::jsonb);
+
+-- Positions of a call follow one another: the first is that of the last event, less the number of the
+-- others.  However many there are, also beyond what is reserved at once.
+CREATE TABLE called AS
+SELECT 'Long' || n AS category, n, a.position
+FROM unnest(ARRAY[1, 2, 7, 1000, 5000, 8191, 8193, 20000]) n,
+    LATERAL (SELECT array_agg('Long' || n || '-' || i % 3) AS streams, array_agg('Turn'::text) AS types, array_agg(to_jsonb(i) ORDER BY i) AS data
+        FROM generate_series(1, n) i) c,
+    LATERAL (SELECT max(position) AS position FROM es_append_batch(c.streams, c.types, c.data)) a
+UNION ALL
+SELECT 'Run' || n, n, a.position
+FROM unnest(ARRAY[1, 3, 300]) n,
+    LATERAL es_append_events('Run' || n || '-1', (SELECT jsonb_agg('{"type": "Turn"}'::jsonb) FROM generate_series(1, n))) a;
+SELECT category, count(e.position) AS events, min(e.position) = c.position - n + 1 AS first, max(e.position) = c.position AS last
+FROM called c, LATERAL es_read_category(category, max_count => NULL) e
+GROUP BY category, n, c.position
+ORDER BY c.position;
 
 -- From a table: rows in, events out.
 CREATE TABLE import (n int, stream text, type text, data jsonb);

@@ -80,6 +80,10 @@ FROM unnest(ARRAY['{}', '[]', 'null', '"x"', '1', '[{}]', '{"after": 0}', '{"que
 -- The hints.
 SELECT * FROM es_append('Tried-1', 'Tried', condition => '{"after": 1}');
 SELECT * FROM es_append('Tried-1', 'Tried', condition => '{"query": []}');
+SELECT * FROM es_append('Tried-1', 'Tried', condition => '{"query": [{"types": [], "tags": ["x"]}]}');
+-- Some drivers return a bigint as a string.
+SELECT * FROM es_append('Tried-1', 'Tried', condition => '{"query": [{"tags": ["x"]}], "after": "4711"}');
+SELECT * FROM es_append('Tried-1', 'Tried', condition => '{"query": [{"tags": ["x"]}], "after": "last"}');
 SELECT * FROM es_append('Tried-1', 'Tried', condition => '{"query": [{"tags": ["x"]}], "after": 1000000}');
 \echo :SQLSTATE
 
@@ -396,3 +400,35 @@ SELECT count(*) FILTER (WHERE has IS DISTINCT FROM wants) AS wrong
 FROM (SELECT position, count(*) AS has FROM eventstore.event_tag GROUP BY position) h
 FULL JOIN (SELECT position, (SELECT count(DISTINCT tag) FROM unnest(tags) tag) AS wants FROM eventstore.event_log WHERE cardinality(tags) > 0) w
     USING (position);
+
+-- ---- decisions that rest on many events ----
+
+-- A hall has 1,500 places.  Who wants one counts those that are taken, and appends on condition that
+-- nothing was added since.  1,499 are.
+CREATE FUNCTION take_place(visitor int) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    known bigint := es_head();
+    places bigint := (SELECT count(*) FROM es_query('[{"types": ["PlaceTaken"], "tags": ["hall:1"]}]'));
+BEGIN
+    IF places >= 1500 THEN
+        RETURN format('all %s are taken', places);
+    END IF;
+    PERFORM es_append('Visitor-' || visitor, 'PlaceTaken', tags => '{hall:1}',
+        condition => jsonb_build_object('query', '[{"types": ["PlaceTaken"], "tags": ["hall:1"]}]'::jsonb, 'after', known));
+    RETURN 'taken';
+END $$;
+SELECT count(*)
+FROM (SELECT array_agg('Visitor-' || n) AS streams, array_agg('PlaceTaken'::text) AS types, array_agg('{}'::jsonb) AS data, array_agg('["hall:1"]'::jsonb) AS tags
+    FROM generate_series(1, 1499) n) v, es_append_batch(streams, types, data, tags => v.tags);
+SELECT take_place(1500);
+SELECT take_place(1501);
+
+-- "after" may be the last position of the query, if that was read to its end.  A page of it is no
+-- basis: the events beyond the page fail the append.
+SELECT max(position) AS last, count(*) FROM es_query('[{"tags": ["hall:1"]}]') \gset hall_
+SELECT max(position) AS last FROM es_query('[{"tags": ["hall:1"]}]', max_count => 1000) \gset page_
+SELECT version FROM es_append('Note-1', 'Noted', tags => '{hall:1}', condition => format('{"query": [{"tags": ["hall:1"]}], "after": %s}', :page_last)::jsonb);
+\echo :SQLSTATE
+SELECT :hall_count AS known, version FROM es_append('Note-1', 'Noted', tags => '{hall:1}', condition => format('{"query": [{"tags": ["hall:1"]}], "after": %s}', :hall_last)::jsonb);

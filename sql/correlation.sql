@@ -54,6 +54,65 @@ SET LOCAL eventstore.metadata = '{"correlation_id": "long"}';
 SELECT count(*) FROM generate_series(1, 1500) i, LATERAL es_append('Long-' || i % 7, 'Turn', to_jsonb(i));
 COMMIT;
 SELECT count(*) FROM es_read_correlation('long');
+SELECT count(*) FROM es_read_correlation('long', 1000);
 SELECT count(*), bool_and(data = to_jsonb(n)) AS "in order"
 FROM es_read_correlation('long', 2000) WITH ORDINALITY
     AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, n);
+
+-- After a position, a page at a time.
+SELECT max(position) AS last FROM es_read_correlation('long', 1000) \gset
+SELECT count(*), bool_and(position > :last) AS after FROM es_read_correlation('long', after_position => :last);
+SELECT count(*) FROM es_read_correlation('long', 10, :last);
+SELECT count(*) FROM es_read_correlation('long', after_position => es_head());
+SELECT * FROM es_read_correlation('long', after_position => -1);
+\echo :SQLSTATE
+SELECT * FROM es_read_correlation('long', after_position => es_head() + 1000000);
+\echo :SQLSTATE
+
+-- ---- another key of metadata ----
+
+-- The hint is the statement that makes its index.  It is quoted as it must be.
+SELECT version FROM es_append('Order-9', 'Placed', metadata => '{"tenant": "acme", "it''s \"x\\y": "odd", "": "no name"}');
+SELECT version FROM es_append('Order-9', 'Paid', metadata => '{"tenant": "acme"}');
+SELECT version FROM es_append('Order-9', 'Sent', metadata => '{"tenant": 7}');
+SELECT * FROM es_read_correlation('acme', key => 'tenant');
+\echo :SQLSTATE
+CREATE FUNCTION hint(key text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    told text;
+BEGIN
+    PERFORM es_read_correlation('x', key => key);
+    RETURN NULL;
+EXCEPTION
+    WHEN undefined_object THEN
+        GET STACKED DIAGNOSTICS told = PG_EXCEPTION_HINT;
+        RETURN told;
+END $$;
+SELECT hint(key) FROM unnest(ARRAY['tenant', $$it's "x\y$$, '']) key \gexec
+SELECT key, hint(key) FROM unnest(ARRAY['tenant', $$it's "x\y$$, '', 'correlation_id']) key;
+SELECT stream, version FROM es_read_correlation('acme', key => 'tenant');
+SELECT stream, version FROM es_read_correlation('7', key => 'tenant');
+SELECT stream, version FROM es_read_correlation('odd', key => $$it's "x\y$$);
+SELECT stream, version FROM es_read_correlation('no name', key => '');
+SELECT count(*) FROM es_read_correlation('acme', key => 'Tenant');
+\echo :SQLSTATE
+SELECT * FROM es_read_correlation('acme', key => NULL);
+\echo :SQLSTATE
+
+-- The index is used: without it, the same read is an error again.  One of another kind is none.
+BEGIN;
+DROP INDEX eventstore.event_log_hashtextextended_position_idx;
+SELECT hint('tenant') IS NOT NULL AS missing;
+CREATE INDEX ON eventstore.event_log ((metadata ->> 'tenant'), position);
+CREATE INDEX ON eventstore.event_log (hashtextextended(metadata ->> 'tenant', 0), position) WHERE metadata ? 'tenant';
+CREATE INDEX ON eventstore.event_log (hashtextextended((metadata ->> 'tenant') COLLATE "C", 0), position) WHERE metadata ? 'user';
+CREATE INDEX ON eventstore.event_log (hashtextextended((metadata ->> 'tenant') COLLATE "C", 0), position DESC) WHERE metadata ? 'tenant';
+CREATE INDEX ON eventstore.event_log (hashtextextended((metadata ->> 'tenant') COLLATE "C", 0), version) WHERE metadata ? 'tenant';
+CREATE INDEX ON eventstore.event_log (hashtextextended((metadata ->> 'tenant') COLLATE "C", 1), position) WHERE metadata ? 'tenant';
+SELECT hint('tenant') IS NOT NULL AS missing;
+-- Written otherwise, and of all events, it is the same.
+CREATE INDEX ON eventstore.event_log (hashtextextended((metadata ->> 'tenant') COLLATE "C", 0), position);
+SELECT stream, version FROM es_read_correlation('acme', key => 'tenant');
+ROLLBACK;

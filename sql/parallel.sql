@@ -95,7 +95,7 @@ FROM unnest(ARRAY[
     $$SELECT es_retry_dead_letters('counts')$$,
     $$SELECT es_drop_projection('counts')$$]) says;
 
--- Reads are refused where they need a snapshot of the moment, which a worker cannot take.
+-- Reads are refused where they need a snapshot of the moment, which a worker cannot take.  The head needs none.
 SELECT says, CASE outcome(says) WHEN 'done' THEN 'done' ELSE 'refused' END AS outcome
 FROM unnest(ARRAY[
     $$SELECT * FROM es_read_stream('Order-1')$$,

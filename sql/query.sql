@@ -58,9 +58,51 @@ SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1"]}]'
 SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1"]}]', :first, 2);
 SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1"]}, {"types": ["CourseDefined"]}]', max_count => 2);
 SELECT count(*) AS after_head FROM es_query('[{}]', es_head());
+
+-- Without max_count all there are, however many.
+SELECT count(*) FROM (
+    SELECT array_agg('Batch-' || n % 3) AS streams, array_agg('Counted'::text) AS types, array_agg('{}'::jsonb) AS data,
+        array_agg('["batch"]'::jsonb) AS tags
+    FROM generate_series(1, 1500) n) c, es_append_batch(streams, types, data, tags => c.tags);
+SELECT count(*) FROM es_query('[{"tags": ["batch"]}]');
 SELECT count(*) AS none FROM es_query('[{}]', max_count => 0);
 SELECT count(*) AS "all" FROM es_query('[{}]', max_count => NULL);
 SELECT count(*) AS "all" FROM es_query('[{}]', NULL);
+
+-- Backwards: below a position, the newest first; NULL begins at the end.
+SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1"]}]', backwards => true);
+SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1"]}]', backwards => true, max_count => 1);
+SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1"]}, {"types": ["CourseDefined"]}]', :first + 5, 2, backwards => true);
+SELECT position - :first AS place, type FROM es_query('[{"tags": ["course:1", "student:7"]}]', backwards => true);
+SELECT count(*) AS none FROM es_query('[{}]', 0, backwards => true);
+SELECT count(*) AS none FROM es_query('[{}]', 1, backwards => true);
+SELECT count(*) FROM es_query('[{}]', 9223372036854775807, backwards => true);
+\echo :SQLSTATE
+SELECT * FROM es_query('[{}]', backwards => NULL);
+\echo :SQLSTATE
+SELECT * FROM es_query('[{}]', backwards => true, wait => '1 s');
+\echo :SQLSTATE
+
+-- "up_to" is the last position wanted: the greatest or, backwards, the least.
+SELECT position - :first AS place FROM es_query('[{"tags": ["course:1"]}]', up_to => :first + 4);
+SELECT position - :first AS place FROM es_query('[{"tags": ["course:1"]}]', :first, up_to => :first + 5);
+SELECT position - :first AS place FROM es_query('[{"tags": ["course:1"]}]', backwards => true, up_to => :first + 4);
+SELECT position - :first AS place FROM es_query('[{"tags": ["course:1"]}, {"types": ["StudentJoined"]}]', :first + 5, backwards => true, up_to => :first + 2);
+SELECT count(*) AS none FROM es_query('[{}]', up_to => 0);
+SELECT count(*) = (SELECT count(*) FROM eventstore.events) AS "all" FROM es_query('[{}]', backwards => true, up_to => 0);
+SELECT count(*) AS none FROM es_query('[{}]', :first + 3, up_to => :first + 3);
+SELECT count(*) AS none FROM es_query('[{}]', :first + 3, backwards => true, up_to => :first + 3);
+SELECT * FROM es_query('[{}]', up_to => -1);
+\echo :SQLSTATE
+
+-- It need not have been handed out: a bound is not a checkpoint.
+SELECT count(*) FROM es_query('[{"tags": ["course:1"]}]', up_to => 9223372036854775807);
+SELECT count(*) AS none FROM es_query('[{"tags": ["course:1"]}]', backwards => true, up_to => 9223372036854775807);
+
+-- Once the head is there, nothing is waited for.
+SELECT clock_timestamp() AS before \gset
+SELECT count(*) AS none FROM es_query('[{"tags": ["course:3"]}]', wait => '60 s', up_to => es_head());
+SELECT clock_timestamp() < timestamptz :'before' + interval '20 s' AS "at once";
 
 -- A page at a time, each after the last position of the one before.
 WITH RECURSIVE page AS (
@@ -180,6 +222,47 @@ FROM asked,
     LATERAL (SELECT array_agg(position) AS given FROM es_query(query, :middle, 20)) g,
     LATERAL (SELECT array_agg(position ORDER BY position) AS wanted FROM (
         SELECT position FROM es_read_all(:middle, max_count => NULL) e WHERE matches(e, query) ORDER BY position LIMIT 20) e) w;
+
+-- Backwards, and with both bounds.
+SELECT percentile_disc(0.2) WITHIN GROUP (ORDER BY position) AS low FROM eventstore.events \gset
+SELECT count(*) FILTER (WHERE given IS NOT DISTINCT FROM wanted) AS right, count(given) AS "not empty"
+FROM asked,
+    LATERAL (SELECT array_agg(position) AS given FROM es_query(query, backwards => true)) g,
+    LATERAL (SELECT array_agg(position ORDER BY position DESC) AS wanted FROM es_read_all(max_count => NULL) e WHERE matches(e, query)) w;
+SELECT count(*) FILTER (WHERE given IS NOT DISTINCT FROM wanted) AS right
+FROM asked,
+    LATERAL (SELECT array_agg(position) AS given FROM es_query(query, :middle, 20, backwards => true, up_to => :low)) g,
+    LATERAL (SELECT array_agg(position ORDER BY position DESC) AS wanted FROM (
+        SELECT position FROM es_read_all(max_count => NULL) e
+        WHERE matches(e, query) AND position < :middle AND position >= :low ORDER BY position DESC LIMIT 20) e) w;
+SELECT count(*) FILTER (WHERE given IS NOT DISTINCT FROM wanted) AS right
+FROM asked,
+    LATERAL (SELECT array_agg(position) AS given FROM es_query(query, :low, up_to => :middle)) g,
+    LATERAL (SELECT array_agg(position ORDER BY position) AS wanted FROM es_read_all(max_count => NULL) e
+        WHERE matches(e, query) AND position > :low AND position <= :middle) w;
+
+-- ---- what it costs ----
+
+-- The last event of a query: one descent of an index for each tag, and one to the event, however
+-- many match.
+CREATE FUNCTION descents(OUT tags bigint, OUT events bigint)
+    LANGUAGE sql
+    AS $$ SELECT pg_stat_get_xact_numscans('eventstore.event_tag_tag'::regclass), pg_stat_get_xact_numscans('eventstore.event_log_position'::regclass) $$;
+CREATE FUNCTION cost(statement text, OUT tags bigint, OUT events bigint)
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    before record;
+BEGIN
+    SELECT * INTO before FROM descents();
+    EXECUTE statement;
+    SELECT d.tags - before.tags, d.events - before.events INTO tags, events FROM descents() d;
+END $$;
+SELECT query, backwards, c.*
+FROM (VALUES ('[{"tags": ["batch"]}]'), ('[{"tags": ["batch"], "types": ["Counted"]}]'), ('[{"tags": ["batch", "batch"]}]'),
+    ('[{"tags": ["batch"]}, {"tags": ["course:1"]}]')) q (query),
+    (VALUES (false), (true)) b (backwards),
+    LATERAL cost(format('SELECT position FROM es_query(%L, max_count => 1, backwards => %L)', query, backwards)) c;
 
 -- ---- types as they are stored, and as upcasters show them ----
 

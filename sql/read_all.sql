@@ -35,6 +35,16 @@ SELECT stream, version, type FROM es_read_all(:fourth, backwards => true);
 SELECT stream, version, type FROM es_read_all(:fourth, 1, backwards => true);
 SELECT stream, version, type FROM es_read_all(0, backwards => true);
 
+-- Up to a position: the greatest wanted or, backwards, the least.  It need not be there yet.
+SELECT stream, version, type FROM es_read_all(up_to => :fourth);
+SELECT stream, version, type FROM es_read_all(:fourth - 2, types => ARRAY['Paid', 'Placed'], up_to => :fourth);
+SELECT stream, version, type FROM es_read_all(:fourth + 1, backwards => true, up_to => :fourth - 1);
+SELECT count(*) FROM es_read_all(:fourth, up_to => :fourth);
+SELECT count(*) FROM es_read_all(:fourth, backwards => true, up_to => :fourth);
+SELECT count(*) = (SELECT count(*) FROM es_read_all()) AS "all" FROM es_read_all(up_to => 9223372036854775807);
+SELECT * FROM es_read_all(up_to => -1);
+\echo :SQLSTATE
+
 -- Some types, some categories, both.  max_count counts what is returned.
 SELECT stream, version, type FROM es_read_all(types => ARRAY['Paid']);
 SELECT stream, version, type FROM es_read_all(types => ARRAY['Taken', 'Sent', 'Unknown', 'Sent']);

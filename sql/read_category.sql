@@ -87,6 +87,29 @@ END $$;
 SELECT member, size, outcome(format('SELECT count(*) FROM es_read_category(%L, NULL, 1000, %L, %L)', 'Group', member, size))
 FROM (VALUES (1, NULL), (NULL, 1), (4, 4), (-1, 4), (0, 0), (0, -1), (2147483647, 2147483647), (NULL, NULL)) v (member, size);
 
+-- "group_by" keeps streams together that are alike up to a character.
+SELECT count(*)
+FROM generate_series(1, 40) i, unnest(ARRAY['', '+items', '+items+old', '+']) part, LATERAL es_append('Cart-' || i || part, 'Turn') a;
+CREATE TABLE joint AS
+SELECT separator, member, stream
+FROM unnest(ARRAY['+', NULL]) separator, generate_series(0, 3) member,
+    LATERAL es_read_category('Cart', NULL, NULL, member, 4, group_by => separator);
+SELECT separator, count(*), count(DISTINCT stream) AS streams, count(DISTINCT member) AS members FROM joint GROUP BY separator;
+SELECT separator, count(*) > 0 AS "carts of two members"
+FROM (SELECT separator, split_part(stream, '+', 1) AS cart FROM joint GROUP BY 1, 2 HAVING count(DISTINCT member) > 1) s
+GROUP BY separator;
+-- Where the character is not in the name, it is the stream; it may be any, of any script.
+SELECT count(*) AS "other than without" FROM es_read_category('Group', NULL, 1000, 2, 4, group_by => '+') e
+LEFT JOIN share s USING (position) WHERE s.member IS DISTINCT FROM 2;
+SELECT count(*) FROM generate_series(1, 20) i, LATERAL es_append('Größe-' || i || 'ß' || i % 2, 'Turn');
+SELECT count(*), count(DISTINCT stream)
+FROM generate_series(0, 3) member, LATERAL es_read_category('Größe', NULL, NULL, member, 4, group_by => 'ß');
+SELECT count(DISTINCT member) AS members
+FROM generate_series(0, 3) member, LATERAL es_read_category('Größe', NULL, NULL, member, 4, group_by => 'ö') e;
+SELECT group_by, outcome(format('SELECT count(*) FROM es_read_category(%L, NULL, 1000, 0, 2, group_by => %L)', 'None', group_by))
+FROM unnest(ARRAY['', '++', '+', 'ß', 'ßß', NULL]) group_by;
+SELECT outcome($$SELECT count(*) FROM es_read_category('None', group_by => '+')$$);
+
 -- Thousands of categories do not disturb one another.
 SELECT count(*)
 FROM generate_series(1, 3000) i, LATERAL es_append('Cat' || i || '-1', 'Made', to_jsonb(i));

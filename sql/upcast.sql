@@ -80,6 +80,27 @@ CREATE FUNCTION same(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS $
 SELECT es_register_upcaster('A', 1, 'same', 'B', 1), es_register_upcaster('B', 1, 'same', 'C', 1);
 SELECT version, type FROM es_read_stream('Name-1');
 SELECT t, (SELECT string_agg(version::text, ' ') FROM es_read_stream('Name-1', types => ARRAY[t])), (SELECT string_agg(version::text, ' ') FROM es_read_all(types => ARRAY[t])) FROM unnest('{A, B, C}'::text[]) t;
+-- Each name on the way of an event takes it, wherever events are filtered by type: the stored one,
+-- the one in between, the one that is shown.
+CREATE FUNCTION taken(name text, OUT query text, OUT category text, OUT fetched text, OUT projected text, OUT condition text)
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    SELECT string_agg(version::text, ' ') INTO query FROM es_query(jsonb_build_array(jsonb_build_object('types', ARRAY[name])));
+    SELECT string_agg(version::text, ' ') INTO category FROM es_read_all(types => ARRAY[name], categories => '{Name}');
+    PERFORM es_create_subscription('names', types => ARRAY[name]);
+    SELECT string_agg(version::text, ' ') INTO fetched FROM es_fetch('names', 'me');
+    PERFORM es_drop_subscription('names');
+    PERFORM es_create_projection('names', query => 'SELECT version FROM es_batch', types => ARRAY[name]);
+    projected := es_run_projection('names');
+    PERFORM es_drop_projection('names');
+    PERFORM es_append_events('Other-1', '[]', condition => jsonb_build_object('query', jsonb_build_array(jsonb_build_object('types', ARRAY[name]))));
+    condition := 'accepted';
+EXCEPTION
+    WHEN SQLSTATE 'SE004' THEN
+        condition := 'refused';
+END $$;
+SELECT name, t.* FROM unnest('{A, B, C, D}'::text[]) name, LATERAL taken(name) t;
 -- Back to an older schema version, if that is not shown as the newer one.
 SELECT es_register_upcaster('C', 7, 'same', 'C', 1);
 SELECT version FROM es_append('Name-1', 'C', schema_version => 7);
@@ -402,3 +423,8 @@ FROM unnest(ARRAY[
     $$es_run_projection('any')$$,
     $$es_stream_version('Meddled-1')$$]) act;
 SELECT es_stream_version('Meddled-1'), es_stream_version('Meddled-2');
+
+-- ---- memory ----
+
+-- A process keeps one list of upcasters, however often they have changed under calls that used them.
+SELECT count(*) FROM pg_backend_memory_contexts WHERE ident = 'eventstore upcasters';

@@ -40,11 +40,12 @@ CREATE FUNCTION es_append_batch(
     event_ids uuid[] DEFAULT NULL,
     created_at timestamptz[] DEFAULT NULL,
     tags jsonb[] DEFAULT NULL,
-    schema_versions int[] DEFAULT NULL)
+    schema_versions int[] DEFAULT NULL,
+    condition jsonb DEFAULT NULL)
     RETURNS TABLE (stream text, version bigint, "position" bigint, duplicate boolean)
     AS 'MODULE_PATHNAME', 'es_append_batch'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION es_append_batch(text[], text[], jsonb[], bigint[], jsonb[], uuid[], timestamptz[], jsonb[], int[]) IS
+COMMENT ON FUNCTION es_append_batch(text[], text[], jsonb[], bigint[], jsonb[], uuid[], timestamptz[], jsonb[], int[], jsonb) IS
     'Append events to many streams, all or none; a row a stream, of its last event';
 
 CREATE FUNCTION es_check_version(stream text, expected_version bigint) RETURNS bigint

@@ -505,7 +505,7 @@ return_streams(FunctionCallInfo fcinfo, const EsAppend *call)
 
 /*
  * es_append_batch(streams, types, data, expected_versions, metadata, event_ids,
- *				   created_at, tags, schema_versions)
+ *				   created_at, tags, schema_versions, condition)
  *		→ SETOF (stream, version, position, duplicate)
  */
 Datum
@@ -527,6 +527,7 @@ es_append_batch(PG_FUNCTION_ARGS)
 	BatchColumn tags = read_column(fcinfo, 7, JSONBOID, "tags", false, &n);
 	BatchColumn schema_versions = read_column(fcinfo, 8, INT4OID, "schema_versions", false, &n);
 
+	call.condition = es_condition_argument(fcinfo, 9);
 	InitMaterializedSRF(fcinfo, 0);
 	new_events(&call, n);
 	call.streams = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsAppendStream) * Max(n, 1));
@@ -557,7 +558,7 @@ es_append_batch(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("either all events of a call have an event id or none")));
-	if (n > 0)
+	if (n > 0 || call.condition != NULL)
 		es_append_execute(&call);
 	return_streams(fcinfo, &call);
 	PG_RETURN_NULL();

@@ -6,6 +6,9 @@
  *	1 the call's locks are taken, before streams and positions;
  *	2 as things stand then: does a matching event stand beyond "after"?
  *
+ * If a lock of (1) cannot be had at once, a look up to the head comes before the wait: what
+ * fails already need not wait to be told so.
+ *
  * The locks.  An appended event locks each of its tags, shared.  An item of a condition
  * locks one of its tags, exclusively: an event that it matches bears that tag, so
  * whoever appends one waits, or has ended before the condition is checked.  Items with
@@ -24,13 +27,18 @@
  *    before the other looks.
  * 2. The look is as of this moment (SnapshotSelf), at every isolation level, and sees
  *    the transaction's own events.  Events that have been taken away count as little
- *    as es_query() shows them.
+ *    as es_query() shows them.  Only the look under the locks lets a call pass; the one
+ *    before the wait can but fail it.
  * 3. A call takes append_lock in the stronger mode at once, tags in the order of their
  *    hashes, exclusive where it needs both modes.  Two transactions of several calls
  *    can still deadlock, as with any rows (40P01).
  * 4. A transaction that would lock more than MAX_TAGS different tags in its calls takes
  *    append_lock Exclusive instead of the rest: the lock table is not filled by a long
  *    import.
+ * 5. A call that may be a repetition is not failed before the wait: its own event may be
+ *    what matches, and it is answered as a duplicate.  The match is found first, then its
+ *    ids are looked for.  An earlier attempt of the call with this condition has ended by
+ *    then: had it passed its own look, whoever appended the match waited for its end.
  *
  * A BEFORE trigger that adds tags is too late for (1): its tags are locked when its
  * position is drawn, so that conditions hold in the order of commits, but an event may
@@ -48,13 +56,13 @@
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
 #include "append/condition.h"
+#include "append/idempotency.h"
 #include "compat/compat.h"
 #include "core/errors.h"
+#include "core/json.h"
 #include "log/dictionary.h"
 #include "log/event.h"
 #include "log/head.h"
@@ -87,19 +95,33 @@ refuse(const char *what)
 			 errhint("A condition is like {\"query\": [{\"tags\": [\"course:1\"]}], \"after\": 4711}.")));
 }
 
-/* A whole number from 0, in the range of bigint. */
+static bool
+is_string_of_digits(const JsonbValue *value)
+{
+	EsName		string;
+
+	if (value->type != jbvString)
+		return false;
+	string = es_json_string(value);
+	return string.len > 0 && strspn(pnstrdup(string.bytes, string.len), "0123456789") == string.len;
+}
+
+/* The position that a condition begins after. */
 static int64
 parse_after(const JsonbValue *value)
 {
-	Datum		number = value->type == jbvNumeric ? NumericGetDatum(value->val.numeric) : 0;
+	int64		after;
 
-	if (value->type != jbvNumeric ||
-		!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
-										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))) ||
-		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(0)))) ||
-		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
+	if (is_string_of_digits(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"after\" of a condition must be a position"),
+				 errdetail("It is a string."),
+				 errhint("Write the number without quotes. What a driver returns for a bigint may be a string, as with node-postgres: "
+						 "convert it before it goes into the JSON.")));
+	if (!es_json_whole_number(value, &after) || after < 0)
 		refuse("\"after\" of a condition must be a position");
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	return after;
 }
 
 /*
@@ -137,6 +159,81 @@ es_condition_argument(FunctionCallInfo fcinfo, int argno)
 	if (condition->query == NULL)
 		refuse("a condition needs a \"query\"");
 	return condition;
+}
+
+/* ---- the look ---- */
+
+/* An event that fails the condition. */
+typedef struct Conflict
+{
+	int64		position;
+	int64		type_key;
+} Conflict;
+
+static void
+raise_failed(const EsCatalog *cat, const Conflict *conflict)
+{
+	const EsEventType *type = es_dictionary_entry(cat, conflict->type_key);
+
+	ereport(ERROR,
+			(errcode(ES_CONDITION_FAILED),
+			 errmsg("append condition failed"),
+			 errdetail("position: %lld, type: " ES_NAME_FORMAT, (long long) conflict->position,
+					   ES_NAME_ARGS(type->type)),
+			 errhint("Wait for that position with es_wait(), query again, decide again, append again.")));
+}
+
+/* Does a matching event stand beyond "after", up to a position (2)? */
+static bool
+find_conflict(const EsCondition *condition, const EsCatalog *cat, int64 upto, Conflict *conflict)
+{
+	EsRange		positions = {condition->after, upto, false};
+	EsVisible  *visible = es_visible_open(cat, SnapshotSelf);
+	EsMatches  *matches = es_matches_open(cat, condition->query, SnapshotSelf, positions);
+	TupleTableSlot *event;
+	bool		found = false;
+
+	while (!found && (event = es_matches_next(matches)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (visible != NULL && !es_visible_shows(visible, event))
+			continue;
+		conflict->position = es_log_number(event, ES_LOG_COL_POSITION);
+		conflict->type_key = es_log_number(event, ES_LOG_COL_TYPE_KEY);
+		found = true;
+	}
+	es_matches_close(matches);
+	es_visible_close(visible);
+	return found;
+}
+
+/*
+ * Raise SE004 if a matching event stands beyond "after".  The locks have been taken.
+ */
+void
+es_condition_check(const EsAppend *call, const EsCatalog *cat)
+{
+	Conflict	conflict;
+
+	if (call->condition == NULL)
+		return;
+	es_head_refuse_ahead(cat, call->condition->after);
+	if (find_conflict(call->condition, cat, PG_INT64_MAX, &conflict))
+		raise_failed(cat, &conflict);
+}
+
+/*
+ * The same without locks: what is found stays found, what is not says nothing.  Up to the
+ * head: an event beyond it is waited for, for a query would not show it yet.
+ */
+static void
+fail_at_once(const EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	Conflict	conflict;
+
+	if (find_conflict(call->condition, cat, es_head_glance(cat), &conflict) &&
+		!es_idempotency_may_repeat(call, cat, log)) /* (5) */
+		raise_failed(cat, &conflict);
 }
 
 /* ---- locks ---- */
@@ -202,15 +299,29 @@ still_wanted(TagLock *locks, int n)
 	return kept;
 }
 
-static void
-lock_tags(const TagLock *locks, int n)
+/* False: one of them was not to be had without waiting. */
+static bool
+lock_tags(const TagLock *locks, int n, bool wait)
 {
 	for (int i = 0; i < n; i++)
 	{
 		LOCKTAG		tag = lock_of(locks[i].hash);
 
-		(void) LockAcquire(&tag, locks[i].mode, false, false);
+		if (LockAcquire(&tag, locks[i].mode, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+			return false;
 	}
+	return true;
+}
+
+/* append_lock in a mode, then tags.  False as above. */
+static bool
+take_locks(const EsCatalog *cat, LOCKMODE mode, const TagLock *locks, int n, bool wait)
+{
+	if (wait)
+		LockRelationOid(cat->append_lock, mode);
+	else if (!ConditionalLockRelationOid(cat->append_lock, mode))
+		return false;
+	return lock_tags(locks, n, wait);
 }
 
 /* Of all tags of an item the one with the least hash, for every call the same. */
@@ -267,23 +378,31 @@ wanted_locks(const EsAppend *call, int *n)
 }
 
 /*
- * Take the locks of a call.  event_log is locked, no stream is yet.
+ * Take the locks of a call; SE004 rather than wait, if it is clear already.  event_log is
+ * locked, no stream is yet.
  */
 void
-es_condition_lock(const EsAppend *call, const EsCatalog *cat)
+es_condition_lock(const EsAppend *call, const EsCatalog *cat, Relation log)
 {
 	TagLock    *locks = NULL;
 	int			n = 0;
 	bool		all = has_item_without_tags(call->condition);
+	LOCKMODE	mode;
 
 	if (!all && (call->condition != NULL || es_append_bears_tags(call)) && !holds_all(cat))
 	{
 		locks = wanted_locks(call, &n);
 		all = n > 0 && !has_room_for(n);
 	}
-	LockRelationOid(cat->append_lock, all ? ExclusiveLock : RowExclusiveLock);
-	if (!all)
-		lock_tags(locks, n);
+	mode = all ? ExclusiveLock : RowExclusiveLock;
+	if (all)
+		n = 0;
+	if (call->condition == NULL || !take_locks(cat, mode, locks, n, false))
+	{
+		if (call->condition != NULL)
+			fail_at_once(call, cat, log);
+		(void) take_locks(cat, mode, locks, n, true);
+	}
 	if (locks != NULL)
 		pfree(locks);
 }
@@ -301,49 +420,9 @@ es_condition_lock_tags(const EsCatalog *cat, const EsEvent *event)
 	if (n > 0 && !holds_all(cat))
 	{
 		if (has_room_for(n))
-			lock_tags(locks, n);
+			(void) lock_tags(locks, n, true);
 		else
 			LockRelationOid(cat->append_lock, ExclusiveLock);
 	}
 	pfree(locks);
-}
-
-/* ---- the look ---- */
-
-static void
-raise_failed(const EsCatalog *cat, TupleTableSlot *event)
-{
-	int64		position = es_log_number(event, ES_LOG_COL_POSITION);
-	const EsEventType *type = es_dictionary_entry(cat, es_log_number(event, ES_LOG_COL_TYPE_KEY));
-
-	ereport(ERROR,
-			(errcode(ES_CONDITION_FAILED),
-			 errmsg("append condition failed"),
-			 errdetail("position: %lld, type: " ES_NAME_FORMAT, (long long) position, ES_NAME_ARGS(type->type)),
-			 errhint("Wait for that position with es_wait(), query again, decide again, append again.")));
-}
-
-/*
- * Raise SE004 if a matching event stands beyond "after" (2).
- */
-void
-es_condition_check(const EsAppend *call, const EsCatalog *cat)
-{
-	EsMatches  *matches;
-	EsVisible  *visible;
-	TupleTableSlot *event;
-
-	if (call->condition == NULL)
-		return;
-	es_head_refuse_ahead(cat, call->condition->after);
-	visible = es_visible_open(cat, SnapshotSelf);
-	matches = es_matches_open(cat, call->condition->query, SnapshotSelf, call->condition->after, PG_INT64_MAX);
-	while ((event = es_matches_next(matches)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (visible == NULL || es_visible_shows(visible, event))
-			raise_failed(cat, event);
-	}
-	es_matches_close(matches);
-	es_visible_close(visible);
 }

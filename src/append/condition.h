@@ -7,9 +7,10 @@
 
 #include "append/append.h"
 #include "fmgr.h"
+#include "utils/relcache.h"
 
 extern const EsCondition *es_condition_argument(FunctionCallInfo fcinfo, int argno);
-extern void es_condition_lock(const EsAppend *call, const EsCatalog *cat);
+extern void es_condition_lock(const EsAppend *call, const EsCatalog *cat, Relation log);
 extern void es_condition_lock_tags(const EsCatalog *cat, const EsEvent *event);
 extern void es_condition_check(const EsAppend *call, const EsCatalog *cat);
 

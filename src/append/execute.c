@@ -259,7 +259,7 @@ es_append_execute(EsAppend *call)
 	es_write_begin(call->function);
 	cat = es_seal_lock_log();
 	log = table_open(cat->event_log, NoLock);
-	es_condition_lock(call, cat);
+	es_condition_lock(call, cat, log);
 	lock_streams(call, cat);
 
 	/* (2) */

@@ -146,6 +146,35 @@ es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log)
 }
 
 /*
+ * Is one of the call's ids used?  Then es_idempotency_is_duplicate must decide, under the
+ * streams' locks, whether the call is repeated.
+ */
+bool
+es_idempotency_may_repeat(const EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	Relation	id_index;
+	IndexScanDesc scan;
+	TupleTableSlot *stored;
+	bool		found = false;
+
+	if (!call->has_ids)
+		return false;
+	id_index = index_open(cat->event_log_id, AccessShareLock);
+	scan = begin_id_scan(log, id_index, SnapshotSelf);
+	stored = table_slot_create(log, NULL);
+	for (int i = 0; i < call->nevents && !found; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		look_for(scan, &call->events[i]);
+		found = index_getnext_slot(scan, ForwardScanDirection, stored);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(stored);
+	index_close(id_index, NoLock);
+	return found;
+}
+
+/*
  * The index says that another entry may have the id of the event just inserted
  * at own_tid.  Wait until that is decided: SE003, or the other one rolled back.
  */

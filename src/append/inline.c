@@ -26,6 +26,7 @@
 #include "append/inline.h"
 #include "log/event.h"
 #include "projections/call.h"
+#include "read/wanted.h"
 
 static void
 put_event(EsBatch *batch, const EsAppend *call, const EsEvent *event)
@@ -57,8 +58,14 @@ put_event(EsBatch *batch, const EsAppend *call, const EsEvent *event)
 static bool
 takes_event(const EsFilter *filter, const EsUpcasts *upcasts, const EsAppend *call, const EsEvent *event)
 {
-	return es_filter_takes_type(filter, upcasts, event->type, event->schema_version) &&
-		es_filter_takes_category(filter, call->streams[event->stream].category);
+	EsTraits	traits = {
+		.type = event->type,
+		.schema_version = event->schema_version,
+		.category = call->streams[event->stream].category,
+		.tags = event->tags
+	};
+
+	return es_wanted_takes(filter, upcasts, &traits);
 }
 
 /* The projection's events among those of the call; NULL: none. */

@@ -1,5 +1,5 @@
 /*
- * append_json.c
+ * json.c
  *		Events as a JSON array: [{"type": …, "data": …, "metadata": …, "event_id":
  *		…, "tags": […], "schema_version": …}, …].
  *
@@ -11,9 +11,9 @@
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 
 #include "append/json.h"
+#include "core/json.h"
 
 struct EsJsonEvents
 {
@@ -56,59 +56,36 @@ es_json_events_count(EsJsonEvents *events)
 static EsName
 string_value(const JsonbValue *value, const char *key)
 {
-	EsName		string = {"", 0};
-
 	if (value->type != jbvString)
 		raise_wrong_type(key, "a string");
-	if (value->val.string.len > 0)
-	{
-		string.bytes = value->val.string.val;
-		string.len = value->val.string.len;
-	}
-	return string;
+	return es_json_string(value);
 }
 
 static int32
 integer_value(const JsonbValue *value, const char *key)
 {
-	Datum		number;
-	bool		out_of_range = false;
-	int32		integer;
+	int64		number;
 
-	if (value->type != jbvNumeric)
+	if (!es_json_whole_number(value, &number))
 		raise_wrong_type(key, "an integer");
-	number = NumericGetDatum(value->val.numeric);
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
-										  DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
-		raise_wrong_type(key, "an integer");
-	integer = numeric_int4_opt_error(value->val.numeric, &out_of_range);
-	if (out_of_range)
+	if (number < PG_INT32_MIN || number > PG_INT32_MAX)
 		raise_wrong_type(key, "an integer of 32 bits");
-	return integer;
+	return (int32) number;
 }
 
 /* The strings of an array, as text. */
 static Datum *
-tag_values(JsonbContainer *container, int *n)
+tag_values(const JsonbValue *value, int *n)
 {
-	JsonbIterator *iterator = JsonbIteratorInit(container);
-	JsonbValue	value;
+	EsName	   *strings = es_json_strings(value, n);
 	Datum	   *tags;
-	JsonbIteratorToken token = JsonbIteratorNext(&iterator, &value, true);
 
-	if (token != WJB_BEGIN_ARRAY || value.val.array.rawScalar)
+	if (strings == NULL)
 		raise_wrong_type("tags", "an array of strings");
-	tags = palloc(sizeof(Datum) * Max(value.val.array.nElems, 1));
-	*n = 0;
-	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
-	{
-		EsName		tag;
-
-		if (value.type != jbvString)
-			raise_wrong_type("tags", "an array of strings");
-		tag = string_value(&value, "tags");
-		tags[(*n)++] = PointerGetDatum(cstring_to_text_with_len(tag.bytes, tag.len));
-	}
+	tags = palloc(sizeof(Datum) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		tags[i] = PointerGetDatum(es_name_to_text(strings[i]));
+	pfree(strings);
 	return tags;
 }
 
@@ -116,32 +93,27 @@ tag_values(JsonbContainer *container, int *n)
 Datum *
 es_json_tags(Jsonb *array, int *n)
 {
-	JsonbValue	scalar;
+	JsonbValue	value;
 
 	*n = 0;
-	if (JB_ROOT_IS_SCALAR(array) && JsonbExtractScalar(&array->root, &scalar) &&
-		scalar.type == jbvNull)
+	if (JB_ROOT_IS_SCALAR(array) && JsonbExtractScalar(&array->root, &value) &&
+		value.type == jbvNull)
 		return NULL;
-	return tag_values(&array->root, n);
-}
-
-static bool
-key_is(const JsonbValue *key, const char *name)
-{
-	return key->val.string.len == strlen(name) &&
-		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+	value.type = jbvBinary;
+	value.val.binary.data = &array->root;
+	return tag_values(&value, n);
 }
 
 static void
 set_key(EsJsonEvent *event, const JsonbValue *key, JsonbValue *value)
 {
-	if (key_is(key, "data"))
+	if (es_json_key_is(key, "data"))
 	{
 		event->data = JsonbValueToJsonb(value);
 		return;
 	}
-	if (!key_is(key, "type") && !key_is(key, "metadata") && !key_is(key, "event_id") &&
-		!key_is(key, "tags") && !key_is(key, "schema_version"))
+	if (!es_json_key_is(key, "type") && !es_json_key_is(key, "metadata") && !es_json_key_is(key, "event_id") &&
+		!es_json_key_is(key, "tags") && !es_json_key_is(key, "schema_version"))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown key \"%.*s\" in an event", key->val.string.len, key->val.string.val),
@@ -149,18 +121,14 @@ set_key(EsJsonEvent *event, const JsonbValue *key, JsonbValue *value)
 	if (value->type == jbvNull)
 		return;
 
-	if (key_is(key, "type"))
+	if (es_json_key_is(key, "type"))
 		event->type = string_value(value, "type");
-	else if (key_is(key, "metadata"))
+	else if (es_json_key_is(key, "metadata"))
 		event->metadata = JsonbValueToJsonb(value);
-	else if (key_is(key, "schema_version"))
+	else if (es_json_key_is(key, "schema_version"))
 		event->schema_version = integer_value(value, "schema_version");
-	else if (key_is(key, "tags"))
-	{
-		if (value->type != jbvBinary)
-			raise_wrong_type("tags", "an array of strings");
-		event->tags = tag_values(value->val.binary.data, &event->ntags);
-	}
+	else if (es_json_key_is(key, "tags"))
+		event->tags = tag_values(value, &event->ntags);
 	else
 	{
 		EsName		id = string_value(value, "event_id");

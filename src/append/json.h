@@ -1,9 +1,9 @@
 /*
- * append_json.h
+ * json.h
  *		Events as a JSON array, one at a time.
  */
-#ifndef ES_APPEND_JSON_H
-#define ES_APPEND_JSON_H
+#ifndef ES_EVENTS_JSON_H
+#define ES_EVENTS_JSON_H
 
 #include "core/name.h"
 #include "utils/jsonb.h"
@@ -29,4 +29,4 @@ extern int	es_json_events_count(EsJsonEvents *events);
 extern void es_json_events_next(EsJsonEvents *events, EsJsonEvent *event);
 extern Datum *es_json_tags(Jsonb *array, int *n);
 
-#endif							/* ES_APPEND_JSON_H */
+#endif							/* ES_EVENTS_JSON_H */

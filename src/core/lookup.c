@@ -12,6 +12,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -64,6 +65,7 @@ es_lookup_open_unless_empty(Oid table, const Oid *index, Snapshot snapshot)
 static TupleTableSlot *
 find_row(EsLookup *lookup, ScanKey key)
 {
+	CHECK_FOR_INTERRUPTS();		/* thousands may be looked up in a row */
 	index_rescan(lookup->scan, key, 1, NULL, 0);
 	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->row) ? lookup->row : NULL;
 }

@@ -86,6 +86,28 @@ es_head_read(const EsCatalog *cat, Snapshot *snapshot)
 	return head;
 }
 
+/*
+ * The head alone.  A snapshot is taken only where it must be looked for in a table.
+ */
+int64
+es_head_glance(const EsCatalog *cat)
+{
+	Snapshot	snapshot;
+	EsDatabase *db;
+	int64		head;
+
+	es_registry_require();
+	if (!RecoveryInProgress())
+	{
+		db = es_positions_attach(cat);
+		if (pg_atomic_read_u32(&db->sealed))
+			return es_registry_head(db);
+	}
+	head = es_head_read(cat, &snapshot);
+	UnregisterSnapshot(snapshot);
+	return head;
+}
+
 /* The greatest position ever handed out; not known on a standby: no limit. */
 int64
 es_head_handed_out(const EsCatalog *cat)
@@ -167,16 +189,6 @@ sleep_once(EsDatabase *db, TimestampTz deadline)
 	CHECK_FOR_INTERRUPTS();
 }
 
-static int64
-current_head(const EsCatalog *cat)
-{
-	Snapshot	snapshot;
-	int64		head = es_head_read(cat, &snapshot);
-
-	UnregisterSnapshot(snapshot);
-	return head;
-}
-
 /*
  * Wait until the head is beyond the given position, or the deadline has come.
  */
@@ -187,7 +199,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 
 	if (db == NULL)
 	{
-		while (current_head(cat) <= beyond && GetCurrentTimestamp() < deadline)
+		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
 			sleep_once(NULL, deadline);
 		return;
 	}
@@ -198,7 +210,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 	{
 		ConditionVariablePrepareToSleep(&db->head_moved);
 		es_registry_wake_scheduler(db);
-		while (current_head(cat) <= beyond && GetCurrentTimestamp() < deadline)
+		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
 			sleep_once(db, deadline);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
@@ -211,7 +223,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 Datum
 es_head(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(current_head(es_catalog_lock(AccessShareLock)));
+	PG_RETURN_INT64(es_head_glance(es_catalog_lock(AccessShareLock)));
 }
 
 /*
@@ -230,10 +242,10 @@ es_wait(PG_FUNCTION_ARGS)
 	deadline = es_arg_deadline(fcinfo, 1, "timeout", 0);
 	es_registry_require();
 	es_head_refuse_own(up_to);
-	if (current_head(cat) >= up_to)
+	if (es_head_glance(cat) >= up_to)
 		PG_RETURN_BOOL(true);
 	es_head_wait(cat, up_to - 1, deadline);
-	PG_RETURN_BOOL(current_head(cat) >= up_to);
+	PG_RETURN_BOOL(es_head_glance(cat) >= up_to);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include "utils/snapshot.h"
 
 extern int64 es_head_read(const EsCatalog *cat, Snapshot *snapshot);
+extern int64 es_head_glance(const EsCatalog *cat);
 extern int64 es_head_handed_out(const EsCatalog *cat);
 extern void es_head_refuse_ahead(const EsCatalog *cat, int64 place);
 extern void es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline);

@@ -12,7 +12,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "log/head.h"
@@ -39,11 +38,8 @@ log_status(PG_FUNCTION_ARGS)
 	isnull[0] = false;
 	if (es_registry_loaded())
 	{
-		Snapshot	snapshot;
-
-		values[1] = Int64GetDatum(es_head_read(cat, &snapshot));
+		values[1] = Int64GetDatum(es_head_glance(cat));
 		isnull[1] = false;
-		UnregisterSnapshot(snapshot);
 		if (!RecoveryInProgress())
 		{
 			EsDatabase *db = es_positions_attach(cat);

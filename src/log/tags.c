@@ -37,6 +37,7 @@ struct EsTagScan
 	Relation	index;
 	IndexScanDesc scan;
 	int64		tag;
+	bool		backwards;
 };
 
 int64
@@ -125,7 +126,7 @@ es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 positi
 
 /* The snapshot stays registered until the scan is closed.  Seek first. */
 EsTagScan *
-es_tag_scan_open(const EsCatalog *cat, Snapshot snapshot, int64 tag)
+es_tag_scan_open(const EsCatalog *cat, Snapshot snapshot, int64 tag, bool backwards)
 {
 	EsTagScan  *scan = palloc(sizeof(EsTagScan));
 
@@ -135,17 +136,21 @@ es_tag_scan_open(const EsCatalog *cat, Snapshot snapshot, int64 tag)
 	scan->scan = es_compat_index_beginscan(scan->rel, scan->index, snapshot, 2);
 	scan->scan->xs_want_itup = true;
 	scan->tag = tag;
+	scan->backwards = backwards;
 	return scan;
 }
 
-/* Go on with the first position at or beyond this one. */
+/* Go on with the first position at or beyond this one; backwards: at or below it. */
 void
 es_tag_scan_seek(EsTagScan *scan, int64 position)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->tag));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(position));
+	if (scan->backwards)
+		ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(position));
+	else
+		ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(position));
 	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
@@ -156,7 +161,7 @@ es_tag_scan_next(EsTagScan *scan, int64 *position)
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	if (index_getnext_tid(scan->scan, ForwardScanDirection) == NULL)
+	if (index_getnext_tid(scan->scan, scan->backwards ? BackwardScanDirection : ForwardScanDirection) == NULL)
 		return false;
 	*position = DatumGetInt64(index_getattr(scan->scan->xs_itup, 2, scan->scan->xs_itupdesc, &isnull));
 	return true;

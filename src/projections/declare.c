@@ -27,6 +27,7 @@
 #include "projections/control.h"
 #include "projections/state.h"
 #include "projections/switch.h"
+#include "read/wanted.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_alter_projection);
@@ -113,11 +114,11 @@ insert_row(const Datum *values, const bool *isnull)
 	static EsStatement insert = {
 		"INSERT INTO eventstore.projection"
 		" (projection_id, name, owner, search_path, form, code, mode, types, categories, partition_by,"
-		"  start_after, batch_size, on_error, max_retries, reset, named, state, live, since)"
+		"  start_after, batch_size, on_error, max_retries, reset, named, state, live, since, filter)"
 		" SELECT nextval('eventstore.projection_ids'), $1[1], $1[2], $1[3], $1[4], $1[5], $1[6], $2, $3, $1[7],"
-		"  $4, $5, $1[8], $6, $7, $8, 'running', false, clock_timestamp()"
+		"  $4, $5, $1[8], $6, $7, $8, 'running', false, clock_timestamp(), $9"
 		" ON CONFLICT (name) DO NOTHING RETURNING projection_id",
-		{TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INT4OID, TEXTOID, TEXTARRAYOID}
+		{TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INT4OID, TEXTOID, TEXTARRAYOID, JSONBOID}
 	};
 	EsSpi		spi;
 	bool		null;
@@ -145,7 +146,7 @@ there_is_one(EsName name, bool if_not_exists)
 /*
  * es_create_projection(name, handler, query, reducer, mode, types, categories,
  *						partition_by, start_after, batch_size, on_error, max_retries,
- *						reset, if_not_exists)
+ *						reset, if_not_exists, filter)
  */
 Datum
 es_create_projection(PG_FUNCTION_ARGS)
@@ -161,13 +162,12 @@ es_create_projection(PG_FUNCTION_ARGS)
 	char	   *reset = text_argument(fcinfo, 12);
 	List	   *named = NIL;
 	List	   *texts;
-	Datum		values[8];
-	bool		isnull[8] = {false};
+	Datum		values[9];
+	bool		isnull[9] = {false};
 	int			id;
 
 	es_name_check(name, "projection");
-	es_filter_check_names(fcinfo, 5, "types", "type");
-	es_filter_check_names(fcinfo, 6, "categories", "category");
+	es_wanted_check_arguments(fcinfo, 5, 6, 14);
 	es_arg_require(fcinfo, 7, "partition_by");
 	partition_by = text_argument(fcinfo, 7);
 	es_state_check_partition(partition_by);
@@ -210,6 +210,8 @@ es_create_projection(PG_FUNCTION_ARGS)
 	isnull[6] = reset == NULL;
 	values[6] = PG_GETARG_DATUM(12);
 	values[7] = text_array(named);
+	isnull[8] = PG_ARGISNULL(14);
+	values[8] = PG_GETARG_DATUM(14);
 	id = insert_row(values, isnull);
 	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(13)))
 		PG_RETURN_VOID();

@@ -24,6 +24,7 @@
 #include "core/spi.h"
 #include "core/table_cache.h"
 #include "projections/definition.h"
+#include "read/wanted.h"
 
 /* Columns of eventstore.projection */
 enum
@@ -31,7 +32,7 @@ enum
 	COL_ID = 1, COL_NAME, COL_OWNER, COL_SEARCH_PATH, COL_FORM, COL_CODE, COL_MODE,
 	COL_TYPES, COL_CATEGORIES, COL_PARTITION_BY, COL_START_AFTER, COL_BATCH_SIZE,
 	COL_ON_ERROR, COL_MAX_RETRIES, COL_RESET, COL_NAMED, COL_STATE, COL_LIVE,
-	COL_REBUILD_UP_TO, COL_SINCE
+	COL_REBUILD_UP_TO, COL_SINCE, COL_FILTER
 };
 
 static const char *const form_names[] = {"handler", "query", "reducer"};
@@ -157,6 +158,7 @@ read_projection(TupleTableSlot *slot, EsProjection *projection)
 	projection->is_inline = strcmp(text_of(slot, COL_MODE), "inline") == 0;
 	projection->filter.types = names_of(slot, COL_TYPES, &projection->filter.ntypes);
 	projection->filter.categories = names_of(slot, COL_CATEGORIES, &projection->filter.ncategories);
+	projection->filter.query = es_wanted_stored_query(slot, COL_FILTER);
 	projection->partition_by = text_of(slot, COL_PARTITION_BY);
 	projection->start_after = number_of(slot, COL_START_AFTER, true);
 	projection->batch_size = (int) number_of(slot, COL_BATCH_SIZE, false);

@@ -18,7 +18,7 @@
 
 #include "log/event.h"
 #include "projections/events.h"
-#include "read/rows.h"
+#include "read/wanted.h"
 
 static bool
 is_parked(HTAB *parked_streams, EsName stream)
@@ -51,27 +51,22 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 {
 	EsBatch    *batch = es_batch_empty(cat);
 	EsTaken		taken = {.batch = batch};
-	EsSelection selection = es_filter_select(&projection->filter, cat, snapshot);
 	EsRange		range = {after, upto, false};
-	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, range);
 	EsRows	   *rows = es_rows_into(cat, batch->store, batch->desc, true);
+	EsWanted   *wanted;
 	TupleTableSlot *event = NULL;
 	int64		looked_at = 0;
 
 	es_rows_open(rows, snapshot);
-	while (looked_at < limit && (event = es_cursor_next(cursor)) != NULL)
+	wanted = es_wanted_begin(cat, &projection->filter, snapshot, rows);
+	es_wanted_read(wanted, range);
+	while (looked_at < limit && (event = es_wanted_next(wanted)) != NULL)
 	{
-		EsName		stream;
-
-		if (selection.by_key &&
-			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
-			continue;
 		batch->upto = es_log_number(event, ES_LOG_COL_POSITION);
-		if (selection.by_stream || parked_streams != NULL)
+		if (parked_streams != NULL)
 		{
-			stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
-			if (selection.by_stream && !es_filter_takes_stream(&projection->filter, stream))
-				continue;
+			EsName		stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
+
 			if (is_parked(parked_streams, stream))
 			{
 				taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
@@ -88,7 +83,7 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 	taken.complete = event == NULL;
 	if (taken.complete)
 		batch->upto = Max(upto, after);
+	es_wanted_end(wanted);
 	es_rows_close(rows);
-	es_cursor_close(cursor);
 	return taken;
 }

@@ -14,11 +14,12 @@ CREATE FUNCTION es_create_projection(
     on_error text DEFAULT 'stop',
     max_retries int DEFAULT 5,
     reset text DEFAULT NULL,
-    if_not_exists boolean DEFAULT false)
+    if_not_exists boolean DEFAULT false,
+    filter jsonb DEFAULT NULL)
     RETURNS void
     AS 'MODULE_PATHNAME', 'es_create_projection'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION es_create_projection(text, text, text, text, text, text[], text[], text, bigint, int, text, int, text, boolean) IS
+COMMENT ON FUNCTION es_create_projection(text, text, text, text, text, text[], text[], text, bigint, int, text, int, text, boolean, jsonb) IS
     'Have the database keep a read model: inline with each append, or by the background worker';
 
 CREATE FUNCTION es_alter_projection(

@@ -26,6 +26,7 @@ CREATE TABLE eventstore.projection (
     live boolean NOT NULL,
     rebuild_up_to bigint,
     since timestamptz NOT NULL,
+    filter jsonb,
     PRIMARY KEY (projection_id)
 );
 CREATE UNIQUE INDEX projection_name ON eventstore.projection (name);
@@ -40,6 +41,7 @@ COMMENT ON COLUMN eventstore.projection.state IS 'running, paused or stopped';
 COMMENT ON COLUMN eventstore.projection.live IS 'Inline: do appends apply it? Not while it catches up';
 COMMENT ON COLUMN eventstore.projection.rebuild_up_to IS 'Being rebuilt until its checkpoint is there';
 COMMENT ON COLUMN eventstore.projection.since IS 'When its state came to be';
+COMMENT ON COLUMN eventstore.projection.filter IS 'A query, instead of types and categories; null: none';
 
 CREATE TABLE eventstore.projection_progress (
     projection_id int NOT NULL,

@@ -62,6 +62,7 @@ SELECT
     END AS rebuild_time_left,
     p.types,
     p.categories,
+    p.filter,
     p.code,
     p.batch_size,
     p.on_error,

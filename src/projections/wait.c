@@ -19,7 +19,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/inval.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -44,13 +43,7 @@ has_reached(const EsCatalog *cat, EsName name, int64 position)
 	AcceptInvalidationMessages();
 	projection = es_definition_require(cat, name);
 	if (projection->live)
-	{
-		Snapshot	snapshot;
-		int64		head = es_head_read(cat, &snapshot);
-
-		UnregisterSnapshot(snapshot);
-		return head >= position;
-	}
+		return es_head_glance(cat) >= position;
 	es_control_refuse_stopped(projection);
 	return es_progress_read(projection->id, &progress) &&
 		es_figures_reached(cat, projection->id, progress.checkpoint) >= position;
@@ -105,15 +98,8 @@ es_wait_for_projection(PG_FUNCTION_ARGS)
 	(void) es_definition_require(cat, name);
 	if (position >= 0)
 		es_head_refuse_ahead(cat, position);
-	else
-	{
-		Snapshot	snapshot;
-
-		/* a standby does not know what was handed out, only what it has */
-		position = RecoveryInProgress() ? es_head_read(cat, &snapshot) : es_head_handed_out(cat);
-		if (RecoveryInProgress())
-			UnregisterSnapshot(snapshot);
-	}
+	else						/* a standby does not know what was handed out, only what it has */
+		position = RecoveryInProgress() ? es_head_glance(cat) : es_head_handed_out(cat);
 	es_head_refuse_own(position);
 	PG_RETURN_BOOL(wait_until(cat, name, position, deadline));
 }

@@ -133,11 +133,11 @@ es_cursor_add_type(EsCursor *cursor, int64 type_key)
 			   cursor->range.after, cursor->range.upto);
 }
 
-/* The events whose correlation id has this hash. */
+/* The events that an index on a key of metadata has under a hash (metadata.c). */
 void
-es_cursor_add_correlation(EsCursor *cursor, int64 correlation_hash)
+es_cursor_add_metadata(EsCursor *cursor, Oid index, int64 hash)
 {
-	add_branch(cursor, cursor->cat->event_log_correlation, &correlation_hash,
+	add_branch(cursor, index, &hash,
 			   cursor->range.after, cursor->range.upto);
 }
 

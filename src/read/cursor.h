@@ -24,7 +24,7 @@ extern EsCursor *es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange
 								int max_branches);
 extern void es_cursor_add_log(EsCursor *cursor);
 extern void es_cursor_add_type(EsCursor *cursor, int64 type_key);
-extern void es_cursor_add_correlation(EsCursor *cursor, int64 correlation_hash);
+extern void es_cursor_add_metadata(EsCursor *cursor, Oid index, int64 hash);
 extern void es_cursor_add_versions(EsCursor *cursor, int64 stream_key);
 extern void es_cursor_add_stream(EsCursor *cursor, int64 stream_key);
 extern TupleTableSlot *es_cursor_next(EsCursor *cursor);

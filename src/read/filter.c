@@ -1,9 +1,10 @@
 /*
  * filter.c
- *		Which events a reader wants, and the index ranges that hold them.
+ *		Which events a reader wants by types and categories, and the index ranges that
+ *		hold them.
  *
- * A type is taken by the name that it is stored with, and by that which its upcasters
- * show (streams/upcast.c).
+ * An event is taken by any name on its way: that which it is stored with, and those that
+ * its upcasters give it, one after the other (streams/upcast.c).
  *
  * The names that a reader filters by are looked up in the dictionary with the
  * snapshot of the read: an event visible in it has its row there too.  What comes
@@ -21,6 +22,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -71,21 +73,14 @@ select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *
 }
 
 /*
- * Does the filter take events that are stored with this type and schema version?  By the
- * stored name, or by the one that its upcasters show.  "upcasts" may be NULL: there are
- * none.
+ * Does the filter take events that are stored with this type and schema version?
+ * "upcasts" may be NULL: there are none.
  */
 bool
 es_filter_takes_type(const EsFilter *filter, const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
-	if (filter->types == NULL || is_among(type, filter->types, filter->ntypes))
-		return true;
-	for (int i = 0; upcasts != NULL && i < filter->ntypes; i++)
-	{
-		if (es_upcast_gives(upcasts, type, schema_version, filter->types[i]))
-			return true;
-	}
-	return false;
+	return filter->types == NULL ||
+		es_upcast_passes(upcasts, type, schema_version, filter->types, filter->ntypes);
 }
 
 /* Does the filter take events of this category? */
@@ -189,6 +184,19 @@ es_filter_takes_key(const EsSelection *selection, int64 type_key)
 	return es_numbers_find(selection->type_keys, selection->ntype_keys, type_key) != NULL;
 }
 
+/* What a stream has in common with those that stay with one member of the group. */
+static EsName
+filter_group_of(const EsFilter *filter, EsName stream)
+{
+	for (int i = 0; filter->group_by.bytes != NULL && i < stream.len; i += pg_mblen(stream.bytes + i))
+	{
+		if (stream.len - i >= filter->group_by.len &&
+			memcmp(stream.bytes + i, filter->group_by.bytes, filter->group_by.len) == 0)
+			stream.len = i;
+	}
+	return stream;
+}
+
 /*
  * The share of a consumer group's member: streams are dealt out by a hash of
  * their names, so that the events of a stream stay with one member.
@@ -198,6 +206,7 @@ es_filter_takes_stream(const EsFilter *filter, EsName stream)
 {
 	if (!es_filter_takes_category(filter, es_name_category(stream)))
 		return false;
+	stream = filter_group_of(filter, stream);
 	if (filter->grouped &&
 		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
 		return false;

@@ -11,9 +11,12 @@
 #include "read/cursor.h"
 #include "streams/upcast.h"
 
+struct EsQuery;
+
 /* What the caller asked for; NULL arrays do not restrict. */
 typedef struct EsFilter
 {
+	const struct EsQuery *query;	/* instead of all others; NULL: none */
 	EsName	   *types;
 	int			ntypes;
 	EsName	   *categories;
@@ -21,6 +24,8 @@ typedef struct EsFilter
 	bool		grouped;		/* only one member's share of the streams */
 	int32		group_member;
 	int32		group_size;
+	EsName		group_by;		/* a character: streams alike up to it share a
+								 * member; .bytes NULL: none */
 } EsFilter;
 
 /* The filter against a snapshot of the dictionary: what a cursor goes over. */

@@ -8,6 +8,9 @@
  * whole log.  The items' events are merged by position; one that several match comes
  * once.
  *
+ * Forwards or backwards, on the same way: a "place" is a position in the order of
+ * reading, negated where that is backwards, so that places always rise.
+ *
  * Invariants
  * 1. A hash only leads to an event; the event's own tags decide.
  * 2. Types are taken by the names that events are stored and shown with (filter.c).
@@ -27,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "core/json.h"
 #include "log/event.h"
 #include "log/tags.h"
 #include "read/filter.h"
@@ -47,34 +51,14 @@ refuse(const char *what)
 			 errhint("A query is like [{\"types\": [\"OrderCreated\"], \"tags\": [\"order:7\"]}]; [{}] matches all.")));
 }
 
-bool
-es_json_key_is(const JsonbValue *key, const char *name)
-{
-	return key->val.string.len == strlen(name) &&
-		memcmp(key->val.string.val, name, key->val.string.len) == 0;
-}
-
 /* An array of strings; their bytes are those of the JSON value. */
 static EsName *
 parse_names(const JsonbValue *value, const char *what, int *n)
 {
-	JsonbIterator *iterator;
-	JsonbValue	element;
-	EsName	   *names;
+	EsName	   *names = es_json_strings(value, n);
 
-	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data) ||
-		JsonContainerIsScalar(value->val.binary.data))
+	if (names == NULL)
 		refuse(psprintf("\"%s\" of a query must be an array of strings", what));
-	iterator = JsonbIteratorInit(value->val.binary.data);
-	(void) JsonbIteratorNext(&iterator, &element, true);
-	names = palloc(sizeof(EsName) * Max(element.val.array.nElems, 1));
-	*n = 0;
-	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
-	{
-		if (element.type != jbvString)
-			refuse(psprintf("\"%s\" of a query must be an array of strings", what));
-		names[(*n)++] = (EsName) {element.val.string.len > 0 ? element.val.string.val : "", element.val.string.len};
-	}
 	return names;
 }
 
@@ -99,7 +83,10 @@ parse_item(JsonbContainer *container, EsQueryItem *item)
 		{
 			item->types = parse_names(&value, "types", &item->ntypes);
 			if (item->ntypes == 0)
-				refuse("\"types\" of a query must not be empty");
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("\"types\" of a query must not be empty"),
+						 errhint("Leave the key out for events of any type.")));
 		}
 	}
 	item->hashes = palloc(sizeof(int64) * Max(item->ntags, 1));
@@ -146,23 +133,34 @@ typedef struct Source
 	EsSelection selection;		/* of its types */
 	EsCursor   *cursor;			/* of an item without tags; else NULL: */
 	EsTagScan **tags;
-	int64	   *at;				/* where each of them stands; -1: not begun */
+	int64	   *at;				/* the place where each of them stands */
 	EsLookup   *events;			/* by position */
-	int64		next;			/* first position not looked at */
+	int64		next;			/* first place not looked at */
 
 	TupleTableSlot *event;		/* its next event; NULL: none is left */
-	int64		position;		/* of that */
+	int64		place;			/* of that */
 } Source;
+
+/* In Source.at: the tag has not been looked for yet. */
+#define NOT_BEGUN	PG_INT64_MIN
 
 struct EsMatches
 {
 	const EsCatalog *cat;
-	int64		upto;
+	EsRange		range;
+	int64		last;			/* no place beyond */
 	int			nsources;
 	Source	   *sources;
 	MemoryContext per_event;
-	int64		given;			/* position of the last event */
+	int64		given;			/* place of the last event */
 };
+
+/* From a position to its place, and back. */
+static int64
+query_place(const EsMatches *matches, int64 position)
+{
+	return matches->range.backwards ? -position : position;
+}
 
 /* Is the tag among the elements of a text[]?  Looked through as it lies there. */
 static bool
@@ -184,48 +182,59 @@ is_borne(EsName tag, ArrayType *tags)
 	return false;
 }
 
-/* Does the event bear all of the item's tags (1)? */
-static bool
-bears_tags(TupleTableSlot *event, const EsQueryItem *item)
+/* Does an event with these tags, a text[], or 0, bear all of the item's (1)? */
+bool
+es_query_item_bears(const EsQueryItem *item, Datum tags)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(event, ES_LOG_COL_TAGS, &isnull);
-	ArrayType  *tags;
+	ArrayType  *array;
 
-	if (isnull)
+	if (item->ntags == 0)
+		return true;
+	if (tags == 0)
 		return false;
-	tags = DatumGetArrayTypeP(value);
+	array = DatumGetArrayTypeP(tags);
 	for (int i = 0; i < item->ntags; i++)
 	{
-		if (!is_borne(item->tags[i], tags))
+		if (!is_borne(item->tags[i], array))
 			return false;
 	}
 	return true;
 }
 
+static bool
+next_of_tag(const EsMatches *matches, Source *source, int tag)
+{
+	int64		position;
+
+	if (!es_tag_scan_next(source->tags[tag], &position))
+		return false;
+	source->at[tag] = query_place(matches, position);
+	return true;
+}
+
 /*
- * Bring a tag to its first position at or beyond a place; false: there is none.  The next
- * one is tried before a new descent of the index.
+ * Bring a tag to its first place at or beyond one; false: there is none.  The next one is
+ * tried before a new descent of the index.
  */
 static bool
-reach(Source *source, int tag, int64 place)
+reach(const EsMatches *matches, Source *source, int tag, int64 place)
 {
 	if (source->at[tag] >= place)
 		return true;
-	if (source->at[tag] >= 0)
+	if (source->at[tag] != NOT_BEGUN)
 	{
-		if (!es_tag_scan_next(source->tags[tag], &source->at[tag]))
+		if (!next_of_tag(matches, source, tag))
 			return false;
 		if (source->at[tag] >= place)
 			return true;
 	}
-	es_tag_scan_seek(source->tags[tag], place);
-	return es_tag_scan_next(source->tags[tag], &source->at[tag]);
+	es_tag_scan_seek(source->tags[tag], query_place(matches, place));
+	return next_of_tag(matches, source, tag);
 }
 
 /*
- * The first position at or beyond source->next where all tags may be; false: nowhere.
- * Each tag in turn is sent to where the one before it stands.
+ * The first place at or beyond source->next where all tags may be; false: nowhere.  Each
+ * tag in turn is sent to where the one before it stands.
  */
 static bool
 meet(const EsMatches *matches, Source *source)
@@ -235,7 +244,7 @@ meet(const EsMatches *matches, Source *source)
 
 	for (int i = 0; agreed < source->item->ntags; i = (i + 1) % source->item->ntags)
 	{
-		if (!reach(source, i, place) || source->at[i] > matches->upto)
+		if (!reach(matches, source, i, place) || source->at[i] > matches->last)
 			return false;
 		agreed = source->at[i] == place ? agreed + 1 : 1;
 		place = source->at[i];
@@ -248,13 +257,16 @@ static bool
 takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
 {
 	MemoryContext old;
+	Datum		tags;
+	bool		isnull;
 	bool		takes;
 
 	if (!source->selection.everything &&
 		!es_filter_takes_key(&source->selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 		return false;
 	old = MemoryContextSwitchTo(matches->per_event);
-	takes = bears_tags(event, source->item);
+	tags = slot_getattr(event, ES_LOG_COL_TAGS, &isnull);
+	takes = es_query_item_bears(source->item, isnull ? 0 : tags);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(matches->per_event);
 	return takes;
@@ -265,7 +277,7 @@ next_by_tags(EsMatches *matches, Source *source)
 {
 	while (meet(matches, source))
 	{
-		TupleTableSlot *event = es_lookup_number(source->events, source->next++);
+		TupleTableSlot *event = es_lookup_number(source->events, query_place(matches, source->next++));
 
 		CHECK_FOR_INTERRUPTS();
 		if (event != NULL && takes(matches, source, event))
@@ -293,11 +305,11 @@ advance(EsMatches *matches, Source *source)
 {
 	source->event = source->cursor != NULL ? next_by_types(source) : next_by_tags(matches, source);
 	if (source->event != NULL)
-		source->position = es_log_number(source->event, ES_LOG_COL_POSITION);
+		source->place = query_place(matches, es_log_number(source->event, ES_LOG_COL_POSITION));
 }
 
 static void
-open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapshot snapshot, int64 after)
+open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapshot snapshot)
 {
 	EsFilter	filter = {.types = item->types, .ntypes = item->ntypes};
 
@@ -305,20 +317,18 @@ open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapsho
 	source->selection = es_filter_select(&filter, matches->cat, snapshot);
 	if (item->ntags == 0)
 	{
-		EsRange		range = {after, matches->upto, false};
-
-		source->cursor = es_filter_open(&source->selection, matches->cat, snapshot, range);
+		source->cursor = es_filter_open(&source->selection, matches->cat, snapshot, matches->range);
 		return;
 	}
 	source->tags = palloc(sizeof(EsTagScan *) * item->ntags);
 	source->at = palloc(sizeof(int64) * item->ntags);
 	for (int i = 0; i < item->ntags; i++)
 	{
-		source->tags[i] = es_tag_scan_open(matches->cat, snapshot, item->hashes[i]);
-		source->at[i] = -1;
+		source->tags[i] = es_tag_scan_open(matches->cat, snapshot, item->hashes[i], matches->range.backwards);
+		source->at[i] = NOT_BEGUN;
 	}
 	source->events = es_log_lookup(matches->cat, snapshot);
-	source->next = after + 1;
+	source->next = matches->range.backwards ? -matches->range.upto : matches->range.after + 1;
 }
 
 static void
@@ -337,26 +347,27 @@ close_source(Source *source)
 /* ---- all items ---- */
 
 /*
- * The matching events with after < position <= upto, as the snapshot sees them, which
- * stays registered meanwhile.
+ * The matching events of the positions, as the snapshot sees them, which stays registered
+ * meanwhile.
  */
 EsMatches *
-es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
-				int64 after, int64 upto)
+es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot, EsRange positions)
 {
 	EsMatches  *matches = palloc0(sizeof(EsMatches));
 
 	matches->cat = cat;
-	matches->upto = upto;
+	matches->range = positions;
+	matches->last = positions.backwards ? -positions.after - 1 : positions.upto;
+	matches->given = PG_INT64_MIN;
 	matches->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore matching event",
 											   ALLOCSET_SMALL_SIZES);
-	if (after >= upto)
+	if (positions.after >= positions.upto)
 		return matches;
 	matches->nsources = query->nitems;
 	matches->sources = palloc0(sizeof(Source) * query->nitems);
 	for (int i = 0; i < query->nitems; i++)
 	{
-		open_source(matches, &matches->sources[i], &query->items[i], snapshot, after);
+		open_source(matches, &matches->sources[i], &query->items[i], snapshot);
 		advance(matches, &matches->sources[i]);
 	}
 	return matches;
@@ -374,14 +385,14 @@ es_matches_next(EsMatches *matches)
 	{
 		Source	   *source = &matches->sources[i];
 
-		while (source->event != NULL && source->position <= matches->given)
+		while (source->event != NULL && source->place <= matches->given)
 			advance(matches, source);
-		if (source->event != NULL && (first == NULL || source->position < first->position))
+		if (source->event != NULL && (first == NULL || source->place < first->place))
 			first = source;
 	}
 	if (first == NULL)
 		return NULL;
-	matches->given = first->position;
+	matches->given = first->place;
 	return first->event;
 }
 

@@ -8,6 +8,7 @@
 #include "core/catalog.h"
 #include "core/name.h"
 #include "executor/tuptable.h"
+#include "read/cursor.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
@@ -29,16 +30,14 @@ typedef struct EsQuery
 } EsQuery;
 
 extern EsQuery *es_query_parse(JsonbContainer *container);
+extern bool es_query_item_bears(const EsQueryItem *item, Datum tags);
 
 /* The matching events of a range of positions, each once, in order. */
 typedef struct EsMatches EsMatches;
 
 extern EsMatches *es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
-								  int64 after, int64 upto);
+								  EsRange positions);
 extern TupleTableSlot *es_matches_next(EsMatches *matches);
 extern void es_matches_close(EsMatches *matches);
-
-/* Reading JSON that says what an append or a query means. */
-extern bool es_json_key_is(const JsonbValue *key, const char *name);
 
 #endif							/* ES_QUERY_H */

@@ -16,11 +16,8 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "catalog/pg_collation.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -30,9 +27,8 @@
 #include "log/event.h"
 #include "log/head.h"
 #include "log/registry.h"
-#include "read/filter.h"
-#include "read/query.h"
-#include "read/rows.h"
+#include "read/metadata.h"
+#include "read/wanted.h"
 #include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_read_stream);
@@ -50,71 +46,69 @@ typedef struct EsRead
 	const EsCatalog *cat;
 	EsRows	   *rows;
 	EsFilter	filter;
-	const EsQuery *query;		/* instead of the filter; NULL: none */
-	int64		after;			/* forwards: events beyond */
-	int64		before;			/* backwards: events below */
-	bool		backwards;
-	bool		from_end;		/* backwards: from the head on */
+	text	   *key;			/* of metadata, instead of the filter; NULL: none */
+	text	   *value;			/* under that key */
+	int64		place;			/* position that the read begins after or, backwards,
+								 * before; 0: not given */
+	EsRange		range;			/* what is wanted, should the head be there */
 	int64		max_count;
 	TimestampTz deadline;		/* of waiting; 0: do not wait */
 } EsRead;
 
-/*
- * Return the events of the read up to the head; how many there were.
- */
-static int64
-read_up_to(EsRead *read, int64 head, Snapshot snapshot)
+/* Return an event, unless it is not shown: how many that were. */
+static int
+put_shown(EsRead *read, TupleTableSlot *event)
 {
-	EsSelection selection = es_filter_select(&read->filter, read->cat, snapshot);
-	EsRange		range = {read->after, head, read->backwards};
-	EsCursor   *cursor;
+	if (!es_rows_shows(read->rows, event))
+		return 0;
+	es_rows_put(read->rows, event, ES_NAME_UNKNOWN);
+	return 1;
+}
+
+/* Return the events that the filter takes; how many there were. */
+static int64
+read_wanted(EsRead *read, EsRange range, Snapshot snapshot)
+{
+	EsWanted   *wanted = es_wanted_begin(read->cat, &read->filter, snapshot, read->rows);
+	TupleTableSlot *event;
 	int64		count = 0;
 
-	if (read->backwards && !read->from_end)
-		range.upto = Min(head, read->before - 1);
-	cursor = es_filter_open(&selection, read->cat, snapshot, range);
-	es_rows_open(read->rows, snapshot);
-	while (count < read->max_count)
-	{
-		TupleTableSlot *event = es_cursor_next(cursor);
+	es_wanted_read(wanted, range);
+	while (count < read->max_count && (event = es_wanted_next(wanted)) != NULL)
+		count += put_shown(read, event);
+	es_wanted_end(wanted);
+	return count;
+}
 
-		if (event == NULL)
-			break;
-		if (selection.by_key &&
-			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
-			continue;
-		if (selection.by_stream &&
-			!es_filter_takes_stream(&read->filter,
-									es_rows_stream_name(read->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY))))
-			continue;
-		if (!es_rows_shows(read->rows, event))
-			continue;
-		es_rows_put(read->rows, event, ES_NAME_UNKNOWN);
-		count++;
+/* The same for those with a value in their metadata. */
+static int64
+read_metadata(EsRead *read, EsRange range, Snapshot snapshot)
+{
+	EsCursor   *cursor = es_cursor_open(read->cat, snapshot, range, 1);
+	TupleTableSlot *event;
+	int64		count = 0;
+
+	es_cursor_add_metadata(cursor, es_metadata_index(read->cat, read->key), es_metadata_hash(read->value));
+	while (count < read->max_count && (event = es_cursor_next(cursor)) != NULL)
+	{
+		if (es_metadata_has(event, read->key, read->value))
+			count += put_shown(read, event);
 	}
-	es_rows_close(read->rows);
 	es_cursor_close(cursor);
 	return count;
 }
 
-/* The same for a query. */
+/* Look once, up to the head. */
 static int64
-query_up_to(EsRead *read, int64 head, Snapshot snapshot)
+read_look(EsRead *read, int64 head, Snapshot snapshot)
 {
-	EsMatches  *matches = es_matches_open(read->cat, read->query, snapshot, read->after, head);
-	TupleTableSlot *event;
-	int64		count = 0;
+	EsRange		range = read->range;
+	int64		count;
 
+	range.upto = Min(range.upto, head);
 	es_rows_open(read->rows, snapshot);
-	while (count < read->max_count && (event = es_matches_next(matches)) != NULL)
-	{
-		if (!es_rows_shows(read->rows, event))
-			continue;
-		es_rows_put(read->rows, event, ES_NAME_UNKNOWN);
-		count++;
-	}
+	count = read->key != NULL ? read_metadata(read, range, snapshot) : read_wanted(read, range, snapshot);
 	es_rows_close(read->rows);
-	es_matches_close(matches);
 	return count;
 }
 
@@ -125,40 +119,75 @@ static void
 read_positions(EsRead *read)
 {
 	bool		first = true;
-	MemoryContext look = AllocSetContextCreate(CurrentMemoryContext, "eventstore look",
-											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore look",
+												  ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
 	{
-		MemoryContext old = MemoryContextSwitchTo(look);
+		MemoryContext old = MemoryContextSwitchTo(context);
 		Snapshot	snapshot;
 		int64		head = es_head_read(read->cat, &snapshot);
 		int64		count;
 
 		if (first)
-			es_head_refuse_ahead(read->cat, read->backwards ? read->before : read->after);
+			es_head_refuse_ahead(read->cat, read->place);
 		first = false;
-		count = read->query != NULL ? query_up_to(read, head, snapshot) :
-			read_up_to(read, head, snapshot);
+		count = read_look(read, head, snapshot);
 		UnregisterSnapshot(snapshot);
 		MemoryContextSwitchTo(old);
-		MemoryContextReset(look);
+		MemoryContextReset(context);
 
 		if (count > 0 || read->max_count == 0 || read->deadline == 0 ||
-			GetCurrentTimestamp() >= read->deadline)
+			head >= read->range.upto || GetCurrentTimestamp() >= read->deadline)
 			break;
 		/* Nothing can come before this transaction's own events. */
 		es_head_refuse_own(head + 1);
-		read->after = Max(read->after, head);
+		read->range.after = Max(read->range.after, head);
 		es_head_wait(read->cat, head, read->deadline);
 	}
-	MemoryContextDelete(look);
+	MemoryContextDelete(context);
 }
 
-static TimestampTz
-wait_argument(FunctionCallInfo fcinfo, int argno)
+/* The arguments after_position, backwards and up_to; -1: the function has no such. */
+static void
+range_arguments(FunctionCallInfo fcinfo, int after, int backwards, int up_to, EsRead *read)
 {
-	return es_arg_deadline(fcinfo, argno, "wait", MAX_WAIT_SECONDS);
+	EsRange		range = {0, PG_INT64_MAX, false};
+	bool		bounded = up_to >= 0 && !PG_ARGISNULL(up_to);
+
+	if (backwards >= 0)
+	{
+		es_arg_require(fcinfo, backwards, "backwards");
+		range.backwards = PG_GETARG_BOOL(backwards);
+	}
+	read->place = es_arg_place(fcinfo, after, "after_position", 0);
+	if (!range.backwards)
+		range.after = read->place;
+	else if (!PG_ARGISNULL(after))
+		range.upto = read->place - 1;
+	if (bounded)
+	{
+		int64		bound = es_arg_place(fcinfo, up_to, "up_to", 0);
+
+		if (range.backwards)
+			range.after = Max(bound, 1) - 1;
+		else
+			range.upto = bound;
+	}
+	read->range = range;
+}
+
+/* The argument wait; one cannot wait for what has gone by. */
+static TimestampTz
+wait_argument(FunctionCallInfo fcinfo, int argno, const EsRead *read)
+{
+	TimestampTz deadline = es_arg_deadline(fcinfo, argno, "wait", MAX_WAIT_SECONDS);
+
+	if (read->range.backwards && deadline != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a backwards read cannot wait")));
+	return deadline;
 }
 
 /*
@@ -219,7 +248,7 @@ es_read_stream(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_read_all(after_position, max_count, types, categories, backwards, wait)
+ * es_read_all(after_position, max_count, types, categories, backwards, wait, up_to)
  */
 Datum
 es_read_all(PG_FUNCTION_ARGS)
@@ -228,31 +257,33 @@ es_read_all(PG_FUNCTION_ARGS)
 
 	read.cat = es_catalog_lock(AccessShareLock);
 	es_registry_require();
-	es_arg_require(fcinfo, 4, "backwards");
-	read.backwards = PG_GETARG_BOOL(4);
-	read.from_end = read.backwards && PG_ARGISNULL(0);
-	if (read.backwards)
-		read.before = es_arg_place(fcinfo, 0, "after_position", 0);
-	else
-		read.after = es_arg_place(fcinfo, 0, "after_position", 0);
+	range_arguments(fcinfo, 0, 4, 6, &read);
 	read.max_count = es_arg_count(fcinfo, 1, "max_count");
 	read.filter.types = es_arg_name_array(fcinfo, 2, "types", &read.filter.ntypes);
 	read.filter.categories = es_arg_name_array(fcinfo, 3, "categories", &read.filter.ncategories);
-	read.deadline = wait_argument(fcinfo, 5);
-	if (read.backwards && read.deadline != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a backwards read cannot wait")));
+	read.deadline = wait_argument(fcinfo, 5, &read);
 
 	read.rows = es_rows_begin(fcinfo, read.cat);
 	read_positions(&read);
 	PG_RETURN_NULL();
 }
 
-/* The two arguments of a consumer group, both or neither. */
+/* The arguments of a consumer group: member and size, both or neither; what to group by. */
 static void
-group_arguments(FunctionCallInfo fcinfo, int member, EsFilter *filter)
+group_arguments(FunctionCallInfo fcinfo, int member, int group_by, EsFilter *filter)
 {
+	if (!PG_ARGISNULL(group_by))
+	{
+		filter->group_by = es_name_from_text(PG_GETARG_DATUM(group_by));
+		if (filter->group_by.len == 0 || filter->group_by.len != pg_mblen(filter->group_by.bytes))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("group_by must be a single character")));
+		if (PG_ARGISNULL(member) && PG_ARGISNULL(member + 1))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("group_by needs consumer_group_member and consumer_group_size")));
+	}
 	if (PG_ARGISNULL(member) && PG_ARGISNULL(member + 1))
 		return;
 	es_arg_require(fcinfo, member, "consumer_group_member");
@@ -272,7 +303,7 @@ group_arguments(FunctionCallInfo fcinfo, int member, EsFilter *filter)
 
 /*
  * es_read_category(category, after_position, max_count, consumer_group_member,
- *					consumer_group_size, wait)
+ *					consumer_group_size, wait, group_by)
  */
 Datum
 es_read_category(PG_FUNCTION_ARGS)
@@ -285,10 +316,10 @@ es_read_category(PG_FUNCTION_ARGS)
 	category = es_arg_name(fcinfo, 0, "category");
 	read.filter.categories = &category;
 	read.filter.ncategories = 1;
-	read.after = es_arg_place(fcinfo, 1, "after_position", 0);
+	range_arguments(fcinfo, 1, -1, -1, &read);
 	read.max_count = es_arg_count(fcinfo, 2, "max_count");
-	group_arguments(fcinfo, 3, &read.filter);
-	read.deadline = wait_argument(fcinfo, 5);
+	group_arguments(fcinfo, 3, 6, &read.filter);
+	read.deadline = wait_argument(fcinfo, 5, &read);
 
 	read.rows = es_rows_begin(fcinfo, read.cat);
 	read_positions(&read);
@@ -296,7 +327,7 @@ es_read_category(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_query(query, after_position, max_count, wait)
+ * es_query(query, after_position, max_count, wait, backwards, up_to)
  */
 Datum
 es_query(PG_FUNCTION_ARGS)
@@ -306,83 +337,34 @@ es_query(PG_FUNCTION_ARGS)
 	read.cat = es_catalog_lock(AccessShareLock);
 	es_registry_require();
 	es_arg_require(fcinfo, 0, "query");
-	read.query = es_query_parse(&PG_GETARG_JSONB_P(0)->root);
-	read.after = es_arg_place(fcinfo, 1, "after_position", 0);
+	read.filter.query = es_query_parse(&PG_GETARG_JSONB_P(0)->root);
+	range_arguments(fcinfo, 1, 4, 5, &read);
 	read.max_count = es_arg_count(fcinfo, 2, "max_count");
-	read.deadline = wait_argument(fcinfo, 3);
+	read.deadline = wait_argument(fcinfo, 3, &read);
 
 	read.rows = es_rows_begin(fcinfo, read.cat);
 	read_positions(&read);
 	PG_RETURN_NULL();
 }
 
-/* Is this the event's correlation id?  The index only knows its hash. */
-static bool
-has_correlation(TupleTableSlot *event, text *wanted)
-{
-	LOCAL_FCINFO(call, 2);
-	bool		isnull;
-	Datum		metadata;
-	Datum		found;
-	bool		same;
-
-	InitFunctionCallInfoData(*call, NULL, 2, InvalidOid, NULL, NULL);
-	metadata = slot_getattr(event, ES_LOG_COL_METADATA, &isnull);
-	if (isnull)
-		return false;
-	call->args[0].value = JsonbPGetDatum(DatumGetJsonbP(metadata));
-	call->args[0].isnull = false;
-	call->args[1].value = PointerGetDatum(cstring_to_text("correlation_id"));
-	call->args[1].isnull = false;
-	found = jsonb_object_field_text(call);
-	same = !call->isnull && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-												found, PointerGetDatum(wanted)));
-	pfree(DatumGetPointer(call->args[1].value));
-	if (!call->isnull)
-		pfree(DatumGetPointer(found));
-	if (call->args[0].value != metadata)
-		pfree(DatumGetPointer(call->args[0].value));
-	return same;
-}
-
 /*
- * es_read_correlation(correlation_id, max_count)
+ * es_read_correlation(correlation_id, max_count, after_position, key)
  */
 Datum
 es_read_correlation(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	EsRange		range = {0, 0, false};
-	text	   *wanted;
-	int64		max_count;
-	Snapshot	snapshot;
-	EsRows	   *rows;
-	EsCursor   *cursor;
-	TupleTableSlot *event;
-	int64		count = 0;
+	EsRead		read = {0};
 
+	read.cat = es_catalog_lock(AccessShareLock);
 	es_registry_require();
 	es_arg_require(fcinfo, 0, "correlation_id");
-	wanted = PG_GETARG_TEXT_PP(0);
-	max_count = es_arg_count(fcinfo, 1, "max_count");
+	read.value = PG_GETARG_TEXT_PP(0);
+	read.max_count = es_arg_count(fcinfo, 1, "max_count");
+	range_arguments(fcinfo, 2, -1, -1, &read);
+	es_arg_require(fcinfo, 3, "key");
+	read.key = PG_GETARG_TEXT_P(3);
 
-	rows = es_rows_begin(fcinfo, cat);
-	range.upto = es_head_read(cat, &snapshot);
-	cursor = es_cursor_open(cat, snapshot, range, 1);
-	es_cursor_add_correlation(cursor,
-							  DatumGetInt64(DirectFunctionCall2Coll(hashtextextended, C_COLLATION_OID,
-																	PointerGetDatum(wanted),
-																	Int64GetDatum(0))));
-	es_rows_open(rows, snapshot);
-	while (count < max_count && (event = es_cursor_next(cursor)) != NULL)
-	{
-		if (!has_correlation(event, wanted) || !es_rows_shows(rows, event))
-			continue;
-		es_rows_put(rows, event, ES_NAME_UNKNOWN);
-		count++;
-	}
-	es_rows_close(rows);
-	es_cursor_close(cursor);
-	UnregisterSnapshot(snapshot);
+	read.rows = es_rows_begin(fcinfo, read.cat);
+	read_positions(&read);
 	PG_RETURN_NULL();
 }

@@ -32,11 +32,12 @@ CREATE FUNCTION es_read_all(
     types text[] DEFAULT NULL,
     categories text[] DEFAULT NULL,
     backwards boolean DEFAULT false,
-    wait interval DEFAULT NULL)
+    wait interval DEFAULT NULL,
+    up_to bigint DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_all'
     LANGUAGE C VOLATILE ROWS 1000;
-COMMENT ON FUNCTION es_read_all(bigint, int, text[], text[], boolean, interval) IS
+COMMENT ON FUNCTION es_read_all(bigint, int, text[], text[], boolean, interval, bigint) IS
     'The events of the log, by position, up to the head';
 
 CREATE FUNCTION es_read_category(
@@ -45,29 +46,36 @@ CREATE FUNCTION es_read_category(
     max_count int DEFAULT 1000,
     consumer_group_member int DEFAULT NULL,
     consumer_group_size int DEFAULT NULL,
-    wait interval DEFAULT NULL)
+    wait interval DEFAULT NULL,
+    group_by text DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_category'
     LANGUAGE C VOLATILE ROWS 1000;
-COMMENT ON FUNCTION es_read_category(text, bigint, int, int, int, interval) IS
+COMMENT ON FUNCTION es_read_category(text, bigint, int, int, int, interval, text) IS
     'The events of a category, by position, up to the head';
 
-CREATE FUNCTION es_read_correlation(correlation_id text, max_count int DEFAULT 1000)
+CREATE FUNCTION es_read_correlation(
+    correlation_id text,
+    max_count int DEFAULT NULL,
+    after_position bigint DEFAULT NULL,
+    key text DEFAULT 'correlation_id')
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_correlation'
     LANGUAGE C VOLATILE ROWS 100;
-COMMENT ON FUNCTION es_read_correlation(text, int) IS
-    'The events with a correlation_id in their metadata, by position, up to the head';
+COMMENT ON FUNCTION es_read_correlation(text, int, bigint, text) IS
+    'The events with a correlation_id, or another key, in their metadata, by position, up to the head';
 
 CREATE FUNCTION es_query(
     query jsonb,
     after_position bigint DEFAULT NULL,
-    max_count int DEFAULT 1000,
-    wait interval DEFAULT NULL)
+    max_count int DEFAULT NULL,
+    wait interval DEFAULT NULL,
+    backwards boolean DEFAULT false,
+    up_to bigint DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_query'
     LANGUAGE C VOLATILE ROWS 100;
-COMMENT ON FUNCTION es_query(jsonb, bigint, int, interval) IS
+COMMENT ON FUNCTION es_query(jsonb, bigint, int, interval, boolean, bigint) IS
     'The events that a query by types and tags matches, by position, up to the head';
 
 CREATE FUNCTION es_stream_version(stream text) RETURNS bigint

@@ -4,8 +4,8 @@
  *
  * What is stored never changes; the upcasters (upcaster.c) are applied to what reads,
  * aggregates and projections are given, inline ones too, one after the other until
- * there is none for what has come of the event.  Filters by type take an event by its
- * stored name and by the one at the end of its chain.
+ * there is none for what has come of the event.  Filters by type take an event by every
+ * name on its way: the stored one, those in between, the one that is shown.
  *
  * The function runs as the role that registered it, restricted (core/role.c), and is
  * looked up once by each call that upcasts.
@@ -40,21 +40,28 @@ es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 }
 
 /*
- * Is an event that is stored with this type and schema version shown as one of that
- * type?
+ * Is one of the wanted names on the way of an event that is stored with this type and
+ * schema version?  "upcasts" may be NULL: it has only the name that it is stored with.
  */
 bool
-es_upcast_gives(const EsUpcasts *upcasts, EsName type, int32 schema_version, EsName wanted)
+es_upcast_passes(const EsUpcasts *upcasts, EsName type, int32 schema_version,
+				 const EsName *wanted, int n)
 {
 	const EsUpcaster *upcaster;
 
-	for (int steps = 0; steps < upcasts->n &&
-		 (upcaster = es_upcaster_find(upcasts, type, schema_version)) != NULL; steps++)
+	for (int steps = 0;; steps++)
 	{
+		for (int i = 0; i < n; i++)
+		{
+			if (es_name_equal(wanted[i], type))
+				return true;
+		}
+		if (upcasts == NULL || steps == upcasts->n ||
+			(upcaster = es_upcaster_find(upcasts, type, schema_version)) == NULL)
+			return false;
 		type = upcaster->to_type;
 		schema_version = upcaster->to_schema;
 	}
-	return es_name_equal(type, wanted);
 }
 
 /* The stored types that upcasters are for. */
@@ -168,7 +175,10 @@ es_upcast_event(EsUpcasts *upcasts, Datum *values, bool *isnull)
 
 	if (upcaster == NULL)
 		return;
-	MemoryContextReset(upcasts->per_event);
+	if (upcasts->per_event == NULL)
+		upcasts->per_event = AllocSetContextCreate(upcasts->context, "eventstore upcast", ALLOCSET_SMALL_SIZES);
+	else
+		MemoryContextReset(upcasts->per_event);
 	old = MemoryContextSwitchTo(upcasts->per_event);
 	error_context_stack = &callback;
 	for (int steps = 0; steps < upcasts->n && upcaster != NULL; steps++)	/* (1) */

@@ -39,6 +39,7 @@
 #include "core/args.h"
 #include "core/spi.h"
 #include "core/table_cache.h"
+#include "log/dictionary.h"
 #include "streams/lifecycle.h"
 #include "streams/upcaster.h"
 
@@ -162,8 +163,6 @@ es_upcasts_begin(const EsCatalog *cat)
 	es_table_cache_pin(&cache);
 	upcasts = palloc0(sizeof(EsUpcasts));
 	upcasts->context = CurrentMemoryContext;
-	upcasts->per_event = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcast",
-											   ALLOCSET_SMALL_SIZES);
 	upcasts->n = all->n;
 	upcasts->list = all->list;
 	upcasts->calls = palloc0(sizeof(FmgrInfo *) * all->n);
@@ -295,6 +294,40 @@ refuse_circle(const EsUpcasts *upcasts, const EsUpcaster *new)
 	}
 }
 
+/* Does any event, as far as is known, have this type and schema version? */
+static bool
+is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
+{
+	EsEventTypes found = {0};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	es_dictionary_of_type(cat, snapshot, type, &found);
+	UnregisterSnapshot(snapshot);
+	for (int i = 0; i < found.n; i++)
+	{
+		if (found.types[i].schema_version == schema_version)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Another name: filters by it take more than before, but what a projection or a
+ * subscription has passed it does not see again.
+ */
+static void
+tell_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
+{
+	if (es_name_equal(new->type, new->to_type) ||
+		(former != NULL && es_name_equal(former->to_type, new->to_type)) ||
+		!is_stored(cat, new->type, new->from_schema))
+		return;
+	ereport(NOTICE,
+			(errmsg("filters by type \"" ES_NAME_FORMAT "\" take events stored as \"" ES_NAME_FORMAT "\", schema version %d, from now on",
+					ES_NAME_ARGS(new->to_type), ES_NAME_ARGS(new->type), new->from_schema),
+			 errhint("Where such a filter has passed these events, es_rebuild_projection() or es_seek_subscription() brings them.")));
+}
+
 /*
  * es_register_upcaster(type, from_schema, upcast, to_type, to_schema)
  */
@@ -338,6 +371,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 	former = upcasts != NULL ? es_upcaster_find(upcasts, new.type, new.from_schema) : NULL;
 	if (former != NULL)
 		require_ownership(former);
+	tell_new_name(cat, former, &new);
 
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = Int32GetDatum(new.from_schema);

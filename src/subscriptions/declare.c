@@ -21,6 +21,7 @@
 #include "core/spi.h"
 #include "log/change.h"
 #include "log/head.h"
+#include "read/wanted.h"
 #include "subscriptions/held.h"
 #include "subscriptions/partition.h"
 
@@ -81,10 +82,10 @@ insert_row(const Datum *values, const bool *isnull)
 {
 	static EsStatement insert = {
 		"INSERT INTO eventstore.subscription"
-		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, created_at)"
-		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, clock_timestamp()"
+		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, created_at, filter)"
+		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), $8"
 		" ON CONFLICT (name) DO NOTHING RETURNING subscription_id",
-		{TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INTERVALOID, INT4OID}
+		{TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INTERVALOID, INT4OID, JSONBOID}
 	};
 	EsSpi		spi;
 	bool		null;
@@ -99,7 +100,7 @@ insert_row(const Datum *values, const bool *isnull)
 
 /*
  * es_create_subscription(name, types, categories, start_after, partitions, ack_timeout,
- *						  max_retries, if_not_exists)
+ *						  max_retries, if_not_exists, filter)
  */
 Datum
 es_create_subscription(PG_FUNCTION_ARGS)
@@ -107,13 +108,12 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	const EsCatalog *cat = es_control_begin("es_create_subscription()");
 	EsName		name = es_arg_name(fcinfo, 0, "name");
 	int64		start_after;
-	Datum		values[7];
-	bool		isnull[7] = {false};
+	Datum		values[8];
+	bool		isnull[8] = {false};
 	int			id;
 
 	es_name_check(name, "subscription");
-	es_filter_check_names(fcinfo, 1, "types", "type");
-	es_filter_check_names(fcinfo, 2, "categories", "category");
+	es_wanted_check_arguments(fcinfo, 1, 2, 8);
 	es_arg_require(fcinfo, 3, "start_after");
 	start_after = es_arg_place(fcinfo, 3, "start_after", 0);
 	es_arg_require(fcinfo, 4, "partitions");
@@ -132,6 +132,8 @@ es_create_subscription(PG_FUNCTION_ARGS)
 		values[i] = PG_GETARG_DATUM(i);
 		isnull[i] = PG_ARGISNULL(i);
 	}
+	isnull[7] = PG_ARGISNULL(8);
+	values[7] = PG_GETARG_DATUM(8);
 	id = insert_row(values, isnull);
 	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(7)))
 		PG_RETURN_VOID();

@@ -6,8 +6,8 @@
  * has reached.  The first event of a partition that is to be had decides: it is taken
  * (locked), and its events are handed out until there are enough.  So who waits longest
  * comes first, two fetches at once go for different partitions, and a partition without
- * events costs neither a lock nor a write.  Events of others are passed, by the stream's
- * key, before anything of them is looked at.
+ * events costs neither a lock nor a write.  Events of others are passed by the stream's
+ * key.
  *
  * Where many partitions have few events each, that would read much for little.  So a
  * round ends after a while, or at the head; it has counted the events that it passed,
@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 
 #include "log/event.h"
+#include "read/wanted.h"
 #include "subscriptions/scan.h"
 
 /* Events that a round looks at once it has taken a partition: at least, and for each that is wanted. */
@@ -95,32 +96,24 @@ begin_of_round(EsFetch *fetch, int64 *begin, int *ntaken)
  * far that was.
  */
 static int64
-read_round(EsFetch *fetch, const EsSelection *selection, int64 begin, int ntaken)
+read_round(EsFetch *fetch, EsWanted *wanted, int64 begin, int ntaken)
 {
 	const EsSubscription *subscription = fetch->subscription;
 	EsRange		range = {begin, fetch->head, false};
-	EsCursor   *cursor = es_filter_open(selection, fetch->cat, fetch->snapshot, range);
 	int64		most = ROUND_LEAST + ROUND_PER_EVENT * Min(fetch->max_count, ES_MAX_PENDING);
 	int64		looked_at = 0;
 	int64		upto = begin;
 	TupleTableSlot *event;
 
-	while ((event = es_cursor_next(cursor)) != NULL)
+	es_wanted_read(wanted, range);
+	while ((event = es_wanted_next(wanted)) != NULL)
 	{
-		int64		stream_key;
-		EsOffer    *offer;
+		int64		stream_key = es_log_number(event, ES_LOG_COL_STREAM_KEY);
+		EsOffer    *offer = &fetch->offers[es_subscription_partition_of(subscription, stream_key)];
 
 		upto = es_log_number(event, ES_LOG_COL_POSITION);
-		if (selection->by_key &&
-			!es_filter_takes_key(selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
-			continue;
-		stream_key = es_log_number(event, ES_LOG_COL_STREAM_KEY);
-		offer = &fetch->offers[es_subscription_partition_of(subscription, stream_key)];
 		looked_at++;
-		if (offer->open && upto > offer->looked &&
-			(!selection->by_stream ||
-			 es_filter_takes_stream(&subscription->filter, es_rows_stream_name(fetch->rows, stream_key))) &&
-			es_rows_shows(fetch->rows, event))
+		if (offer->open && upto > offer->looked && es_rows_shows(fetch->rows, event))
 		{
 			if (!offer->taken && ntaken == 0)
 			{
@@ -144,7 +137,6 @@ read_round(EsFetch *fetch, const EsSelection *selection, int64 begin, int ntaken
 		if (ntaken > 0 && looked_at >= most)
 			break;
 	}
-	es_cursor_close(cursor);
 	return event == NULL ? fetch->head : upto;
 }
 
@@ -207,22 +199,23 @@ take_more(EsFetch *fetch)
 void
 es_scan_new(EsFetch *fetch)
 {
-	EsSelection selection;
+	EsWanted   *wanted;
 	int64		begin;
 	int			ntaken;
 
 	if (fetch->given >= fetch->max_count || !begin_of_round(fetch, &begin, &ntaken))
 		return;
-	selection = es_filter_select(&fetch->subscription->filter, fetch->cat, fetch->snapshot);
+	wanted = es_wanted_begin(fetch->cat, &fetch->subscription->filter, fetch->snapshot, fetch->rows);
 	do
 	{
 		int64		upto;
 
 		CHECK_FOR_INTERRUPTS();
-		upto = read_round(fetch, &selection, begin, ntaken);
+		upto = read_round(fetch, wanted, begin, ntaken);
 		note_round(fetch, begin, upto);
 		if (fetch->given >= fetch->max_count || (fetch->alone && fetch->given > 0))
 			break;
 		take_more(fetch);
 	} while (begin_of_round(fetch, &begin, &ntaken));
+	es_wanted_end(wanted);
 }

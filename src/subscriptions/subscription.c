@@ -60,13 +60,14 @@
 
 #include "core/args.h"
 #include "core/lookup.h"
+#include "read/wanted.h"
 #include "subscriptions/subscription.h"
 
 /* Columns of eventstore.subscription */
 enum
 {
 	COL_ID = 1, COL_NAME, COL_TYPES, COL_CATEGORIES, COL_START_AFTER, COL_PARTITIONS,
-	COL_ACK_TIMEOUT, COL_MAX_RETRIES
+	COL_ACK_TIMEOUT, COL_MAX_RETRIES, COL_CREATED_AT, COL_FILTER
 };
 
 void
@@ -148,6 +149,7 @@ es_subscription_require(const EsCatalog *cat, EsName name)
 	found->name = pnstrdup(name.bytes, name.len);
 	found->filter.types = names_in(row, COL_TYPES, &found->filter.ntypes);
 	found->filter.categories = names_in(row, COL_CATEGORIES, &found->filter.ncategories);
+	found->filter.query = es_wanted_stored_query(row, COL_FILTER);
 	found->partitions = number_in(row, COL_PARTITIONS);
 	found->ack_timeout = microseconds_in(row, COL_ACK_TIMEOUT);
 	found->max_retries = number_in(row, COL_MAX_RETRIES);

@@ -8,11 +8,12 @@ CREATE FUNCTION es_create_subscription(
     partitions int DEFAULT 1,
     ack_timeout interval DEFAULT '30 s',
     max_retries int DEFAULT 10,
-    if_not_exists boolean DEFAULT false)
+    if_not_exists boolean DEFAULT false,
+    filter jsonb DEFAULT NULL)
     RETURNS void
     AS 'MODULE_PATHNAME', 'es_create_subscription'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION es_create_subscription(text, text[], text[], bigint, int, interval, int, boolean) IS
+COMMENT ON FUNCTION es_create_subscription(text, text[], text[], bigint, int, interval, int, boolean, jsonb) IS
     'Have the database remember how far a group of consumers has come';
 
 CREATE FUNCTION es_alter_subscription(

@@ -14,6 +14,7 @@ CREATE TABLE eventstore.subscription (
     ack_timeout interval NOT NULL,
     max_retries int NOT NULL,
     created_at timestamptz NOT NULL,
+    filter jsonb,
     PRIMARY KEY (subscription_id)
 );
 CREATE UNIQUE INDEX subscription_name ON eventstore.subscription (name);
@@ -22,6 +23,7 @@ COMMENT ON TABLE eventstore.subscription IS 'The subscriptions, as es_create_sub
 COMMENT ON COLUMN eventstore.subscription.partitions IS 'So many consumers can be served at once';
 COMMENT ON COLUMN eventstore.subscription.ack_timeout IS 'How long a lease lasts that is not renewed';
 COMMENT ON COLUMN eventstore.subscription.max_retries IS 'An event that fails more often is parked';
+COMMENT ON COLUMN eventstore.subscription.filter IS 'A query, instead of types and categories; null: none';
 
 -- A fetch and an ack are one update of this row each.  It has no index but its key,
 -- and room on its page: the update touches no index.

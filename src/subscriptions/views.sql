@@ -44,6 +44,7 @@ SELECT
     p.leased_until,
     s.types,
     s.categories,
+    s.filter,
     s.ack_timeout,
     s.max_retries,
     s.created_at

@@ -39,7 +39,6 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -160,12 +159,7 @@ look(const EsOffice *office, bool check_store, int64 *head)
 
 		there = cat != NULL && cat->position_register == office->store;
 		if (there)
-		{
-			Snapshot	snapshot;
-
-			*head = es_head_read(cat, &snapshot);
-			UnregisterSnapshot(snapshot);
-		}
+			*head = es_head_glance(cat);
 	}
 	es_session_finish();
 	return there;

@@ -39,6 +39,9 @@ FROM generate_series(1, 200) n;
 SELECT es_append('no category', 'Type with spaces', '[1, null, "x"]',
                  event_id => '11111111-2222-4333-8444-555555555555');
 SELECT es_check_version('Never-1', 0);
+SELECT es_create_projection('some', query => 'SELECT position FROM es_batch', filter => '[{"tags": ["a7"]}, {"types": ["Imported"], "tags": []}]');
+SELECT es_pause_projection('some');
+SELECT es_create_subscription('some', filter => '[{"tags": ["a7", "comma, {brace}"]}, {"types": ["Type with spaces"]}]');
 SQL
 my $digest = log_digest($node);
 my $greatest = one($node, 'SELECT max(position) FROM eventstore.event_log');
@@ -127,6 +130,13 @@ SQL
 		($version + 1) . '|t', "$what: an old stream goes on, above all there was", $dbname);
 	gives($node, "SELECT version FROM es_append('New-$dbname', 'New')",
 		'1', "$what: a new stream begins", $dbname);
+	$node->safe_psql($dbname, q{SELECT es_seek_subscription('some', 0)});
+	gives($node, q{SELECT string_agg(stream, ' ' ORDER BY position) FROM es_fetch('some', 'me')},
+		'Order-0 no category', "$what: a subscription takes what its filter says", $dbname);
+	gives($node, q{SELECT es_resume_projection('some')}, '', "$what: a projection is resumed", $dbname);
+	gives($node, q{SELECT count(*) FROM es_query((SELECT filter FROM eventstore.projections))}, '201',
+		"$what: a projection has its filter", $dbname);
+	gives($node, q{SELECT es_wait_for_projection('some', timeout => '60 s')}, 't', "$what: and applies it", $dbname);
 	is(broken_streams($node, $dbname), '0', "$what: versions have no gaps");
 	all_readable($dbname, "$what: all can be read after appends");
 	refused($node, 'INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log', '42501',

@@ -1,0 +1,185 @@
+/*
+ * wanted.c
+ *		The events that a filter takes: by types and categories (filter.c), or by a query
+ *		(query.c).
+ *
+ * Reads, projections and subscriptions find the events of the log here; an inline
+ * projection asks for each event of an append.
+ *
+ * Invariant: es_wanted_takes and es_wanted_next agree on every event, for both rest on
+ * the same three rules: es_filter_takes_type (there, for the entries of the dictionary
+ * that the events have), es_filter_takes_category and es_query_item_bears.
+ *
+ * Locks: those of a read (cursor.c).
+ * Crash: nothing is kept here.
+ */
+#include "postgres.h"
+
+#include "log/event.h"
+#include "read/wanted.h"
+
+struct EsWanted
+{
+	const EsCatalog *cat;
+	const EsFilter *filter;
+	Snapshot	snapshot;
+	EsRows	   *rows;
+	EsSelection selection;		/* without a query */
+	EsCursor   *cursor;			/* NULL: not reading, or a query: */
+	EsMatches  *matches;
+};
+
+/* ---- filters that are kept ---- */
+
+static void
+check_names(const EsName *names, int n, const char *what)
+{
+	for (int i = 0; i < n; i++)
+		es_name_check(names[i], what);
+}
+
+/*
+ * The arguments of a filter that is to be kept: types and categories, or a query.  What no
+ * event can have is a mistake.
+ */
+void
+es_wanted_check_arguments(FunctionCallInfo fcinfo, int types, int categories, int filter)
+{
+	EsQuery    *query;
+
+	es_filter_check_names(fcinfo, types, "types", "type");
+	es_filter_check_names(fcinfo, categories, "categories", "category");
+	if (PG_ARGISNULL(filter))
+		return;
+	if (!PG_ARGISNULL(types) || !PG_ARGISNULL(categories))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a filter goes without types and categories"),
+				 errhint("Put the types into its items.")));
+	query = es_query_parse(&PG_GETARG_JSONB_P(filter)->root);
+	for (int i = 0; i < query->nitems; i++)
+	{
+		check_names(query->items[i].types, query->items[i].ntypes, "type");
+		check_names(query->items[i].tags, query->items[i].ntags, "tag");
+	}
+}
+
+/* The query in a column of jsonb, in the current memory context; NULL: it is null. */
+const EsQuery *
+es_wanted_stored_query(TupleTableSlot *row, int column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, column, &isnull);
+
+	return isnull ? NULL : es_query_parse(&DatumGetJsonbPCopy(value)->root);
+}
+
+/* ---- one event ---- */
+
+static bool
+query_takes(const EsQuery *query, const EsUpcasts *upcasts, const EsTraits *event)
+{
+	for (int i = 0; i < query->nitems; i++)
+	{
+		const EsQueryItem *item = &query->items[i];
+		EsFilter	types = {.types = item->types, .ntypes = item->ntypes};
+
+		if (es_filter_takes_type(&types, upcasts, event->type, event->schema_version) &&
+			es_query_item_bears(item, event->tags))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does the filter take an event that is stored with these traits?  "upcasts" may be NULL:
+ * there are none.
+ */
+bool
+es_wanted_takes(const EsFilter *filter, const EsUpcasts *upcasts, const EsTraits *event)
+{
+	if (filter->query != NULL)
+		return query_takes(filter->query, upcasts, event);
+	return es_filter_takes_type(filter, upcasts, event->type, event->schema_version) &&
+		es_filter_takes_category(filter, event->category);
+}
+
+/* ---- the events of the log ---- */
+
+/*
+ * Begin to look for events, as the snapshot sees them, which stays registered meanwhile.
+ * "rows" are open with it: they know the streams' names.
+ */
+EsWanted *
+es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot, EsRows *rows)
+{
+	EsWanted   *wanted = palloc0(sizeof(EsWanted));
+
+	wanted->cat = cat;
+	wanted->filter = filter;
+	wanted->snapshot = snapshot;
+	wanted->rows = rows;
+	if (filter->query == NULL)
+		wanted->selection = es_filter_select(filter, cat, snapshot);
+	return wanted;
+}
+
+static void
+stop_reading(EsWanted *wanted)
+{
+	if (wanted->cursor != NULL)
+		es_cursor_close(wanted->cursor);
+	if (wanted->matches != NULL)
+		es_matches_close(wanted->matches);
+	wanted->cursor = NULL;
+	wanted->matches = NULL;
+}
+
+/* Go on with the events of these positions. */
+void
+es_wanted_read(EsWanted *wanted, EsRange positions)
+{
+	stop_reading(wanted);
+	if (wanted->filter->query != NULL)
+		wanted->matches = es_matches_open(wanted->cat, wanted->filter->query, wanted->snapshot, positions);
+	else
+		wanted->cursor = es_filter_open(&wanted->selection, wanted->cat, wanted->snapshot, positions);
+}
+
+static bool
+wanted_passes(const EsWanted *wanted, TupleTableSlot *event)
+{
+	const EsSelection *selection = &wanted->selection;
+
+	if (selection->by_key &&
+		!es_filter_takes_key(selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
+		return false;
+	return !selection->by_stream ||
+		es_filter_takes_stream(wanted->filter,
+							   es_rows_stream_name(wanted->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY)));
+}
+
+/*
+ * The next event, or NULL.  Valid until the next call.
+ */
+TupleTableSlot *
+es_wanted_next(EsWanted *wanted)
+{
+	TupleTableSlot *event;
+
+	if (wanted->matches != NULL)
+		return es_matches_next(wanted->matches);
+	while ((event = es_cursor_next(wanted->cursor)) != NULL)
+	{
+		if (wanted_passes(wanted, event))
+			return event;
+	}
+	return NULL;
+}
+
+void
+es_wanted_end(EsWanted *wanted)
+{
+	stop_reading(wanted);
+	pfree(wanted);
+}

@@ -1,0 +1,34 @@
+/*
+ * wanted.h
+ *		The events that a filter takes: by types and categories, or by a query.
+ */
+#ifndef ES_WANTED_H
+#define ES_WANTED_H
+
+#include "read/filter.h"
+#include "read/query.h"
+#include "read/rows.h"
+
+/* What decides whether a filter takes an event. */
+typedef struct EsTraits
+{
+	EsName		type;			/* as it is stored */
+	int32		schema_version;
+	EsName		category;
+	Datum		tags;			/* text[]; 0: none */
+} EsTraits;
+
+extern void es_wanted_check_arguments(FunctionCallInfo fcinfo, int types, int categories, int filter);
+extern const EsQuery *es_wanted_stored_query(TupleTableSlot *row, int column);
+extern bool es_wanted_takes(const EsFilter *filter, const EsUpcasts *upcasts, const EsTraits *event);
+
+/* Those of the log, in order. */
+typedef struct EsWanted EsWanted;
+
+extern EsWanted *es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot,
+								 EsRows *rows);
+extern void es_wanted_read(EsWanted *wanted, EsRange positions);
+extern TupleTableSlot *es_wanted_next(EsWanted *wanted);
+extern void es_wanted_end(EsWanted *wanted);
+
+#endif							/* ES_WANTED_H */
