@@ -26,6 +26,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/hash.o \
 	src/core/lookup.o \
 	src/core/name.o \
 	src/core/numbers.o \
@@ -37,6 +38,7 @@ OBJS = \
 	src/core/target.o \
 	src/log/change.o \
 	src/log/dictionary.o \
+	src/log/format.o \
 	src/log/guard.o \
 	src/log/head.o \
 	src/log/mark.o \
@@ -73,6 +75,7 @@ OBJS = \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/store/rehash.o \
 	src/streams/lifecycle.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \
@@ -103,6 +106,7 @@ OBJS = \
 SQL_PIECES = \
 	src/schema.sql \
 	src/log/tables.sql \
+	src/log/format.sql \
 	src/log/head.sql \
 	src/read/read.sql \
 	src/append/append.sql \
@@ -116,6 +120,7 @@ SQL_PIECES = \
 	src/subscriptions/tables.sql \
 	src/subscriptions/subscriptions.sql \
 	src/subscriptions/views.sql \
+	src/store/store.sql \
 	src/log/begin.sql \
 	src/grants.sql
 

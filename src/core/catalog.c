@@ -182,6 +182,7 @@ look_up(EsCatalog *found)
 		{"stream_key_register", RELKIND_SEQUENCE, &found->stream_key_register, NULL},
 		{"seal_register", RELKIND_SEQUENCE, &found->seal_register, NULL},
 		{"timeline_register", RELKIND_SEQUENCE, &found->timeline_register, NULL},
+		{"format_register", RELKIND_SEQUENCE, &found->format_register, NULL},
 		{"projection", RELKIND_RELATION, &found->projection, NULL},
 		{"hidden", RELKIND_RELATION, &found->hidden, NULL},
 		{"hidden_pkey", RELKIND_INDEX, &found->hidden_pkey, &found->hidden},

@@ -44,6 +44,5 @@ extern void es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
 									  EsName category, EsEventTypes *found);
 extern void es_dictionary_of_type(const EsCatalog *cat, Snapshot snapshot,
 								  EsName type, EsEventTypes *found);
-extern int32 es_dictionary_bucket(EsName category);
 
 #endif							/* ES_DICTIONARY_H */

@@ -5,8 +5,8 @@
  * pg_restore fills the tables by COPY or INSERT.  So event_log, stream and
  * event_type take a direct INSERT from their owner or a superuser until the first
  * append in this database.  That append seals the log: it waits for the direct
- * inserters to end, checks that what they left is whole, sets the counters above
- * it, and writes the seal.  With eventstore.restore = on a superuser can insert
+ * inserters to end, checks that what they left is whole and of this format (format.c),
+ * sets the counters above it, and writes the seal.  With eventstore.restore = on a superuser can insert
  * into a sealed log; that breaks the seal, and the next append checks again.
  *
  * The seal is a register (core/durable.c): it holds although the appending
@@ -47,6 +47,7 @@
 #include "core/durable.h"
 #include "core/settings.h"
 #include "log/event.h"
+#include "log/format.h"
 #include "log/positions.h"
 #include "log/seal.h"
 
@@ -107,7 +108,7 @@ raise_incomplete(const char *detail)
  * Is what was restored whole?  One pass over the log, when there is anything.
  */
 static void
-check_restored(int64 *next_position, int64 *next_stream_key)
+check_restored(const EsCatalog *cat, int64 *next_position, int64 *next_stream_key)
 {
 	EsRoleScope owner;
 	int64		last[2];
@@ -149,6 +150,8 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 				  "  WHERE t.type_key = l.type_key) LIMIT 1", 1, &missing))
 		raise_incomplete(psprintf("Type key %lld is missing in eventstore.event_type.", (long long) missing));
 
+	es_format_check(cat);
+
 	PopActiveSnapshot();
 	SPI_finish();
 	es_role_leave(&owner);
@@ -169,8 +172,9 @@ seal(void)
 		int64		next_position;
 		int64		next_stream_key;
 
-		check_restored(&next_position, &next_stream_key);
+		check_restored(cat, &next_position, &next_stream_key);
 		es_positions_raise(db, cat, next_position, next_stream_key);
+		es_format_write(cat);
 		write_seal(db, cat, true);
 	}
 	UnlockRelationOid(log, ShareRowExclusiveLock);	/* (2) */

@@ -20,11 +20,11 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "core/args.h"
+#include "core/hash.h"
 #include "core/numbers.h"
 #include "log/dictionary.h"
 #include "log/stream.h"
@@ -199,7 +199,7 @@ es_filter_takes_stream(const EsFilter *filter, EsName stream)
 	if (!es_filter_takes_category(filter, es_name_category(stream)))
 		return false;
 	if (filter->grouped &&
-		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
+		es_hash_name(stream, 0) % filter->group_size != filter->group_member)
 		return false;
 	return true;
 }
