@@ -75,6 +75,9 @@ OBJS = \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/store/check.o \
+	src/store/checks.o \
+	src/store/index.o \
 	src/store/rehash.o \
 	src/streams/lifecycle.o \
 	src/streams/retention.o \
