@@ -31,6 +31,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/hash.o \
 	src/core/json.o \
 	src/core/lookup.o \
 	src/core/name.o \
@@ -45,6 +46,7 @@ OBJS = \
 	src/core/target.o \
 	src/log/change.o \
 	src/log/dictionary.o \
+	src/log/format.o \
 	src/log/guard.o \
 	src/log/head.o \
 	src/log/mark.o \
@@ -83,6 +85,10 @@ OBJS = \
 	src/read/read.o \
 	src/read/rows.o \
 	src/read/wanted.o \
+	src/store/check.o \
+	src/store/checks.o \
+	src/store/index.o \
+	src/store/rehash.o \
 	src/streams/lifecycle.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \
@@ -113,6 +119,7 @@ OBJS = \
 SQL_PIECES = \
 	src/schema.sql \
 	src/log/tables.sql \
+	src/log/format.sql \
 	src/log/head.sql \
 	src/read/read.sql \
 	src/append/append.sql \
@@ -126,6 +133,7 @@ SQL_PIECES = \
 	src/subscriptions/tables.sql \
 	src/subscriptions/subscriptions.sql \
 	src/subscriptions/views.sql \
+	src/store/store.sql \
 	src/log/begin.sql \
 	src/grants.sql
 
@@ -144,14 +152,14 @@ REGRESS = \
 	stream_life snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_pitfalls projection_hostile \
-	subscription views rights triggers bad_input catalog maintenance
+	subscription views rights triggers bad_input catalog maintenance format check
 ISOLATION = \
 	version check_version own_events event_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
 	repeatable_read serializable snapshot \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
-	create drop drop_lookup drop_order reindex restore restore_parts restore_read \
+	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two \
 	projection_inline projection_isolation projection_control projection_drop \
 	projection_races projection_switch projection_windows \
 	subscription_fetch subscription_lease subscription_control

@@ -13,6 +13,7 @@ REVOKE EXECUTE ON FUNCTION
     es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription,
     es_fetch, es_ack, es_nack, es_replay_parked,
     eventstore.projections_changed, eventstore.projection_figures,
+    es_check, eventstore.rehash, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key,
     eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;
 

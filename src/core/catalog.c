@@ -187,6 +187,7 @@ static const Part parts[] = {
 	REGISTER(stream_key_register),
 	REGISTER(seal_register),
 	REGISTER(timeline_register),
+	REGISTER(format_register),
 	TABLE(projection, false),
 	TABLE(hidden, false),
 	INDEX(hidden_pkey, hidden, false),

@@ -35,6 +35,7 @@ typedef struct EsCatalog
 	Oid			stream_key_register;
 	Oid			seal_register;
 	Oid			timeline_register;
+	Oid			format_register;
 	Oid			projection;
 	Oid			hidden;
 	Oid			hidden_pkey;			/* unique (stream_key) */

@@ -34,6 +34,7 @@ es_name_equal(EsName a, EsName b)
 extern EsName es_name_from_text(Datum value);
 extern EsName es_name_from_string(const char *string);
 extern text *es_name_to_text(EsName name);
+extern EsName es_name_in_utf8(EsName name);
 extern void es_name_check(EsName name, const char *what);
 extern EsName es_name_category(EsName stream);
 

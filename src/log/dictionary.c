@@ -5,7 +5,7 @@
  * An event holds an eight-byte key instead of three names, and one index on
  * (type_key, position) serves the reads by category and by type.
  *
- * A key is a hash of its content.  So two transactions that use a new type at
+ * A key is a hash of its content (format.h).  So two transactions that use a new type at
  * the same time need not wait for each other: each adds a row of its own, and
  * both rows say the same.  There is no unique index.  A row with the same key and
  * other content is a collision; the next hash is tried.
@@ -43,7 +43,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -54,12 +53,13 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
+#include "core/hash.h"
 #include "core/target.h"
 #include "log/dictionary.h"
+#include "log/format.h"
 #include "log/seal.h"
 
 #define ES_OWN_CATEGORIES	1000
-#define ES_BUCKETS			256
 
 /* Entries a backend keeps; beyond, it starts anew. */
 #define CACHE_LIMIT			4096
@@ -153,28 +153,13 @@ same_content(const EsEventType *a, const EsEventType *b)
 		a->schema_version == b->schema_version;
 }
 
-static uint64
-hash_name(EsName name, uint64 seed)
-{
-	return hash_bytes_extended((const unsigned char *) name.bytes, name.len, seed);
-}
-
-/* The bucket of a category that has no keys of its own. */
-static int32
-bucket_of(EsName category)
-{
-	return (int32) (hash_name(category, 0) % ES_BUCKETS);
-}
-
-/* The key that a content has at the n-th attempt.  Part of the stored form. */
+/* The key that a content has at the n-th attempt. */
 static uint64
 content_hash(const EsEventType *type, int attempt)
 {
-	uint64		hash = (uint64) attempt;
-
-	hash = type->shared ? hash_combine64(hash, 1 + type->bucket) : hash_name(type->category, hash);
-	hash = hash_name(type->type, hash_combine64(hash, type->shared ? 1 : 0));
-	return hash_combine64(hash, (uint64) type->schema_version);
+	return (uint64) (type->shared ?
+					 es_format_bucket_key(type->bucket, type->type, type->schema_version, attempt) :
+					 es_format_category_key(type->category, type->type, type->schema_version, attempt));
 }
 
 static void
@@ -352,13 +337,15 @@ learn_categories(const EsCatalog *cat)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		EsEventType row;
-		uint64		hash;
 
 		CHECK_FOR_INTERRUPTS();
 		read_slot(slot, &row);
-		hash = hash_name(row.category, 0);
 		if (!row.shared)
+		{
+			uint64		hash = es_hash_name(row.category, 0);
+
 			(void) hash_search(own_categories, &hash, HASH_ENTER, NULL);
+		}
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -372,7 +359,7 @@ learn_categories(const EsCatalog *cat)
 static bool
 category_is_own(const EsCatalog *cat, EsName category)
 {
-	uint64		hash = hash_name(category, 0);
+	uint64		hash = es_hash_name(category, 0);
 
 	if (hash_search(own_categories, &hash, HASH_FIND, NULL) != NULL)
 		return true;
@@ -416,7 +403,7 @@ es_dictionary_key(const EsCatalog *cat, EsName category, EsName type, int32 sche
 		return own.key;
 	}
 	shared.shared = true;
-	shared.bucket = bucket_of(category);
+	shared.bucket = es_format_bucket(category);
 	if (find_cached(&shared))
 		return shared.key;
 	find_or_insert(cat, &shared);
@@ -524,7 +511,7 @@ es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
 	es_catalog_refresh();
 	collect(rel, cat->event_type_category, snapshot, F_TEXTEQ, name_datum(category), found);
 	collect(rel, cat->event_type_bucket, snapshot, F_INT4EQ,
-			Int32GetDatum(bucket_of(category)), found);
+			Int32GetDatum(es_format_bucket(category)), found);
 	table_close(rel, AccessShareLock);
 }
 

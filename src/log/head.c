@@ -23,9 +23,9 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/pg_bswap.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
@@ -35,6 +35,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/hash.h"
 #include "log/head.h"
 #include "log/mark.h"
 #include "log/positions.h"
@@ -259,22 +260,19 @@ es_epoch(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	struct
-	{
-		pg_uuid_t	identity;
-		uint64		database;
-		uint64		generation;
-	}			source = {0};
+	pg_uuid_t	identity;
 	uint64		hash[2];
 	pg_uuid_t  *epoch = palloc(sizeof(pg_uuid_t));
 
-	(void) es_mark_read(cat, snapshot, &source.identity);
+	(void) es_mark_read(cat, snapshot, &identity);
 	UnregisterSnapshot(snapshot);
-	source.database = MyDatabaseId;
-	source.generation = es_timeline_history(cat);
 
 	for (int i = 0; i < 2; i++)
-		hash[i] = hash_bytes_extended((unsigned char *) &source, sizeof(source), i);
+	{
+		hash[i] = es_hash_bytes(identity.data, UUID_LEN, i);
+		hash[i] = es_hash_number(MyDatabaseId, hash[i]);
+		hash[i] = pg_hton64(es_hash_number((int64) es_timeline_history(cat), hash[i]));
+	}
 	memcpy(epoch->data, hash, sizeof(hash));
 	epoch->data[6] = (epoch->data[6] & 0x0f) | 0x80;	/* version 8: custom */
 	epoch->data[8] = (epoch->data[8] & 0x3f) | 0x80;

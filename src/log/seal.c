@@ -5,8 +5,8 @@
  * pg_restore fills the tables by COPY or INSERT.  So event_log, stream and
  * event_type take a direct INSERT from their owner or a superuser until the first
  * append in this database.  That append seals the log: it waits for the direct
- * inserters to end, checks that what they left is whole, sets the counters above
- * it, and writes the seal.  With eventstore.restore = on a superuser can insert
+ * inserters to end, checks that what they left is whole and of this format (format.c),
+ * sets the counters above it, and writes the seal.  With eventstore.restore = on a superuser can insert
  * into a sealed log; that breaks the seal, and the next append checks again.
  *
  * The seal is a register (core/durable.c): it holds although the appending
@@ -18,8 +18,12 @@
  *    takes ShareRowExclusiveLock on event_log, which waits for every inserter's
  *    RowExclusiveLock (on event_log also when it inserts into another table), and
  *    breaking the seal takes it too, which waits for every appender.
- * 2. Sealing gives that lock back as soon as the seal is written: the counters and
- *    the seal do not depend on this transaction's commit.
+ * 2. Sealing and breaking the seal give that lock back as soon as the seal is written:
+ *    the counters and the seal do not depend on this transaction's commit.
+ * 3. Nobody takes RowExclusiveLock on event_log to wait for the stronger lock with it.
+ *    Who holds it all the same, for his INSERT into event_log itself or for an append
+ *    before it, comes before those who wait and hold none.  Two such would wait for each
+ *    other: the first takes a lock on the seal's register, and the second is told.
  *
  * Crash: the seal is written last.  Without it the next append checks again.
  */
@@ -34,6 +38,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -42,6 +47,7 @@
 #include "core/durable.h"
 #include "core/settings.h"
 #include "log/event.h"
+#include "log/format.h"
 #include "log/positions.h"
 #include "log/seal.h"
 
@@ -102,7 +108,7 @@ raise_incomplete(const char *detail)
  * Is what was restored whole?  One pass over the log, when there is anything.
  */
 static void
-check_restored(int64 *next_position, int64 *next_stream_key)
+check_restored(const EsCatalog *cat, int64 *next_position, int64 *next_stream_key)
 {
 	EsRoleScope owner;
 	int64		last[2];
@@ -144,6 +150,8 @@ check_restored(int64 *next_position, int64 *next_stream_key)
 				  "  WHERE t.type_key = l.type_key) LIMIT 1", 1, &missing))
 		raise_incomplete(psprintf("Type key %lld is missing in eventstore.event_type.", (long long) missing));
 
+	es_format_check(cat);
+
 	PopActiveSnapshot();
 	SPI_finish();
 	es_role_leave(&owner);
@@ -164,8 +172,9 @@ seal(void)
 		int64		next_position;
 		int64		next_stream_key;
 
-		check_restored(&next_position, &next_stream_key);
+		check_restored(cat, &next_position, &next_stream_key);
 		es_positions_raise(db, cat, next_position, next_stream_key);
+		es_format_write(cat);
 		write_seal(db, cat, true);
 	}
 	UnlockRelationOid(log, ShareRowExclusiveLock);	/* (2) */
@@ -190,6 +199,37 @@ es_seal_lock_log(void)
 	}
 }
 
+static bool
+writes_log(const EsCatalog *cat)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, cat->event_log);
+	return es_compat_holds_lock(&tag, RowExclusiveLock);
+}
+
+/*
+ * Break the seal, unless somebody else has by the time we have the lock.
+ */
+static void
+break_seal(void)
+{
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	bool		writing = writes_log(cat);	/* the INSERT that calls us, as a rule */
+
+	if (writing && !ConditionalLockRelationOid(cat->seal_register, ShareUpdateExclusiveLock))	/* (3) */
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("another session is about to open the event log for direct INSERTs"),
+				 errhint("Try again when its INSERT goes on.")));
+	cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
+	if (is_sealed(cat))
+		write_seal(es_positions_attach(cat), cat, false);
+	UnlockRelationOid(cat->event_log, ShareRowExclusiveLock);
+	if (writing)
+		UnlockRelationOid(cat->seal_register, ShareUpdateExclusiveLock);
+}
+
 /*
  * May the owner insert directly now?  Breaks the seal if eventstore.restore
  * says so.
@@ -197,17 +237,17 @@ es_seal_lock_log(void)
 bool
 es_seal_allows_insert(void)
 {
-	const EsCatalog *cat = es_catalog_lock(RowExclusiveLock);	/* (1) */
+	for (;;)
+	{
+		const EsCatalog *cat = es_catalog_lock(RowExclusiveLock);	/* (1) */
 
-	if (!is_sealed(cat))
-		return true;
-	if (!es_guc_restore)
-		return false;
-
-	cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
-	if (is_sealed(cat))
-		write_seal(es_positions_attach(cat), cat, false);
-	return true;
+		if (!is_sealed(cat))
+			return true;
+		if (!es_guc_restore)
+			return false;
+		UnlockRelationOid(cat->event_log, RowExclusiveLock);	/* (3) */
+		break_seal();
+	}
 }
 
 /*

@@ -48,7 +48,7 @@ CREATE TABLE eventstore.event_tag (
 CREATE INDEX event_tag_tag ON eventstore.event_tag (tag, position);
 
 COMMENT ON TABLE eventstore.event_tag IS 'Where the events of a tag are: a row for each tag of an event';
-COMMENT ON COLUMN eventstore.event_tag.tag IS 'A hash of the tag';
+COMMENT ON COLUMN eventstore.event_tag.tag IS 'eventstore.name_hash() of the tag';
 COMMENT ON COLUMN eventstore.event_tag.position IS 'The event, in eventstore.event_log';
 
 CREATE TABLE eventstore.append_lock ();
@@ -94,7 +94,7 @@ CREATE INDEX event_type_type ON eventstore.event_type (type);
 
 COMMENT ON TABLE eventstore.event_type IS
     'What a type key stands for; the same row may be there more than once';
-COMMENT ON COLUMN eventstore.event_type.type_key IS 'A hash of the other columns';
+COMMENT ON COLUMN eventstore.event_type.type_key IS 'eventstore.type_key() of the other columns';
 COMMENT ON COLUMN eventstore.event_type.category IS 'Category of the streams; null: one of those that share the bucket';
 COMMENT ON COLUMN eventstore.event_type.bucket IS 'Bucket of the categories beyond the first thousand';
 COMMENT ON COLUMN eventstore.event_type.type IS 'Type of the events';
@@ -117,6 +117,10 @@ COMMENT ON SEQUENCE eventstore.seal_register IS
 CREATE SEQUENCE eventstore.timeline_register;
 COMMENT ON SEQUENCE eventstore.timeline_register IS
     'Generation of the history << 32 | timeline of the server: a promotion begins a new generation';
+
+CREATE SEQUENCE eventstore.format_register;
+COMMENT ON SEQUENCE eventstore.format_register IS
+    'The format of the log, written with its first append: how the hashes are made that it is found by';
 
 -- ---- the mark ----
 
@@ -193,6 +197,7 @@ COMMENT ON EVENT TRIGGER eventstore_load_guard IS
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.position_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_key_register', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.format_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_tag', '');

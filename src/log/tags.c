@@ -4,7 +4,7 @@
  *
  * An append stores a row for each different tag of its events (append/tag_rows.c), so that an index on
  * (tag, position) leads to them in order: a query by tags costs in proportion to what
- * it returns, however long the log is.  A tag is kept as a hash of 64 bits; whoever
+ * it returns, however long the log is.  A tag is kept as a hash of 64 bits (core/hash.h); whoever
  * follows it to an event compares the event's own tags.
  *
  * Invariants
@@ -20,7 +20,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
@@ -28,6 +27,7 @@
 
 #include "compat/compat.h"
 #include "core/args.h"
+#include "core/hash.h"
 #include "core/numbers.h"
 #include "log/tags.h"
 
@@ -43,7 +43,7 @@ struct EsTagScan
 int64
 es_tag_hash(EsName tag)
 {
-	return (int64) hash_bytes_extended((const unsigned char *) tag.bytes, tag.len, 0);
+	return (int64) es_hash_name(tag, 0);
 }
 
 /*

@@ -21,12 +21,12 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "core/args.h"
+#include "core/hash.h"
 #include "core/numbers.h"
 #include "log/dictionary.h"
 #include "log/stream.h"
@@ -208,7 +208,7 @@ es_filter_takes_stream(const EsFilter *filter, EsName stream)
 		return false;
 	stream = filter_group_of(filter, stream);
 	if (filter->grouped &&
-		hash_bytes_extended((const unsigned char *) stream.bytes, stream.len, 0) % filter->group_size != filter->group_member)
+		es_hash_name(stream, 0) % filter->group_size != filter->group_member)
 		return false;
 	return true;
 }

@@ -187,6 +187,7 @@ sub check_log
 	}
 	is(join("\n", splice(@errors, 0, 10)), '', "$what: the log is what clients were told");
 	is(broken_streams($node), '0', "$what: versions have no gaps");
+	sound($node, "$what: es_check() finds nothing");
 
 	cmp_ok(one($node, 'SELECT es_head()'), '>=', $greatest_head, "$what: the head has not fallen");
 	gives($node, 'SELECT es_epoch()', $epoch, "$what: the epoch is the same");

@@ -105,6 +105,8 @@ for my $line (split /\n/, slurp_file($reader->{out}))
 is(join(' ', @read), events($primary), 'a reader on the standby has read all, in order');
 is($falls, 0, 'the head on the standby never falls');
 
+sound($_, $_->name . ': es_check() finds nothing') for $primary, $standby;
+
 # ---- every function there ----
 
 for my $query (
@@ -306,4 +308,5 @@ is(one($restored, 'SELECT count(*) FROM es_read_all(0, NULL)'),
 
 is(broken_streams($_), '0', $_->name . ': versions have no gaps')
   for $primary, $standby, $third, $restored;
+sound($_, $_->name . ': es_check() finds nothing') for $primary, $standby, $third, $restored;
 finish($restored, $third, $standby, $primary);

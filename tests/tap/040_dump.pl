@@ -138,6 +138,7 @@ SQL
 		"$what: a projection has its filter", $dbname);
 	gives($node, q{SELECT es_wait_for_projection('some', timeout => '60 s')}, 't', "$what: and applies it", $dbname);
 	is(broken_streams($node, $dbname), '0', "$what: versions have no gaps");
+	sound($node, "$what: es_check() finds nothing", $dbname);
 	all_readable($dbname, "$what: all can be read after appends");
 	refused($node, 'INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log', '42501',
 		"$what: sealed now", dbname => $dbname);
@@ -153,6 +154,7 @@ sub check_restored
 	is(log_digest($node, $dbname), $digest, "$what: every byte of every event");
 	gives($node, 'SELECT sealed FROM eventstore.status', 'f', "$what: not sealed yet", $dbname);
 	all_readable($dbname, "$what: all can be read before the first append");
+	sound($node, "$what: es_check() finds nothing before the first append", $dbname);
 	gives($node, q{SELECT count(*) FROM es_read_category('Import')},
 		'200', "$what: by category", $dbname);
 	is(one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}, $dbname),

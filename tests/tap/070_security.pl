@@ -372,10 +372,10 @@ for my $dbname ('trapped_role', 'calm_role')
 	$node->safe_psql($dbname, <<"SQL");
 INSERT INTO eventstore.stream (stream_key, name) VALUES (5, 'Old-1');
 INSERT INTO eventstore.event_type (type_key, category, type, schema_version)
-VALUES (6, 'Old', 'T', 1);
+VALUES (eventstore.type_key('Old', NULL, 'T', 1), 'Old', 'T', 1);
 INSERT INTO eventstore.event_log
     (position, stream_key, version, created_at, type_key, event_id, data)
-VALUES (7, 5, 1, '2001-01-01', 6, '11111111-2222-4333-8444-555555555555', '{}');
+VALUES (7, 5, 1, '2001-01-01', eventstore.type_key('Old', NULL, 'T', 1), '11111111-2222-4333-8444-555555555555', '{}');
 $grant{append} $grant{read}
 SQL
 }

@@ -453,6 +453,7 @@ sub same_story
 	is(story($standby), story($primary), "$what: the standby tells the same story");
 	my $all = "SELECT md5(string_agg(e::text, ' ' ORDER BY position)) FROM es_read_all(0, NULL) e WHERE position <= $head";
 	is(one($standby, $all), one($primary, $all), "$what: and by position");
+	sound($_, "$what: es_check() finds nothing on the " . $_->name) for $primary, $standby;
 	return;
 }
 
@@ -481,4 +482,7 @@ gives($standby, "SELECT version, position > $before FROM es_append('$_-deleted',
   for 'Removed', 'Hidden';
 refused($standby, q{SELECT es_append('Removed-never', 'Tick')}, 'SE002', 'and what is gone is gone');
 accepted($standby, 'SELECT es_scavenge()', 'it removes by itself');
+sound($standby, 'es_check() finds nothing');
+sound($node, "es_check() finds nothing in $_", $_)
+  for split /\n/, one($node, q{SELECT datname FROM pg_database WHERE datallowconn AND datname !~ '^template'});
 finish($node, $primary, $standby);

@@ -25,7 +25,7 @@ our @EXPORT = qw(
   await comes_true log_says wait_until wait_for_restart wait_for_scheduler
   open_session session_error session_start wait_for_wait vanish
   client finish_client reader_script
-  log_digest broken_streams nothing_in_flight
+  log_digest broken_streams nothing_in_flight sound
   finish
 );
 
@@ -350,6 +350,15 @@ FULL JOIN eventstore.streams s USING (stream)
 WHERE (n IS NULL AND s.version = 0
        OR n = s.version AND first = 1 AND last = n AND es_stream_version(stream) = n) IS NOT TRUE
 SQL
+}
+
+# es_check() finds nothing.
+sub sound
+{
+	my ($node, $name, $dbname) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return gives($node, 'SELECT severity, object, problem FROM es_check() LIMIT 10', '', $name, $dbname);
 }
 
 # No backend holds the head back: it stands at the last position handed out.

@@ -1,0 +1,20 @@
+-- The hashes that the log is found by, for whoever checks or mends it.
+
+CREATE FUNCTION eventstore.name_hash(name text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'name_hash'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION eventstore.name_hash(text) IS
+    'The hash of a name: XXH64 over UTF-8, the same on every machine and in every encoding';
+
+CREATE FUNCTION eventstore.stream_bucket(stream text) RETURNS int
+    AS 'MODULE_PATHNAME', 'stream_bucket'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION eventstore.stream_bucket(text) IS
+    'The bucket that a stream is in if its category is beyond the first thousand';
+
+CREATE FUNCTION eventstore.type_key(category text, bucket int, type text, schema_version int, attempt int DEFAULT 0)
+    RETURNS bigint
+    AS 'MODULE_PATHNAME', 'type_key'
+    LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION eventstore.type_key(text, int, text, int, int) IS
+    'The key of a type; an attempt from 1 on, where the key before stands for something else';
