@@ -35,6 +35,7 @@ OBJS = \
 	src/core/spi.o \
 	src/core/subxact.o \
 	src/core/target.o \
+	src/core/wait_event.o \
 	src/log/change.o \
 	src/log/dictionary.o \
 	src/log/guard.o \

@@ -21,9 +21,9 @@
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "core/args.h"
+#include "core/wait_event.h"
 #include "log/head.h"
 #include "log/positions.h"
 #include "projections/control.h"
@@ -62,11 +62,12 @@ sleep_once(EsDatabase *db, TimestampTz deadline)
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 	if (db != NULL)
-		ConditionVariableTimedSleep(&db->progress_moved, Min(left, LOOK_INTERVAL_MS), PG_WAIT_EXTENSION);
+		ConditionVariableTimedSleep(&db->progress_moved, Min(left, LOOK_INTERVAL_MS),
+									es_wait_event(ES_WAIT_PROJECTION));
 	else
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(left, STANDBY_LOOK_INTERVAL_MS), PG_WAIT_EXTENSION);
+						 Min(left, STANDBY_LOOK_INTERVAL_MS), es_wait_event(ES_WAIT_PROJECTION));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

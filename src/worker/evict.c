@@ -31,9 +31,9 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat/compat.h"
+#include "core/wait_event.h"
 #include "projections/figures.h"
 #include "worker/evict.h"
 #include "worker/pool.h"
@@ -167,7 +167,7 @@ end_workers(EsDatabase *db, Oid dboid)
 		   !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), PATIENCE_MS))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOOK_MS, PG_WAIT_EXTENSION);
+						 LOOK_MS, es_wait_event(ES_WAIT_DATABASE_FREE));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

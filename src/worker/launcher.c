@@ -40,8 +40,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
+#include "core/wait_event.h"
 #include "log/registry.h"
 #include "worker/launcher.h"
 
@@ -328,7 +328,7 @@ es_launcher_main(Datum arg)
 		being_tried = look_after_started();
 		take_requests();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 start_wanted(being_tried), PG_WAIT_EXTENSION);
+						 start_wanted(being_tried), es_wait_event(ES_WAIT_LAUNCHER_MAIN));
 		ResetLatch(MyLatch);
 	}
 }

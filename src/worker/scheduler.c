@@ -41,9 +41,9 @@
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat/compat.h"
+#include "core/wait_event.h"
 #include "log/head.h"
 #include "log/mark.h"
 #include "log/positions.h"
@@ -332,7 +332,7 @@ es_scheduler_main(Datum arg)
 				sleep = Min(sleep, TimestampDifferenceMilliseconds(now, next_mark));
 		}
 		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						   sleep, PG_WAIT_EXTENSION);
+						   sleep, es_wait_event(ES_WAIT_SCHEDULER_MAIN));
 		check_store = (events & WL_TIMEOUT) && sleep == IDLE_MS;
 		if (check_store)
 			projections_known = false;	/* should a change not have been told */

@@ -42,9 +42,9 @@
 #include "utils/ps_status.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
-#include "utils/wait_event.h"
 
 #include "core/settings.h"
+#include "core/wait_event.h"
 #include "log/positions.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
@@ -287,7 +287,7 @@ sleep_until_woken(EsDatabase *db, Oid store)
 		return true;
 	}
 	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					   IDLE_MS, PG_WAIT_EXTENSION);
+					   IDLE_MS, es_wait_event(ES_WAIT_WORKER_MAIN));
 	ResetLatch(MyLatch);
 	es_pool_set_idle(false);
 	if (!(events & WL_TIMEOUT))
