@@ -63,11 +63,14 @@ OBJS = \
 	src/projections/figures.o \
 	src/projections/progress.o \
 	src/projections/retry.o \
+	src/projections/shown.o \
 	src/projections/state.o \
 	src/projections/switch.o \
+	src/projections/sync.o \
 	src/projections/wait.o \
 	src/read/ask.o \
 	src/read/batch.o \
+	src/read/count.o \
 	src/read/cursor.o \
 	src/read/filter.o \
 	src/read/load.o \

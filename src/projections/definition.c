@@ -23,6 +23,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
@@ -179,6 +180,7 @@ read_row(TupleTableSlot *slot, EsProjection *projection)
 
 	memset(projection, 0, sizeof(*projection));
 	projection->tid = slot->tts_tid;
+	projection->version = DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull));
 	projection->id = (int) number_of(slot, COL_ID, false);
 	projection->name = text_of(slot, COL_NAME);
 	projection->owner = text_of(slot, COL_OWNER);

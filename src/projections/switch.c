@@ -175,7 +175,7 @@ catch_up_and_flip(const EsCatalog *cat, int id, int64 limit, EsFigures *figures)
 	projection = es_definition_by_id(cat, id);
 	if (projection == NULL || !projection->is_inline)
 		return false;			/* its code has dropped it */
-	es_progress_move(id, es_figures_reached(cat, id, catchup.checkpoint));
+	es_progress_move(id, es_figures_reached(cat, projection, catchup.checkpoint));
 	es_progress_set_state(id, ES_STATE_RUNNING, true, 0);
 	CommandCounterIncrement();
 	return true;

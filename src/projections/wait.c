@@ -53,7 +53,7 @@ has_reached(const EsCatalog *cat, EsName name, int64 position)
 	}
 	es_control_refuse_stopped(projection);
 	return es_progress_read(projection->id, &progress) &&
-		es_figures_reached(cat, projection->id, progress.checkpoint) >= position;
+		es_figures_reached(cat, projection, progress.checkpoint) >= position;
 }
 
 static void
