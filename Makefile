@@ -26,6 +26,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/error.o \
 	src/core/lookup.o \
 	src/core/name.o \
 	src/core/numbers.o \

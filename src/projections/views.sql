@@ -47,6 +47,9 @@ SELECT
     f.worker_deaths,
     g.error AS last_error,
     g.sqlstate AS last_sqlstate,
+    g.detail AS last_detail,
+    g.hint AS last_hint,
+    g.context AS last_context,
     g.failed_position,
     g.failed_at,
     CASE WHEN (g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0) AND p.state OPERATOR(pg_catalog.=) 'running' THEN f.not_before END AS next_try_at,
@@ -96,6 +99,10 @@ COMMENT ON COLUMN eventstore.projections.batch_events IS 'Events in that batch';
 COMMENT ON COLUMN eventstore.projections.batch_done IS 'How many of them have been handled; not for a query';
 COMMENT ON COLUMN eventstore.projections.failures IS 'Attempts that failed since the checkpoint last moved';
 COMMENT ON COLUMN eventstore.projections.worker_deaths IS 'Workers that ended in the midst of a batch, since one last ended well';
+COMMENT ON COLUMN eventstore.projections.last_error IS 'The message of the last failure since the checkpoint moved; or what keeps it from becoming inline';
+COMMENT ON COLUMN eventstore.projections.last_detail IS 'Its DETAIL';
+COMMENT ON COLUMN eventstore.projections.last_hint IS 'Its HINT';
+COMMENT ON COLUMN eventstore.projections.last_context IS 'Its CONTEXT: where in which code it was raised';
 COMMENT ON COLUMN eventstore.projections.failed_position IS 'The event that failed; null: the error is not about one event';
 COMMENT ON COLUMN eventstore.projections.next_try_at IS 'When the next attempt is due';
 COMMENT ON COLUMN eventstore.projections.dead_letters IS 'Events that it was let pass';
@@ -111,12 +118,19 @@ SELECT
     d.attempts,
     d.error,
     d.sqlstate,
+    d.detail,
+    d.hint,
+    d.context,
+    d.skipped_by,
     d.failed_at
 FROM eventstore.dead_letter d
 JOIN eventstore.projection p USING (projection_id);
 COMMENT ON VIEW eventstore.dead_letters IS 'Events that projections were let pass without applying them';
 COMMENT ON COLUMN eventstore.dead_letters.reason IS
     'skipped; parked: later events of its stream wait; waiting: behind a parked one';
+COMMENT ON COLUMN eventstore.dead_letters.error IS 'Why it could not be applied; null: not tried yet';
+COMMENT ON COLUMN eventstore.dead_letters.context IS 'Where in which code the error was raised';
+COMMENT ON COLUMN eventstore.dead_letters.skipped_by IS 'The role that skipped it with es_resume_projection(); null: on_error did';
 
 CREATE VIEW eventstore.projection_states AS
 SELECT p.name AS projection, s.key, s.state

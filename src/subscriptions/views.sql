@@ -83,6 +83,10 @@ SELECT
      WHERE l."position" OPERATOR(pg_catalog.=) e."position" LIMIT 1) AS type,
     e.attempts,
     e.reason,
+    e.sqlstate,
+    e.detail,
+    e.hint,
+    e.context,
     e.consumer,
     e.at AS parked_at
 FROM eventstore.subscription_event e
@@ -93,4 +97,8 @@ COMMENT ON VIEW eventstore.parked_events IS 'Events that subscriptions have give
 COMMENT ON COLUMN eventstore.parked_events.type IS 'Null: the event has gone from the log';
 COMMENT ON COLUMN eventstore.parked_events.attempts IS 'Deliveries that have failed';
 COMMENT ON COLUMN eventstore.parked_events.reason IS 'Why the last one did';
+COMMENT ON COLUMN eventstore.parked_events.sqlstate IS 'Of an upcaster''s error, whose message is the reason; null: the consumer gave it up';
+COMMENT ON COLUMN eventstore.parked_events.detail IS 'Its DETAIL';
+COMMENT ON COLUMN eventstore.parked_events.hint IS 'Its HINT';
+COMMENT ON COLUMN eventstore.parked_events.context IS 'Its CONTEXT: where in the upcaster it was raised';
 COMMENT ON COLUMN eventstore.parked_events.consumer IS 'Whose it was';

@@ -156,7 +156,7 @@ run_switch(EsCatchup *catchup)
 		!es_switch_to_inline(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
 	{
 		es_figures_note_no_switch(claimed);
-		es_progress_tell(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
+		es_progress_note_obstacle(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
 	}
 	es_session_finish();
 }
