@@ -55,8 +55,8 @@
 
 /* Shortest time between two records of the head. */
 #define MARK_INTERVAL_MS	100
-/* Sleep after which the store is looked for in the tables, should nobody have woken us. */
-#define IDLE_MS				10000
+/* Time between two looks at the tables: are the store and its projections what they were? */
+#define CHECK_INTERVAL_MS	10000
 /* Time to the next look while projections wait for a worker that is busy, */
 #define WORKERS_BUSY_MS		100
 /* and for a process that the server has no slot for. */
@@ -69,7 +69,8 @@ typedef struct EsOffice
 {
 	EsDatabase *db;
 	Oid			store;
-	bool		check_store;	/* look in the tables whether it is there */
+	bool		check_store;	/* look in the tables whether it is there, */
+	TimestampTz next_check;		/* as from then on */
 	bool		synced;			/* the projections are taken in, */
 	uint32		changes_seen;	/* after that many changes of their list */
 	int64		announced;		/* the head that waiting readers were woken for, */
@@ -317,16 +318,22 @@ serve_projections(const EsOffice *office, int64 head, long sleep)
 	return sleep;
 }
 
-static void
-sleep_until_woken(EsOffice *office, long sleep)
+/*
+ * Is it time to look at the tables, should a change not have been told?  How long to sleep
+ * at most, in milliseconds.
+ */
+static long
+plan_check(EsOffice *office)
 {
-	int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								   sleep, es_wait_event(ES_WAIT_SCHEDULER_MAIN));
+	TimestampTz now = GetCurrentTimestamp();
 
-	office->check_store = (events & WL_TIMEOUT) && sleep == IDLE_MS;
+	office->check_store = now >= office->next_check;
 	if (office->check_store)
-		office->synced = false; /* should a change not have been told */
-	ResetLatch(MyLatch);
+	{
+		office->synced = false;
+		office->next_check = TimestampTzPlusMilliseconds(now, CHECK_INTERVAL_MS);
+	}
+	return TimestampDifferenceMilliseconds(now, office->next_check);
 }
 
 /* The entry point of the process, found by name when it starts. */
@@ -335,7 +342,7 @@ extern PGDLLEXPORT void es_scheduler_main(Datum arg);
 void
 es_scheduler_main(Datum arg)
 {
-	static EsOffice office = {.check_store = true}; /* needed at exit */
+	static EsOffice office;		/* needed at exit */
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -350,7 +357,7 @@ es_scheduler_main(Datum arg)
 	{
 		int64		head;
 		bool		waiters;
-		long		sleep = IDLE_MS;
+		long		sleep;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -358,6 +365,7 @@ es_scheduler_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		sleep = plan_check(&office);
 		if (!sync_projections(&office))
 			return;
 		waiters = want_wake_up(&office);
@@ -370,6 +378,8 @@ es_scheduler_main(Datum arg)
 		sleep = record_if_due(&office, head, sleep);
 		if (sleep < 0)
 			return;
-		sleep_until_woken(&office, sleep);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 sleep, es_wait_event(ES_WAIT_SCHEDULER_MAIN));
+		ResetLatch(MyLatch);
 	}
 }
