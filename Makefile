@@ -91,6 +91,7 @@ OBJS = \
 	src/subscriptions/declare.o \
 	src/subscriptions/fetch.o \
 	src/subscriptions/held.o \
+	src/subscriptions/lag.o \
 	src/subscriptions/nack.o \
 	src/subscriptions/offer.o \
 	src/subscriptions/partition.o \

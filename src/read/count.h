@@ -8,6 +8,10 @@
 #include "datatype/timestamp.h"
 #include "read/filter.h"
 
+/* Of a count for people, who see many of them at once. */
+#define ES_LAG_EVENTS		10000
+#define ES_LAG_LOOKED_AT	100000
+
 /* Says whether an event that the filter takes counts; NULL: all do. */
 typedef bool (*EsCountsEvent) (TupleTableSlot *event, void *arg);
 
