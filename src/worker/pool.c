@@ -162,17 +162,17 @@ ask_for_slot(bool urgent)
 	}
 }
 
-/* Take a free slot; NULL: there is none, or one of ours has just been taken and its worker is coming. */
+/* Take a free slot; NULL: there is none, or a worker of ours is starting (*starting). */
 static EsWorkerSlot *
-take_slot(void)
+take_slot(bool *starting)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	EsWorkerSlot *found = NULL;
 	int			taken = 0;
 	int			own = 0;
-	bool		starting = false;
 	int			room = es_guc_max_workers;
 
+	*starting = false;
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
 	if (pool->wanted == MyDatabaseId ||
 		TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS))
@@ -192,12 +192,12 @@ take_slot(void)
 		{
 			taken++;
 			own += slot->dboid == MyDatabaseId;
-			starting |= slot->dboid == MyDatabaseId && slot->pid == 0;
+			*starting |= slot->dboid == MyDatabaseId && slot->pid == 0;
 		}
 	}
-	if (starting || taken >= room)
+	if (*starting || taken >= room)
 	{
-		if (!starting)
+		if (!*starting)
 			ask_for_slot(own == 0);
 		found = NULL;
 	}
@@ -246,12 +246,13 @@ EsShortage
 es_pool_serve(int due)
 {
 	EsWorkerSlot *slot;
+	bool		starting;
 
 	if (due == 0 || wake_idle(due) >= due)
 		return ES_SHORTAGE_NONE;
-	slot = take_slot();
-	if (slot == NULL)
-		return ES_SHORTAGE_OF_WORKERS;	/* they take turns */
+	slot = take_slot(&starting);
+	if (slot == NULL)			/* those that there are take turns */
+		return starting ? ES_SHORTAGE_NONE : ES_SHORTAGE_OF_WORKERS;
 	if (start_worker(slot))
 		return ES_SHORTAGE_NONE;
 	give_slot_back(slot);
