@@ -31,6 +31,7 @@ OBJS = \
 	src/core/args.o \
 	src/core/catalog.o \
 	src/core/durable.o \
+	src/core/error.o \
 	src/core/hash.o \
 	src/core/json.o \
 	src/core/lookup.o \
@@ -44,6 +45,7 @@ OBJS = \
 	src/core/subxact.o \
 	src/core/table_cache.o \
 	src/core/target.o \
+	src/core/wait_event.o \
 	src/log/change.o \
 	src/log/dictionary.o \
 	src/log/format.o \
@@ -72,11 +74,14 @@ OBJS = \
 	src/projections/figures.o \
 	src/projections/progress.o \
 	src/projections/retry.o \
+	src/projections/shown.o \
 	src/projections/state.o \
 	src/projections/switch.o \
+	src/projections/sync.o \
 	src/projections/wait.o \
 	src/read/ask.o \
 	src/read/batch.o \
+	src/read/count.o \
 	src/read/cursor.o \
 	src/read/filter.o \
 	src/read/load.o \
@@ -102,6 +107,7 @@ OBJS = \
 	src/subscriptions/declare.o \
 	src/subscriptions/fetch.o \
 	src/subscriptions/held.o \
+	src/subscriptions/lag.o \
 	src/subscriptions/nack.o \
 	src/subscriptions/offer.o \
 	src/subscriptions/partition.o \

@@ -18,7 +18,7 @@ CREATE FUNCTION apply(projection text, event es_event) RETURNS void
 BEGIN
     INSERT INTO applied (projection, what) VALUES (projection, event.stream || '@' || event.version);
     IF event.data ? 'bad' AND NOT EXISTS (SELECT FROM mended WHERE what = event.stream || '@' || event.version) THEN
-        RAISE EXCEPTION 'bad: %', event.data ->> 'bad' USING ERRCODE = 'UE001', DETAIL = 'Very bad.';
+        RAISE EXCEPTION 'bad: %', event.data ->> 'bad' USING ERRCODE = 'UE001', DETAIL = 'Very bad.', HINT = 'Mend it.';
     END IF;
 END $$;
 CREATE FUNCTION apply_stop(event es_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM apply('stop', event); END $$;
@@ -74,8 +74,12 @@ SELECT * FROM failing WHERE name = 'stop';
 -- Or past the event, which becomes a dead letter.
 SELECT count(*) FROM es_append_batch('{S-1, S-1, S-1}', '{T, T, T}', '{1, "{\"bad\": \"weather\"}", 3}');
 CALL await_state('stop', 'stopped');
+-- The whole error is shown while it stands, and kept when somebody skips the event.
+SELECT last_error, last_sqlstate, last_detail, last_hint, last_context LIKE '%PL/pgSQL function apply(text,es_event) line%' AS context FROM eventstore.projections WHERE name = 'stop';
 SELECT es_resume_projection('stop', skip_failed => true);
 SELECT es_wait_for_projection('stop', timeout => '60 s');
+SELECT last_error, last_sqlstate, last_detail, last_hint, last_context FROM eventstore.projections WHERE name = 'stop';
+SELECT error, sqlstate, detail, hint, context LIKE '%PL/pgSQL function apply(text,es_event) line%' AS context, skipped_by = current_user AS "by us" FROM eventstore.dead_letters;
 SELECT was_applied('stop');
 SELECT * FROM letters;
 SELECT * FROM failing WHERE name = 'stop';
@@ -124,6 +128,8 @@ SELECT es_wait_for_projection('skip', timeout => '60 s');
 SELECT was_applied('skip');
 SELECT * FROM letters;
 SELECT * FROM failing;
+
+SELECT DISTINCT detail, hint, context LIKE '%PL/pgSQL function apply(text,es_event) line%' AS context, skipped_by FROM eventstore.dead_letters WHERE projection = 'skip';
 
 -- They can be tried again: those that are named, or all.
 SELECT es_retry_dead_letters('skip');

@@ -17,7 +17,7 @@ SHOW eventstore.max_workers;
 -- Somebody who may have projections, and little else.
 CREATE ROLE regress_low;
 GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version TO regress_low;
-GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_head, es_epoch, es_wait, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_low;
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_head, es_epoch, es_wait, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag TO regress_low;
 GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters TO regress_low;
 GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_low;
 CREATE SCHEMA low AUTHORIZATION regress_low;

@@ -91,6 +91,38 @@ SELECT es_wait_for_projection('a', timeout => '60 s');
 SELECT es_drop_projection('a');
 
 
+-- ---- the lag, and why ----
+
+-- It is counted in events that the projection takes: not in positions, nor in events of others.
+SELECT es_create_projection('few', 'handle', types => '{Few}'), es_create_projection('all', 'handle', categories => '{Lag}'),
+    es_create_projection('one', 'handle', types => '{Few}', categories => '{Lag}'), es_create_projection('none', 'handle', types => '{Never}');
+CREATE VIEW lags AS
+SELECT name, lag, lag_capped AS capped, lag_seconds > 3000 AS old, reason
+FROM eventstore.projections
+ORDER BY name COLLATE "C";
+SELECT es_pause_projection(name) FROM eventstore.projections ORDER BY name COLLATE "C";
+BEGIN;
+SELECT version FROM es_append_events('Gap-1', (SELECT jsonb_agg('{"type": "Gap"}'::jsonb) FROM generate_series(1, 50)));
+ROLLBACK;
+SELECT count(*) FROM es_append_batch('{Lag-1, Lag-1, Other-1, Lag-2}', '{Few, Many, Few, Many}', array_fill(jsonb '{}', '{4}'), created_at => ARRAY[now(), now() - interval '1 hour', now() - interval '1 hour', now()]);
+SELECT * FROM lags;
+-- Beyond ten thousand it says so.
+SELECT version FROM es_append_events('Lag-3', (SELECT jsonb_agg('{"type": "Many"}'::jsonb) FROM generate_series(1, 10000)));
+SELECT * FROM lags;
+SELECT es_resume_projection(name) FROM eventstore.projections ORDER BY name COLLATE "C";
+SELECT name, es_wait_for_projection(name, timeout => '60 s') FROM eventstore.projections ORDER BY name COLLATE "C";
+SELECT * FROM lags;
+-- Whoever does not ask for it does not pay for it.
+CREATE FUNCTION plan_of(statement text) RETURNS SETOF text
+    LANGUAGE plpgsql
+    AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || statement; END $$;
+SELECT statement, bool_or(line LIKE '%projection_lag%') AS counts
+FROM unnest('{SELECT name\, state\, checkpoint\, last_error FROM eventstore.projections, SELECT lag FROM eventstore.projections}'::text[]) statement, plan_of(statement) line
+GROUP BY statement ORDER BY statement;
+SELECT count(es_drop_projection(name)) FROM eventstore.projections;
+DROP VIEW lags;
+
+
 -- ---- rebuilding ----
 
 -- Percents are of positions, those that it passes over, too.
@@ -155,6 +187,8 @@ CALL await($$ (SELECT next_try_at IS NOT NULL FROM eventstore.projections WHERE 
 SELECT name, state, failures > 0 AS failed, last_error, last_sqlstate, failed_position = :position AS "the event", failed_at <= clock_timestamp() AS at, next_try_at > failed_at AS "next try", dead_letters
 FROM eventstore.projections ORDER BY name;
 SELECT name, checkpoint - :position AS "at", lag FROM eventstore.projections ORDER BY name;
+SELECT name, regexp_replace(reason, '^retry at \d.*', 'retry at ...') AS reason FROM eventstore.projections WHERE name <> 'e' ORDER BY name;
+CALL await($$ (SELECT reason ~ '^retry at \d{4}' FROM eventstore.projections WHERE name = 'e') $$);
 SELECT projection, position - :position AS position, stream, reason, attempts, error, sqlstate, failed_at <= clock_timestamp() AS at FROM eventstore.dead_letters ORDER BY projection, position;
 
 -- Paused meanwhile.
@@ -168,7 +202,15 @@ SELECT * FROM eventstore.dead_letters;
 
 SELECT es_create_projection('seen', 'handle', types => '{Never}'), es_create_projection('seen inline', 'handle', mode => 'inline', types => '{Never}');
 SET ROLE pg_monitor;
-SELECT name, state, checkpoint IS NOT NULL AS checkpoint, lag IS NOT NULL AS lag FROM eventstore.projections ORDER BY name;
+SELECT name, state, checkpoint IS NOT NULL AS checkpoint, lag IS NOT NULL AS lag, reason FROM eventstore.projections ORDER BY name;
+SELECT worker_shortage, blocked_by FROM eventstore.status;
+-- What has been taken away does not count.
+RESET ROLE;
+SELECT es_pause_projection('seen');
+SELECT version FROM es_append_events('Lag-4', (SELECT jsonb_agg('{"type": "Never"}'::jsonb) FROM generate_series(1, 10)));
+SELECT es_truncate_stream('Lag-4', 8);
+SELECT name, lag, reason FROM eventstore.projections ORDER BY name;
+SET ROLE pg_monitor;
 SELECT count(*) FROM eventstore.dead_letters;
 SELECT count(*) FROM eventstore.projection;
 \echo :SQLSTATE

@@ -500,6 +500,44 @@ RESET statement_timeout;
 SELECT count(*) FROM eventstore.parked_events WHERE subscription = 'slow';
 
 
+-- ---- the lag, and why ----
+
+-- It is in events that it has to hand out, or has handed out and not seen acked.
+CREATE VIEW lags AS
+SELECT name, lag, lag_capped AS capped, lag_seconds > 3000 AS old, pending, held, reason
+FROM eventstore.subscriptions WHERE name LIKE 'lag %' ORDER BY name COLLATE "C";
+SELECT es_create_subscription('lag all', start_after => es_head()), es_create_subscription('lag few', types => '{Few}', start_after => es_head(), partitions => 3),
+    es_create_subscription('lag none', types => '{Vanished}', start_after => es_head());
+TABLE lags;
+SELECT count(*) FROM es_append_batch('{Lag-1, Lag-2, Lag-3, Lag-4, Lag-1, Lag-1}', '{Few, Few, Few, Few, Few, Many}', array_fill(jsonb '{}', '{6}'), created_at => array_fill(now() - interval '1 hour', '{6}'));
+TABLE lags;
+SELECT count(*) FROM es_fetch('lag few', 'anna', 1);
+TABLE lags;
+SELECT partition, lag, lag_capped AS capped, lag_seconds > 3000 AS old, pending FROM eventstore.subscription_partitions WHERE subscription = 'lag few' ORDER BY partition;
+SELECT es_nack('lag few', 'anna', pending, 'retry') FROM eventstore.subscription_partition JOIN eventstore.subscription USING (subscription_id) WHERE name = 'lag few' AND pending <> '{}';
+UPDATE eventstore.subscription_event SET not_before = '2100-01-01 12:00' WHERE status = 'retry';
+TABLE lags;
+SELECT partition, lag, held FROM eventstore.subscription_partitions WHERE subscription = 'lag few' ORDER BY partition;
+-- When nothing else is left, it waits for that.
+SELECT count(*) FROM es_fetch('lag few', 'anna');
+SELECT count(es_ack('lag few', 'anna', pending)) FROM eventstore.subscription_partition JOIN eventstore.subscription USING (subscription_id) WHERE name = 'lag few' AND pending <> '{}';
+TABLE lags;
+-- Parked is given up.
+SELECT count(*) FROM es_fetch('lag all', 'anna', 2);
+SELECT es_nack('lag all', 'anna', pending, 'park') FROM eventstore.subscription_partition JOIN eventstore.subscription USING (subscription_id) WHERE name = 'lag all';
+SELECT count(*) FROM es_fetch('lag all', 'anna', 2);
+TABLE lags;
+UPDATE eventstore.subscription_partition SET leased_until = now() WHERE leased_until IS NOT NULL;
+TABLE lags;
+-- Whoever does not ask for it does not pay for it.
+CREATE FUNCTION plan_of(statement text) RETURNS SETOF text
+    LANGUAGE plpgsql
+    AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || statement; END $$;
+SELECT bool_or(line LIKE '%subscription_lag%') AS counts FROM plan_of('SELECT name, checkpoint, pending, parked FROM eventstore.subscriptions') line;
+SELECT bool_or(line LIKE '%subscription_lag%') AS counts FROM plan_of('SELECT reason FROM eventstore.subscriptions') line;
+SELECT count(es_drop_subscription(name)) FROM lags;
+
+
 -- ---- what users add to the tables ----
 
 -- Works as with UPDATE, though no statement runs underneath.

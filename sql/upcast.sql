@@ -402,7 +402,7 @@ SELECT es_create_subscription('meddled', types => '{Meddled}', max_retries => 0)
 SELECT es_register_upcaster('Meddled', 1, 'meddling');
 SELECT outcome($$ SELECT es_read_stream('Meddled-1') $$);
 SELECT position FROM es_fetch('meddled', 'me');
-SELECT reason FROM eventstore.parked_events WHERE subscription = 'meddled';
+SELECT reason, sqlstate, detail, hint, context LIKE '%SQL function "meddling"%' AS context FROM eventstore.parked_events WHERE subscription = 'meddled';
 SELECT es_ack('meddled', 'me', '{}');
 -- Nor may it append, or change anything of the store.
 CREATE FUNCTION meddle(act text) RETURNS text

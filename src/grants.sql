@@ -12,7 +12,7 @@ REVOKE EXECUTE ON FUNCTION
     es_register_upcaster, es_save_snapshot, es_load, eventstore.upcasters_changed,
     es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription,
     es_fetch, es_ack, es_nack, es_replay_parked,
-    eventstore.projections_changed, eventstore.projection_figures,
+    eventstore.projections_changed, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag,
     es_check, eventstore.rehash, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key,
     eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;
@@ -20,4 +20,5 @@ FROM PUBLIC;
 GRANT SELECT ON eventstore.status, eventstore.blockers, eventstore.projections, eventstore.dead_letters,
     eventstore.subscriptions, eventstore.subscription_partitions, eventstore.parked_events TO pg_monitor;
 GRANT SELECT ON eventstore.mark TO pg_monitor;
-GRANT EXECUTE ON FUNCTION eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, es_epoch TO pg_monitor;
+GRANT EXECUTE ON FUNCTION eventstore.log_status, eventstore.in_flight, eventstore.projection_figures,
+    eventstore.projection_lag, eventstore.subscription_lag, es_epoch TO pg_monitor;

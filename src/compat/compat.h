@@ -27,6 +27,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
+#include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"				/* was part of postgres.h */
 #endif
@@ -66,6 +67,17 @@ es_compat_holds_lock(const LOCKTAG *tag, LOCKMODE mode)
 	return LockHeldByMe(tag, mode, false);
 #else
 	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/* A wait event of that name; before 17 all extensions share one. */
+static inline uint32
+es_compat_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
 #endif
 }
 

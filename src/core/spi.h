@@ -8,7 +8,7 @@
 #include "core/catalog.h"
 #include "executor/spi.h"
 
-#define ES_SPI_MAX_ARGS		10
+#define ES_SPI_MAX_ARGS		12
 
 /* A statement, its parameters' types ended by 0, and its plan once it has one. */
 typedef struct EsStatement

@@ -31,11 +31,11 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/hash.h"
+#include "core/wait_event.h"
 #include "log/head.h"
 #include "log/mark.h"
 #include "log/positions.h"
@@ -181,11 +181,11 @@ sleep_once(EsDatabase *db, TimestampTz deadline)
 	if (db != NULL)
 	{
 		ConditionVariableTimedSleep(&db->head_moved, Min(left, LOOK_INTERVAL_MS),
-									PG_WAIT_EXTENSION);
+									es_wait_event(ES_WAIT_HEAD));
 		return;
 	}
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 Min(left, STANDBY_LOOK_INTERVAL_MS), PG_WAIT_EXTENSION);
+					 Min(left, STANDBY_LOOK_INTERVAL_MS), es_wait_event(ES_WAIT_HEAD));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

@@ -125,6 +125,7 @@ set_up_database(EsDatabase *db, LWLock *lock)
 	pg_atomic_init_u32(&db->waiters, 0);
 	pg_atomic_init_u32(&db->wake_wanted, 0);
 	pg_atomic_init_u32(&db->scheduler, 0);
+	pg_atomic_init_u32(&db->shortage, 0);
 	pg_atomic_init_u32(&db->projections_changed, 0);
 	ConditionVariableInit(&db->head_moved);
 	ConditionVariableInit(&db->progress_moved);
@@ -261,6 +262,13 @@ es_registry_reserve(EsDatabase *db, int64 n)
 	uint64		bound = pg_atomic_read_u64(&slot->bound);
 	uint64		next = pg_atomic_read_u64(&db->positions.next);
 	int64		first;
+
+	/*
+	 * The write barrier needs no mate in es_registry_glance.  If that has seen a counter
+	 * beyond our positions, the full barriers here and there show it all three fields; if
+	 * not, our positions are at or above its counter, and it may take us for a stranger.
+	 * For es_registry_list, which may show another pid for a moment, it is enough.
+	 */
 
 	/* An earlier bound of this transaction is the lower one and stays (3). */
 	if (bound == 0 || next < bound)

@@ -25,6 +25,14 @@ typedef struct EsCounter
 	pg_atomic_uint64 limit;		/* numbers below are covered by the register */
 } EsCounter;
 
+/* Why projections that are due wait for a worker. */
+typedef enum EsShortage
+{
+	ES_SHORTAGE_NONE,
+	ES_SHORTAGE_OF_WORKERS,		/* eventstore.max_workers is used up */
+	ES_SHORTAGE_OF_PROCESSES	/* max_worker_processes is */
+} EsShortage;
+
 /*
  * A database with an event log.  Fields without a note are atomics, or set
  * once before the entry is used.
@@ -47,6 +55,7 @@ typedef struct EsDatabase
 	pg_atomic_uint32 wake_wanted;	/* the scheduler sleeps until a
 									 * transaction that appended ends */
 	pg_atomic_uint32 scheduler; /* its PGPROC's number + 1; 0: none */
+	pg_atomic_uint32 shortage;	/* EsShortage, as the scheduler last found it */
 
 	/* for launcher and statements: registry lock; see worker/README.md */
 	pid_t		scheduler_pid;	/* 0: none */

@@ -27,8 +27,8 @@ Datum
 log_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[5] = {0};
-	bool		isnull[5] = {true, true, true, true, true};
+	Datum		values[6] = {0};
+	bool		isnull[6] = {true, true, true, true, true, true};
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -44,6 +44,7 @@ log_status(PG_FUNCTION_ARGS)
 		{
 			EsDatabase *db = es_positions_attach(cat);
 			pid_t		scheduler = db->scheduler_pid;
+			EsShortage	shortage = (EsShortage) pg_atomic_read_u32(&db->shortage);
 
 			values[2] = Int64GetDatum(es_head_handed_out(cat));
 			isnull[2] = false;
@@ -51,6 +52,10 @@ log_status(PG_FUNCTION_ARGS)
 			isnull[3] = false;
 			values[4] = Int32GetDatum(scheduler);
 			isnull[4] = scheduler == 0;
+			isnull[5] = scheduler == 0 || shortage == ES_SHORTAGE_NONE;
+			if (!isnull[5])
+				values[5] = CStringGetTextDatum(shortage == ES_SHORTAGE_OF_WORKERS ?
+												"eventstore.max_workers" : "max_worker_processes");
 		}
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));

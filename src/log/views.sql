@@ -5,10 +5,17 @@ CREATE FUNCTION eventstore.log_status(
     OUT head bigint,
     OUT handed_out bigint,
     OUT sealed boolean,
-    OUT scheduler_pid int)
+    OUT scheduler_pid int,
+    OUT worker_shortage text)
     AS 'MODULE_PATHNAME', 'log_status'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION eventstore.log_status() IS 'What eventstore.status shows from shared memory';
+
+CREATE FUNCTION eventstore.in_flight(OUT pid int, OUT above bigint)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'in_flight'
+    LANGUAGE C VOLATILE ROWS 10;
+COMMENT ON FUNCTION eventstore.in_flight() IS 'The backends whose appends are not yet committed';
 
 CREATE VIEW eventstore.status AS
 SELECT
@@ -21,7 +28,9 @@ SELECT
     m.moved_at AS recorded_at,
     es_epoch() AS epoch,
     s.sealed,
-    s.scheduler_pid
+    s.scheduler_pid,
+    s.worker_shortage,
+    (SELECT f.pid FROM eventstore.in_flight() f ORDER BY f.above LIMIT 1) AS blocked_by
 FROM eventstore.log_status() s, eventstore.mark m;
 COMMENT ON VIEW eventstore.status IS 'One row: how the event log of this database is doing';
 COMMENT ON COLUMN eventstore.status.version IS 'Version of the extension in this database';
@@ -34,12 +43,10 @@ COMMENT ON COLUMN eventstore.status.recorded_at IS 'When that was recorded';
 COMMENT ON COLUMN eventstore.status.epoch IS 'Identity of this history, as es_epoch()';
 COMMENT ON COLUMN eventstore.status.sealed IS 'Has the log seen its first append? Before, it can be restored';
 COMMENT ON COLUMN eventstore.status.scheduler_pid IS 'The background worker of this database; null: none runs';
-
-CREATE FUNCTION eventstore.in_flight(OUT pid int, OUT above bigint)
-    RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'in_flight'
-    LANGUAGE C VOLATILE ROWS 10;
-COMMENT ON FUNCTION eventstore.in_flight() IS 'The backends whose appends are not yet committed';
+COMMENT ON COLUMN eventstore.status.worker_shortage IS
+    'The setting that keeps projections waiting for a worker: eventstore.max_workers or max_worker_processes; null: none does';
+COMMENT ON COLUMN eventstore.status.blocked_by IS
+    'The process that holds the head back, the first of eventstore.blockers; null: the head stands at handed_out';
 
 CREATE VIEW eventstore.blockers AS
 SELECT

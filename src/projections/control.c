@@ -177,8 +177,7 @@ es_resume_projection(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("projection \"%s\" has no failed event to skip", projection->name)));
-		es_dead_letters_add(projection, progress.failed_position, progress.failures,
-							"skipped by es_resume_projection()", "00000");
+		es_dead_letters_skip(projection, progress.failed_position);
 		es_progress_move(id, progress.failed_position);
 	}
 	else if (progress.failures > 0)

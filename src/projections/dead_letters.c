@@ -54,32 +54,28 @@ es_dead_letters_parked_streams(const EsProjection *projection)
 	return streams;
 }
 
-/* Store a letter, in the place of the one of that event if there is one. */
+/* Store a letter, instead of the one of that event if there is one. */
 void
 es_dead_letters_store(int id, const EsDeadLetter *letter)
 {
 	static EsStatement add = {
 		"INSERT INTO eventstore.dead_letter"
-		" (projection_id, position, stream, parks, attempts, error, sqlstate, failed_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp())"
+		" (projection_id, position, stream, parks, attempts, error, sqlstate, detail, hint, context, failed_at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp())"
 		" ON CONFLICT (projection_id, position) DO UPDATE SET parks = excluded.parks,"
 		" attempts = excluded.attempts, error = excluded.error, sqlstate = excluded.sqlstate,"
-		" failed_at = excluded.failed_at",
-		{INT4OID, INT8OID, TEXTOID, BOOLOID, INT4OID, TEXTOID, TEXTOID}
+		" detail = excluded.detail, hint = excluded.hint, context = excluded.context,"
+		" skipped_by = NULL, failed_at = excluded.failed_at",
+		{INT4OID, INT8OID, TEXTOID, BOOLOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Datum		values[7] = {
+	Datum		values[5 + ES_ERROR_PARTS] = {
 		Int32GetDatum(id), Int64GetDatum(letter->position), CStringGetTextDatum(letter->stream),
-		BoolGetDatum(letter->parks), Int32GetDatum(letter->attempts), 0, 0
+		BoolGetDatum(letter->parks), Int32GetDatum(letter->attempts)
 	};
-	bool		waits = letter->message == NULL;
-	bool		isnull[7] = {false, false, false, false, false, waits, waits};
+	bool		isnull[5 + ES_ERROR_PARTS] = {false};
 	EsSpi		spi;
 
-	if (!waits)
-	{
-		values[5] = CStringGetTextDatum(letter->message);
-		values[6] = CStringGetTextDatum(letter->sqlstate);
-	}
+	es_error_put(letter->error, values + 5, isnull + 5);
 	es_spi_begin(&spi);
 	(void) es_spi_run(&add, values, isnull);
 	es_spi_end(&spi);
@@ -122,19 +118,54 @@ stream_of(int64 position)
 	return stream;
 }
 
-/* An event that failed so often that it is let pass. */
+/* An event that the projection is let pass, after that many attempts. */
 void
 es_dead_letters_add(const EsProjection *projection, int64 position, int attempts,
-					const char *message, const char *sqlstate)
+					const EsError *error)
 {
 	EsDeadLetter letter = {
 		.position = position, .stream = stream_of(position),
 		.parks = projection->on_error == ES_ON_ERROR_PARK,
-		.attempts = attempts, .message = message, .sqlstate = sqlstate
+		.attempts = attempts, .error = error
 	};
 
 	if (letter.stream != NULL)	/* else the event has gone: nothing to apply later */
 		es_dead_letters_store(projection->id, &letter);
+}
+
+/*
+ * The event that the projection failed at is skipped by the current user: with the error
+ * that its progress tells of.
+ */
+void
+es_dead_letters_skip(const EsProjection *projection, int64 position)
+{
+	static EsStatement skip = {
+		"INSERT INTO eventstore.dead_letter"
+		" (projection_id, position, stream, parks, attempts, error, sqlstate, detail, hint, context,"
+		"  skipped_by, failed_at)"
+		" SELECT g.projection_id, l.position, s.name, $3, g.failures, g.error, g.sqlstate, g.detail, g.hint,"
+		"  g.context, $4, g.failed_at"
+		" FROM eventstore.projection_progress g"
+		" JOIN eventstore.event_log l ON l.position = $2"
+		" JOIN eventstore.stream s USING (stream_key)"
+		" WHERE g.projection_id = $1"
+		" ON CONFLICT (projection_id, position) DO UPDATE SET parks = excluded.parks,"
+		" attempts = excluded.attempts, error = excluded.error, sqlstate = excluded.sqlstate,"
+		" detail = excluded.detail, hint = excluded.hint, context = excluded.context,"
+		" skipped_by = excluded.skipped_by, failed_at = excluded.failed_at",
+		{INT4OID, INT8OID, BOOLOID, TEXTOID}
+	};
+	Datum		values[4] = {
+		Int32GetDatum(projection->id), Int64GetDatum(position),
+		BoolGetDatum(projection->on_error == ES_ON_ERROR_PARK),
+		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
+	};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&skip, values, NULL);
+	es_spi_end(&spi);
 }
 
 /* The projection is rebuilt: it will meet the events again. */

@@ -5,6 +5,7 @@
 #ifndef ES_DEAD_LETTERS_H
 #define ES_DEAD_LETTERS_H
 
+#include "core/error.h"
 #include "nodes/pg_list.h"
 #include "projections/definition.h"
 #include "utils/hsearch.h"
@@ -16,14 +17,14 @@ typedef struct EsDeadLetter
 	const char *stream;
 	bool		parks;			/* later events of the stream wait behind it */
 	int			attempts;
-	const char *message;		/* of the error; NULL: it only waits */
-	const char *sqlstate;
+	const EsError *error;		/* NULL: it only waits */
 } EsDeadLetter;
 
 extern HTAB *es_dead_letters_parked_streams(const EsProjection *projection);
 extern void es_dead_letters_park(const EsProjection *projection, List *parked);
 extern void es_dead_letters_add(const EsProjection *projection, int64 position, int attempts,
-								const char *message, const char *sqlstate);
+								const EsError *error);
+extern void es_dead_letters_skip(const EsProjection *projection, int64 position);
 extern void es_dead_letters_store(int id, const EsDeadLetter *letter);
 extern void es_dead_letters_remove(int id);
 

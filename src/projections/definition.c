@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -142,6 +143,7 @@ read_projection(TupleTableSlot *slot, EsProjection *projection)
 
 	memset(projection, 0, sizeof(*projection));
 	projection->tid = slot->tts_tid;
+	projection->version = DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull));
 	projection->id = (int) number_of(slot, COL_ID, false);
 	projection->name = text_of(slot, COL_NAME);
 	projection->owner = text_of(slot, COL_OWNER);

@@ -35,6 +35,7 @@ typedef struct EsProjection
 {
 	int			id;
 	ItemPointerData tid;		/* of its row */
+	TransactionId version;		/* the transaction that wrote the row: another, another definition */
 	char	   *name;
 	char	   *owner;
 	char	   *search_path;

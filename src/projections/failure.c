@@ -14,6 +14,9 @@
  *	code		a missing table, a right that was taken away: no event would fare
  *				better, so it is never skipped: after max_retries it is stopped
  *
+ * The server's log gets each failure that differs from the one before it, and what on_error
+ * decided: with DETAIL, HINT and CONTEXT, as they stand in the tables too.
+ *
  * Invariant: a failure is recorded in a transaction of its own, under the lock of the
  * projection's progress.  If the process ends before, the next one fails anew.
  *
@@ -31,7 +34,7 @@
 
 #define FIRST_DELAY_MS		100
 #define GREATEST_DELAY_MS	60000
-/* Events in the first batch after one was let pass. */
+/* Most events in the first batch after one was let pass. */
 #define FRESH_BATCH			1000
 
 typedef enum Cause
@@ -94,35 +97,71 @@ narrower(const EsProjection *projection, int64 events, int64 done, Cause cause)
 	return done < events ? Max(done, 1) : events / 2;
 }
 
+/*
+ * To the server's log: what became of the projection, then the error itself, whole.
+ */
+static void
+report(const char *what, const ErrorData *error, const char *attempts, const char *advice)
+{
+	const char *detail = error->detail != NULL ? error->detail : error->detail_log;
+	const char *hint = error->hint;
+
+	if (attempts != NULL)
+		detail = detail != NULL ? psprintf("%s\n%s", attempts, detail) : attempts;
+	if (advice != NULL)
+		hint = hint != NULL ? psprintf("%s\n%s", hint, advice) : advice;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg_internal("%s: %s", what, error->message),
+			 detail != NULL ? errdetail_internal("%s", detail) : 0,
+			 hint != NULL ? errhint("%s", hint) : 0,
+			 error->context != NULL ? errcontext("%s", error->context) : 0));
+}
+
+/* It is tried again.  Only what differs from the last failure is worth a line in the log. */
+static void
+note(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
+{
+	EsError		parts = es_error_of(error);
+
+	if (!es_progress_fail(projection->id, failures, position, &parts))
+		return;
+	report(position > 0 ?
+		   psprintf("projection \"%s\" could not apply the event at position %lld", projection->name, (long long) position) :
+		   psprintf("projection \"%s\" could not apply a batch", projection->name),
+		   error, "It is tried again.", NULL);
+}
+
 static void
 let_pass(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
 {
-	es_dead_letters_add(projection, position, failures, error->message,
-						unpack_sql_state(error->sqlerrcode));
+	EsError		parts = es_error_of(error);
+
+	es_dead_letters_add(projection, position, failures, &parts);
 	es_progress_move(projection->id, position);
-	ereport(WARNING,
-			(errmsg("projection \"%s\" was let pass the event at position %lld, which it could not apply",
+	report(psprintf("projection \"%s\" was let pass the event at position %lld, which it could not apply",
 					projection->name, (long long) position),
-			 errdetail("%s", error->message),
-			 errhint("See eventstore.dead_letters, and es_retry_dead_letters().")));
+		   error, psprintf("Tried %d times.", failures),
+		   "See eventstore.dead_letters, and es_retry_dead_letters().");
 }
 
 static void
 stop(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
 {
-	es_progress_fail(projection->id, failures, position, error);
+	EsError		parts = es_error_of(error);
+
+	(void) es_progress_fail(projection->id, failures, position, &parts);
 	es_progress_set_state(projection->id, ES_STATE_STOPPED, false, projection->rebuild_up_to);
-	ereport(WARNING,
-			(errmsg("projection \"%s\" is stopped by an error", projection->name),
-			 position > 0 ?
-			 errdetail("At position %lld, tried %d times: %s", (long long) position, failures, error->message) :
-			 errdetail("Tried %d times: %s", failures, error->message),
-			 errhint("When the cause is mended, run es_resume_projection(); with skip_failed => true to go on without that event.")));
+	report(psprintf("projection \"%s\" is stopped by an error", projection->name),
+		   error, position > 0 ?
+		   psprintf("At position %lld, tried %d times.", (long long) position, failures) :
+		   psprintf("Tried %d times.", failures),
+		   "When the cause is mended, run es_resume_projection(); with skip_failed => true to go on without that event.");
 }
 
 /*
- * The batch that "figures" ran, of so many events, has failed and is rolled back;
- * so many had been handled by then.  "cat" is its store, NULL if that has gone.
+ * The batch that "figures" ran has failed and is rolled back; it had that number of
+ * events, of which "done" had been handled.  "cat" is its store, NULL if that has gone.
  * Assumes a new transaction, which the caller commits.
  */
 void
@@ -149,7 +188,7 @@ es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 
 	progress.failures++;
 	if (cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE || progress.failures <= projection->max_retries)
 	{
-		es_progress_fail(figures->id, progress.failures, position, error);
+		note(projection, position, progress.failures, error);
 		es_figures_put_off(figures, delay_ms(progress.failures), cause == CAUSE_EVENT ? 1 : 0);
 	}
 	else if (projection->on_error == ES_ON_ERROR_STOP || cause == CAUSE_CODE || position == 0)

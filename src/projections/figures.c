@@ -2,17 +2,23 @@
  * figures.c
  *		What is going on in the projections, in shared memory.
  *
- * A place for each projection that workers run.  The scheduler of a database fills
- * its places from eventstore.projection when that has changed (es_figures_sync);
- * workers claim a place, run a batch, and give it back; views look.
+ * An entry for each projection that workers run.  The scheduler of a database fills
+ * its entries from the tables when the list of projections has changed, and now and
+ * then (sync.c); workers claim an entry, run a batch, and give it back; views
+ * look.
  *
  * Invariants
  * 1. Nothing here decides what is applied: the checkpoint and the state in the tables
- *    do, under the lock of the projection's progress.  A place that is out of date
+ *    do, under the lock of the projection's progress.  An entry that is out of date
  *    costs a look in vain.
  * 2. "Nothing in (empty_from, empty_upto]" is said of the log below the head, which
- *    does not change, and of a filter, which does not either.  So it stays true
- *    whatever happens to the checkpoint.
+ *    does not change, and of a version of the definition, which has one filter.  So it
+ *    stays true of that version whatever happens to the checkpoint.
+ * 3. "reached" follows from the stored checkpoint and (2), so a sync that finds the
+ *    same checkpoint and the same version leaves it where it is: a projection without
+ *    anything to do is not due.  If a sync finds that it was set back, or changed, a
+ *    worker that is looking just then does not raise it again (set_back): what it found
+ *    is about the former one.
  *
  * Locks: one LWLock, for moments; taken after all others.
  * Crash: shared memory starts empty; the scheduler fills it.
@@ -21,53 +27,48 @@
 
 #include <signal.h>
 
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "core/settings.h"
 #include "core/shmem.h"
 #include "projections/changed.h"
 #include "projections/figures.h"
 
-PG_FUNCTION_INFO_V1(projection_figures);
-
-/* That a projection found nothing is stored so much later. */
+/* Time from finding nothing for a projection to storing that as its checkpoint. */
 #define STORE_AFTER_MS		5000
-/* The switch to inline is tried again after so long, and twice that, and so on. */
+/* First delay before the switch to inline is tried again; it doubles up to the greatest. */
 #define SWITCH_DELAY_MS		1000
 #define SWITCH_GREATEST_MS	60000
 
-/* A batch begins with so many events, and grows while it takes less time than that. */
+/* Events in the first batch, and the time that later ones grow or shrink to. */
 #define FIRST_BATCH			1000
 #define BATCH_TARGET_MS		500
 
-/* Handled events between two entries in shared memory. */
-#define TELL_EVERY			100
+/* Events handled between two reports of a batch's progress. */
+#define SHOW_EVERY			100
 
 typedef struct EsFigureTable
 {
 	LWLock	   *lock;
 	int			n;
-	bool		told_full;
-	EsFigures	places[FLEXIBLE_ARRAY_MEMBER];
+	bool		warned_full;
+	EsFigures	entries[FLEXIBLE_ARRAY_MEMBER];
 } EsFigureTable;
 
 static EsFigureTable *table = NULL;
 
-/* The place whose batch this process runs (NULL: none), and events of it that are handled. */
+/* The projection whose batch this process runs (NULL: none), and events of it that are handled. */
 static EsFigures *running = NULL;
 static int64 events_done = 0;
 
 static Size
 table_size(void)
 {
-	return add_size(offsetof(EsFigureTable, places),
+	return add_size(offsetof(EsFigureTable, entries),
 					mul_size(es_guc_max_projections, sizeof(EsFigures)));
 }
 
@@ -98,113 +99,131 @@ es_figures_init(void)
 }
 
 static bool
-is_of(const EsFigures *place, Oid store)
+is_of(const EsFigures *entry, Oid store)
 {
-	return place->dboid == MyDatabaseId && place->store == store;
+	return entry->dboid == MyDatabaseId && entry->store == store;
+}
+
+/* How far a projection with this version and checkpoint has come (2). */
+static int64
+reached_from(const EsFigures *entry, TransactionId version, int64 checkpoint)
+{
+	if (entry->empty_version == version && entry->empty_from == checkpoint)
+		return Max(checkpoint, entry->empty_upto);
+	return checkpoint;
 }
 
 /* ---- scheduler ---- */
 
 static EsFigures *
-find_place(Oid store, int id)
+find_entry(Oid store, int id)
 {
 	for (int i = 0; i < table->n; i++)
 	{
-		if (is_of(&table->places[i], store) && table->places[i].id == id)
-			return &table->places[i];
+		if (is_of(&table->entries[i], store) && table->entries[i].id == id)
+			return &table->entries[i];
 	}
 	return NULL;
 }
 
-static EsFigures *
-add_place(Oid store, int id)
+static int
+compare_stored(const void *a, const void *b)
 {
-	EsFigures  *place = NULL;
+	int			x = ((const EsStored *) a)->id;
+	int			y = ((const EsStored *) b)->id;
 
-	for (int i = 0; place == NULL && i < table->n; i++)
-	{
-		if (!OidIsValid(table->places[i].dboid))
-			place = &table->places[i];
-	}
-	if (place == NULL)
-		return NULL;
-	memset(place, 0, sizeof(*place));
-	place->dboid = MyDatabaseId;
-	place->store = store;
-	place->id = id;
-	place->batch_limit = FIRST_BATCH;
-	return place;
+	return (x > y) - (x < y);
 }
 
-/* Should workers run this projection? */
-static bool
-is_for_workers(const EsProjection *projection)
+/* A new entry takes the first that is free, from *at on. */
+static EsFigures *
+add_entry(Oid store, const EsStored *stored, int *at)
 {
-	return projection->state == ES_STATE_RUNNING && !projection->live;
+	EsFigures  *entry;
+
+	while (*at < table->n && OidIsValid(table->entries[*at].dboid))
+		(*at)++;
+	if (*at == table->n)
+		return NULL;
+	entry = &table->entries[*at];
+	memset(entry, 0, sizeof(*entry));
+	entry->dboid = MyDatabaseId;
+	entry->store = store;
+	entry->id = stored->id;
+	entry->batch_limit = FIRST_BATCH;
+	return entry;
 }
 
 static void
-sync_place(Oid store, const EsProjection *projection, int *without_place)
+sync_entry(EsFigures *entry, const EsStored *stored)
 {
-	EsFigures  *place = find_place(store, projection->id);
-	bool		runnable = is_for_workers(projection);
+	int64		reached = reached_from(entry, stored->version, stored->checkpoint);
 
-	if (place == NULL && runnable)
+	if (stored->runnable && !entry->runnable)
 	{
-		place = add_place(store, projection->id);
-		if (place == NULL)
-			(*without_place)++;
+		entry->not_before = entry->switch_at = 0;
+		entry->switch_failures = 0;
+		entry->batch_limit = FIRST_BATCH;
 	}
-	if (place == NULL)
-		return;
-	if (runnable && !place->runnable)
-	{
-		place->not_before = place->switch_at = 0;
-		place->switch_failures = 0;
-		place->batch_limit = FIRST_BATCH;
-	}
-	place->runnable = runnable;
-	place->wants_inline = projection->is_inline && !projection->live;
-	place->reached = 0;			/* it may have been set back: look (1) */
+	entry->runnable = stored->runnable;
+	entry->wants_inline = stored->wants_inline;
+	if (entry->version != stored->version || reached < entry->reached)
+		entry->set_back = true; /* (3) */
+	entry->version = stored->version;
+	entry->reached = reached;
 }
 
 /*
- * Make the places of this database say what eventstore.projection says.  Assumes a
- * lock on event_log.
+ * Make the entries of this database say what the tables say of the store's projections,
+ * which are in the order of their ids.
  */
 void
-es_figures_sync(const EsCatalog *cat)
+es_figures_set(Oid store, EsStored *stored, int n)
 {
-	const EsProjections *all = es_definitions_anew(cat);
-	Oid			store = cat->position_register;
-	int			without_place = 0;
-	bool		tell;
+	int			without_entry = 0;
+	int			at = 0;
+	bool		warn;
 
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n; i++)
 	{
-		EsFigures  *place = &table->places[i];
-		bool		known = false;
+		EsFigures  *entry = &table->entries[i];
+		EsStored	wanted = {.id = entry->id};
+		EsStored   *found;
 
-		if (place->dboid != MyDatabaseId)
+		if (entry->dboid != MyDatabaseId)
 			continue;
-		for (int j = 0; place->store == store && j < all->n && !known; j++)
-			known = all->list[j].id == place->id;
-		if (!known && place->pid == 0)
-			memset(place, 0, sizeof(*place));
-		else if (!known)
-			place->runnable = false;	/* freed by the next sync */
+		found = entry->store != store ? NULL : bsearch(&wanted, stored, n, sizeof(EsStored), compare_stored);
+		if (found != NULL)
+		{
+			found->has_entry = true;
+			sync_entry(entry, found);
+		}
+		else if (entry->pid == 0)
+			memset(entry, 0, sizeof(*entry));
+		else
+			entry->runnable = false;	/* freed by the next sync */
 	}
-	for (int i = 0; i < all->n; i++)
-		sync_place(store, &all->list[i], &without_place);
-	tell = without_place > 0 && !table->told_full;
-	table->told_full = without_place > 0;
+	for (int i = 0; i < n; i++)
+	{
+		EsFigures  *entry;
+
+		if (stored[i].has_entry || !stored[i].runnable)
+			continue;
+		entry = add_entry(store, &stored[i], &at);
+		if (entry != NULL)
+			sync_entry(entry, &stored[i]);
+		else
+			without_entry++;
+	}
+	warn = without_entry > 0 && !table->warned_full;
+	table->warned_full = without_entry > 0;
 	LWLockRelease(table->lock);
 
-	if (tell)
+	if (warn)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("%d projections are not run: there is no room for them in shared memory", without_place),
+				 errmsg("%d projections are not run: there is no room for them in shared memory", without_entry),
 				 errhint("Raise eventstore.max_projections (now %d) and restart the server.", table->n)));
 }
 
@@ -215,8 +234,8 @@ es_figures_forget(Oid dboid)
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n; i++)
 	{
-		if (table->places[i].dboid == dboid)
-			memset(&table->places[i], 0, sizeof(EsFigures));
+		if (table->entries[i].dboid == dboid)
+			memset(&table->entries[i], 0, sizeof(EsFigures));
 	}
 	LWLockRelease(table->lock);
 }
@@ -228,8 +247,8 @@ es_figures_forget_store(Oid store)
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n; i++)
 	{
-		if (is_of(&table->places[i], store) && table->places[i].pid == 0)
-			memset(&table->places[i], 0, sizeof(EsFigures));
+		if (is_of(&table->entries[i], store) && table->entries[i].pid == 0)
+			memset(&table->entries[i], 0, sizeof(EsFigures));
 	}
 	LWLockRelease(table->lock);
 }
@@ -242,32 +261,32 @@ es_figures_count(Oid store)
 
 	LWLockAcquire(table->lock, LW_SHARED);
 	for (int i = 0; i < table->n; i++)
-		n += is_of(&table->places[i], store) && table->places[i].runnable;
+		n += is_of(&table->entries[i], store) && table->entries[i].runnable;
 	LWLockRelease(table->lock);
 	return n;
 }
 
 /* When there will be something to do for it; 0: not before the head moves. */
 static TimestampTz
-due_at(const EsFigures *place, int64 head, TimestampTz now)
+due_at(const EsFigures *entry, int64 head, TimestampTz now)
 {
 	TimestampTz at = 0;
 
-	if (!place->runnable || place->pid != 0)
+	if (!entry->runnable || entry->pid != 0)
 		return 0;
-	if (place->reached < head)
+	if (entry->reached < head)
 		at = now;
-	else if (place->wants_inline)
-		at = Max(place->switch_at, now);
-	else if (place->store_at != 0)
-		at = Max(place->store_at, now);
-	return at == 0 ? 0 : Max(at, place->not_before);
+	else if (entry->wants_inline)
+		at = Max(entry->switch_at, now);
+	else if (entry->store_at != 0)
+		at = Max(entry->store_at, now);
+	return at == 0 ? 0 : Max(at, entry->not_before);
 }
 
 static bool
-is_due(const EsFigures *place, int64 head, TimestampTz now)
+is_due(const EsFigures *entry, int64 head, TimestampTz now)
 {
-	TimestampTz at = due_at(place, head, now);
+	TimestampTz at = due_at(entry, head, now);
 
 	return at != 0 && at <= now;
 }
@@ -286,8 +305,8 @@ es_figures_due(Oid store, int64 head, TimestampTz *next)
 	LWLockAcquire(table->lock, LW_SHARED);
 	for (int i = 0; i < table->n; i++)
 	{
-		const EsFigures *place = &table->places[i];
-		TimestampTz at = is_of(place, store) ? due_at(place, head, now) : 0;
+		const EsFigures *entry = &table->entries[i];
+		TimestampTz at = is_of(entry, store) ? due_at(entry, head, now) : 0;
 
 		if (at != 0 && at <= now)
 			due++;
@@ -312,17 +331,18 @@ es_figures_claim(Oid store, int64 head)
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n; i++)
 	{
-		EsFigures  *place = &table->places[i];
+		EsFigures  *entry = &table->entries[i];
 
-		if (is_of(place, store) && is_due(place, head, now) &&
-			(best == NULL || place->last_run < best->last_run))
-			best = place;
+		if (is_of(entry, store) && is_due(entry, head, now) &&
+			(best == NULL || entry->last_run < best->last_run))
+			best = entry;
 	}
 	if (best != NULL)
 	{
 		best->pid = MyProcPid;
 		best->last_run = now;
 		best->interrupted = false;
+		best->set_back = false;
 	}
 	LWLockRelease(table->lock);
 	return best;
@@ -341,9 +361,9 @@ es_figures_begin(EsFigures *figures)
 	events_done = 0;
 }
 
-/* It has so many events, of which so many are done; not yet committed. */
+/* The batch has that number of events, and that number is done; not yet committed. */
 void
-es_figures_tell(EsFigures *figures, int64 events, int64 done)
+es_figures_show_batch(EsFigures *figures, int64 events, int64 done)
 {
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	figures->batch_events = events;
@@ -351,12 +371,12 @@ es_figures_tell(EsFigures *figures, int64 events, int64 done)
 	LWLockRelease(table->lock);
 }
 
-/* An event of a worker's batch of so many has been handled. */
+/* An event of a worker's batch, which has that number of events, has been handled. */
 void
 es_figures_note_event(int64 events_in_batch)
 {
-	if (running != NULL && ++events_done % TELL_EVERY == 0)
-		es_figures_tell(running, events_in_batch, events_done);
+	if (running != NULL && ++events_done % SHOW_EVERY == 0)
+		es_figures_show_batch(running, events_in_batch, events_done);
 }
 
 /* Events of the batch that have been handled, by a handler or a reducer. */
@@ -407,7 +427,7 @@ es_figures_is_time_to_switch(EsFigures *figures)
 	return figures->wants_inline && figures->switch_at <= GetCurrentTimestamp();
 }
 
-/* Appenders were in the way: give them more and more time. */
+/* Appenders were in the way of the switch to inline: try it later and later. */
 void
 es_figures_note_no_switch(EsFigures *figures)
 {
@@ -419,14 +439,16 @@ es_figures_note_no_switch(EsFigures *figures)
 	LWLockRelease(table->lock);
 }
 
-/* There is none of its events in (from, upto]. */
+/* A version of the projection has none of its events in (from, upto]. */
 void
-es_figures_nothing(EsFigures *figures, int64 from, int64 upto)
+es_figures_nothing(EsFigures *figures, TransactionId version, int64 from, int64 upto)
 {
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	figures->empty_version = version;
 	figures->empty_from = from;
 	figures->empty_upto = upto;
-	figures->reached = upto;
+	if (!figures->set_back)
+		figures->reached = upto;	/* (3) */
 	if (from == upto)
 		figures->store_at = 0;
 	else if (figures->store_at == 0)
@@ -434,7 +456,7 @@ es_figures_nothing(EsFigures *figures, int64 from, int64 upto)
 	LWLockRelease(table->lock);
 }
 
-/* Do not run it for so long, and then with a batch of so many (0: as before). */
+/* Do not run it before the delay has passed, and then with that batch limit (0: as before). */
 void
 es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit)
 {
@@ -480,21 +502,21 @@ es_figures_release(EsFigures *figures)
 /* ---- anybody ---- */
 
 /*
- * How far a projection of the store with this checkpoint has come, counting
- * what is known to hold nothing for it.
+ * How far a projection with this checkpoint has come, counting what is known to hold
+ * nothing for it.
  */
 int64
-es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint)
+es_figures_reached(const EsCatalog *cat, const EsProjection *projection, int64 checkpoint)
 {
-	const EsFigures *place;
+	const EsFigures *entry;
 	int64		reached = checkpoint;
 
 	if (table == NULL)
 		return checkpoint;
 	LWLockAcquire(table->lock, LW_SHARED);
-	place = find_place(cat->position_register, id);
-	if (place != NULL && place->empty_from == checkpoint)
-		reached = Max(reached, place->empty_upto);
+	entry = find_entry(cat->position_register, projection->id);
+	if (entry != NULL)
+		reached = reached_from(entry, projection->version, checkpoint);
 	LWLockRelease(table->lock);
 	return reached;
 }
@@ -503,16 +525,16 @@ es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint)
 void
 es_figures_hurry(const EsCatalog *cat, int id)
 {
-	EsFigures  *place;
+	EsFigures  *entry;
 
 	if (table == NULL)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	place = find_place(cat->position_register, id);
-	if (place != NULL)
+	entry = find_entry(cat->position_register, id);
+	if (entry != NULL)
 	{
-		place->not_before = place->switch_at = 0;
-		place->batch_limit = FIRST_BATCH;
+		entry->not_before = entry->switch_at = 0;
+		entry->batch_limit = FIRST_BATCH;
 	}
 	LWLockRelease(table->lock);
 	es_changed_note();
@@ -525,59 +547,36 @@ es_figures_hurry(const EsCatalog *cat, int id)
 void
 es_figures_interrupt(const EsCatalog *cat, int id)
 {
-	EsFigures  *place;
+	EsFigures  *entry;
 
 	if (table == NULL)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	place = find_place(cat->position_register, id);
-	if (place != NULL && place->pid != 0 && place->pid != MyProcPid)
+	entry = find_entry(cat->position_register, id);
+	if (entry != NULL && entry->pid != 0 && entry->pid != MyProcPid)
 	{
-		place->interrupted = true;
-		(void) kill(place->pid, SIGINT);
+		entry->interrupted = true;
+		(void) kill(entry->pid, SIGINT);
 	}
 	LWLockRelease(table->lock);
 }
 
-/*
- * eventstore.projection_figures() → SETOF record, of this store
- */
-Datum
-projection_figures(PG_FUNCTION_ARGS)
+/* Copies of the entries of the store. */
+EsFigures *
+es_figures_list(const EsCatalog *cat, int *n)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsFigures  *list;
 
-	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	EsFigures  *places;
-
-	InitMaterializedSRF(fcinfo, 0);
+	*n = 0;
 	if (table == NULL)
-		return (Datum) 0;
-	places = palloc(sizeof(EsFigures) * table->n);
+		return NULL;
+	list = palloc(sizeof(EsFigures) * table->n);
 	LWLockAcquire(table->lock, LW_SHARED);
-	memcpy(places, table->places, sizeof(EsFigures) * table->n);
-	LWLockRelease(table->lock);
 	for (int i = 0; i < table->n; i++)
 	{
-		const EsFigures *place = &places[i];
-		Datum		values[11] = {
-			Int32GetDatum(place->id), Int32GetDatum((int32) place->pid),
-			TimestampTzGetDatum(place->batch_started), Int64GetDatum(place->batch_events),
-			Int64GetDatum(place->batch_done), Float8GetDatum(place->batch_ms),
-			Float8GetDatum(place->rate), Int32GetDatum(place->deaths),
-			TimestampTzGetDatum(place->not_before),
-			Int64GetDatum(place->empty_from), Int64GetDatum(place->empty_upto)
-		};
-		bool		isnull[11] = {false};
-
-		if (!is_of(place, cat->position_register))
-			continue;
-		isnull[1] = place->pid == 0;
-		isnull[2] = isnull[3] = isnull[4] = place->batch_started == 0;
-		isnull[5] = place->batch_ms == 0;
-		isnull[6] = place->rate == 0;
-		isnull[8] = place->not_before == 0;
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+		if (is_of(&table->entries[i], cat->position_register))
+			list[(*n)++] = table->entries[i];
 	}
-	return (Datum) 0;
+	LWLockRelease(table->lock);
+	return list;
 }

@@ -11,7 +11,7 @@
 /* A projection that workers run.  All fields: the figures' lock. */
 typedef struct EsFigures
 {
-	Oid			dboid;			/* InvalidOid: a free place */
+	Oid			dboid;			/* InvalidOid: a free entry */
 	Oid			store;			/* which store of that database */
 	int			id;
 	bool		runnable;
@@ -20,14 +20,20 @@ typedef struct EsFigures
 	bool		interrupted;	/* a statement has asked it to stop its batch */
 	TimestampTz last_run;
 	TimestampTz not_before;
-	int			batch_limit;	/* events in its next batch */
+	int			batch_limit;	/* most events in its next batch */
 	int			deaths;			/* of processes, since a batch last ended well */
+	TransactionId version;		/* of its definition, at the last sync */
 	int64		reached;		/* at or above its checkpoint: a hint */
+	bool		set_back;		/* a sync has lowered that since it was claimed */
 
-	/* There is none of its events in (empty_from, empty_upto]. */
+	/* A version of it has none of its events in (empty_from, empty_upto]. */
+	TransactionId empty_version;
 	int64		empty_from;
 	int64		empty_upto;
 	TimestampTz store_at;		/* when to store that as its checkpoint; 0: it is */
+
+	bool		behind;			/* the last batch left events: only the worker that has
+								 * claimed it uses that */
 
 	/* the switch to inline, while appenders are in its way */
 	TimestampTz switch_at;
@@ -41,37 +47,49 @@ typedef struct EsFigures
 	double		rate;			/* events a second, lately */
 } EsFigures;
 
+/* A projection as the tables have it. */
+typedef struct EsStored
+{
+	int			id;
+	bool		runnable;		/* workers should run it */
+	bool		wants_inline;
+	TransactionId version;
+	int64		checkpoint;
+	bool		has_entry;		/* for es_figures_set */
+} EsStored;
+
 extern void es_figures_init(void);
 
-/* evict.c */
+/* evict.c, launcher.c */
 extern void es_figures_forget(Oid dboid);
 
 /* scheduler and worker, when they leave */
 extern void es_figures_forget_store(Oid store);
 
 /* scheduler */
-extern void es_figures_sync(const EsCatalog *cat);
+extern void es_figures_set(Oid store, EsStored *stored, int n);
 extern int	es_figures_count(Oid store);
 extern int	es_figures_due(Oid store, int64 head, TimestampTz *next);
 
 /* worker */
 extern EsFigures *es_figures_claim(Oid store, int64 head);
 extern void es_figures_begin(EsFigures *figures);
-extern void es_figures_tell(EsFigures *figures, int64 events, int64 done);
+extern void es_figures_show_batch(EsFigures *figures, int64 events, int64 done);
 extern void es_figures_note_event(int64 events_in_batch);
 extern int64 es_figures_events_done(void);
 extern void es_figures_end(EsFigures *figures, int64 events);
 extern bool es_figures_is_time_to_store(EsFigures *figures);
 extern bool es_figures_is_time_to_switch(EsFigures *figures);
 extern void es_figures_note_no_switch(EsFigures *figures);
-extern void es_figures_nothing(EsFigures *figures, int64 from, int64 upto);
+extern void es_figures_nothing(EsFigures *figures, TransactionId version, int64 from, int64 upto);
 extern void es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit);
 extern void es_figures_note_death(EsFigures *figures);
 extern bool es_figures_was_interrupted(EsFigures *figures);
 extern void es_figures_release(EsFigures *figures);
 
 /* anybody */
-extern int64 es_figures_reached(const EsCatalog *cat, int id, int64 checkpoint);
+extern int64 es_figures_reached(const EsCatalog *cat, const EsProjection *projection, int64 checkpoint);
+extern EsFigures *es_figures_list(const EsCatalog *cat, int *n);
 extern void es_figures_hurry(const EsCatalog *cat, int id);
 extern void es_figures_interrupt(const EsCatalog *cat, int id);
 

@@ -111,7 +111,8 @@ es_progress_move(int id, int64 checkpoint)
 {
 	static EsStatement move = {
 		"UPDATE eventstore.projection_progress"
-		" SET checkpoint = $2, failures = 0, failed_position = NULL, error = NULL, sqlstate = NULL, failed_at = NULL"
+		" SET checkpoint = $2, failures = 0, failed_position = NULL, error = NULL, sqlstate = NULL,"
+		"     detail = NULL, hint = NULL, context = NULL, failed_at = NULL"
 		" WHERE projection_id = $1",
 		{INT4OID, INT8OID}
 	};
@@ -123,35 +124,45 @@ es_progress_move(int id, int64 checkpoint)
 	es_spi_end(&spi);
 }
 
-/* An attempt has failed, at an event (0: no single one). */
-void
-es_progress_fail(int id, int failures, int64 position, const ErrorData *error)
+/*
+ * An attempt has failed, at an event (0: no single one).  True: not as the one before it,
+ * but for the first time, at another event, or with another SQLSTATE.
+ */
+bool
+es_progress_fail(int id, int failures, int64 position, const EsError *error)
 {
 	static EsStatement fail = {
-		"UPDATE eventstore.projection_progress"
-		" SET failures = $2, failed_position = $3, error = $4, sqlstate = $5, failed_at = clock_timestamp()"
-		" WHERE projection_id = $1",
-		{INT4OID, INT4OID, INT8OID, TEXTOID, TEXTOID}
+		"UPDATE eventstore.projection_progress g"
+		" SET failures = $2, failed_position = $3, error = $4, sqlstate = $5, detail = $6, hint = $7,"
+		"     context = $8, failed_at = clock_timestamp()"
+		" FROM eventstore.projection_progress before"
+		" WHERE g.projection_id = $1 AND before.projection_id = $1"
+		" RETURNING before.failures = 0 OR before.failed_position IS DISTINCT FROM $3"
+		"  OR before.sqlstate IS DISTINCT FROM $5",
+		{INT4OID, INT4OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Datum		values[5] = {
-		Int32GetDatum(id), Int32GetDatum(failures), Int64GetDatum(position),
-		CStringGetTextDatum(error->message != NULL ? error->message : ""),
-		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode))
+	Datum		values[3 + ES_ERROR_PARTS] = {
+		Int32GetDatum(id), Int32GetDatum(failures), Int64GetDatum(position)
 	};
-	bool		isnull[5] = {false, false, position == 0, false, false};
+	bool		isnull[3 + ES_ERROR_PARTS] = {false, false, position == 0};
+	bool		differs;
+	bool		null;
 	EsSpi		spi;
 
+	es_error_put(error, values + 3, isnull + 3);
 	es_spi_begin(&spi);
-	(void) es_spi_run(&fail, values, isnull);
+	differs = es_spi_run(&fail, values, isnull) > 0 && DatumGetBool(es_spi_value(1, 1, &null));
 	es_spi_end(&spi);
+	return differs;
 }
 
 /* What keeps the projection from what it is to be; not a failure. */
 void
-es_progress_tell(int id, const char *message, int sqlstate)
+es_progress_note_obstacle(int id, const char *message, int sqlstate)
 {
-	static EsStatement tell = {
-		"UPDATE eventstore.projection_progress SET error = $2, sqlstate = $3, failed_at = clock_timestamp()"
+	static EsStatement note = {
+		"UPDATE eventstore.projection_progress SET error = $2, sqlstate = $3, detail = NULL, hint = NULL,"
+		" context = NULL, failed_at = clock_timestamp()"
 		" WHERE projection_id = $1",
 		{INT4OID, TEXTOID, TEXTOID}
 	};
@@ -161,7 +172,7 @@ es_progress_tell(int id, const char *message, int sqlstate)
 	EsSpi		spi;
 
 	es_spi_begin(&spi);
-	(void) es_spi_run(&tell, values, NULL);
+	(void) es_spi_run(&note, values, NULL);
 	es_spi_end(&spi);
 }
 

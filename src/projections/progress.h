@@ -5,6 +5,7 @@
 #ifndef ES_PROGRESS_H
 #define ES_PROGRESS_H
 
+#include "core/error.h"
 #include "projections/definition.h"
 
 typedef struct EsProgress
@@ -19,8 +20,8 @@ extern bool es_progress_lock(int id, EsProgress *progress);
 extern bool es_progress_try_lock(int id, EsProgress *progress);
 extern bool es_progress_read(int id, EsProgress *progress);
 extern void es_progress_move(int id, int64 checkpoint);
-extern void es_progress_tell(int id, const char *message, int sqlstate);
-extern void es_progress_fail(int id, int failures, int64 position, const ErrorData *error);
+extern void es_progress_note_obstacle(int id, const char *message, int sqlstate);
+extern bool es_progress_fail(int id, int failures, int64 position, const EsError *error);
 
 extern void es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to);
 extern void es_progress_remove(int id);

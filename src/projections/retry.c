@@ -116,6 +116,7 @@ try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter)
 	Retry		retry = {cat, id, letter};
 	EsDeadLetter again = *letter;
 	ErrorData  *error = es_subxact_try("eventstore_retry", run_retry, &retry);
+	EsError		parts;
 
 	if (error == NULL)
 		return true;
@@ -124,8 +125,8 @@ try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter)
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
 		ReThrowError(error);
 	again.attempts++;
-	again.message = error->message;
-	again.sqlstate = unpack_sql_state(error->sqlerrcode);
+	parts = es_error_of(error);
+	again.error = &parts;
 	es_dead_letters_store(id, &again);
 	FreeErrorData(error);
 	return false;

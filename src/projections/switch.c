@@ -32,10 +32,10 @@
 #include "storage/sinvaladt.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/wait_event.h"
 
 #include "compat/compat.h"
 #include "core/subxact.h"
+#include "core/wait_event.h"
 #include "projections/catchup.h"
 #include "projections/progress.h"
 #include "projections/switch.h"
@@ -119,7 +119,7 @@ static void
 give_way(void)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 PATIENCE_MS, PG_WAIT_EXTENSION);
+					 PATIENCE_MS, es_wait_event(ES_WAIT_GIVE_WAY));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -175,7 +175,7 @@ catch_up_and_flip(const EsCatalog *cat, int id, int64 limit, EsFigures *figures)
 	projection = es_definition_by_id(cat, id);
 	if (projection == NULL || !projection->is_inline)
 		return false;			/* its code has dropped it */
-	es_progress_move(id, es_figures_reached(cat, id, catchup.checkpoint));
+	es_progress_move(id, es_figures_reached(cat, projection, catchup.checkpoint));
 	es_progress_set_state(id, ES_STATE_RUNNING, true, 0);
 	CommandCounterIncrement();
 	return true;

@@ -50,6 +50,9 @@ CREATE TABLE eventstore.projection_progress (
     failed_position bigint,
     error text,
     sqlstate text COLLATE "C",
+    detail text,
+    hint text,
+    context text,
     failed_at timestamptz,
     PRIMARY KEY (projection_id)
 )
@@ -77,6 +80,10 @@ CREATE TABLE eventstore.dead_letter (
     attempts int NOT NULL,
     error text,
     sqlstate text COLLATE "C",
+    detail text,
+    hint text,
+    context text,
+    skipped_by text COLLATE "C",
     failed_at timestamptz NOT NULL,
     PRIMARY KEY (projection_id, "position")
 );
@@ -84,6 +91,7 @@ CREATE INDEX dead_letter_stream ON eventstore.dead_letter (projection_id, stream
 COMMENT ON TABLE eventstore.dead_letter IS 'Events that a projection was let pass without applying them';
 COMMENT ON COLUMN eventstore.dead_letter.parks IS 'Do later events of the stream wait behind it?';
 COMMENT ON COLUMN eventstore.dead_letter.error IS 'Null: not tried, it waits behind an earlier event of its stream';
+COMMENT ON COLUMN eventstore.dead_letter.skipped_by IS 'The role that skipped it with es_resume_projection(); null: on_error did';
 
 -- Sessions that append keep the list of inline projections, and the scheduler that
 -- of the others: whatever changes the table tells them.

@@ -18,6 +18,17 @@ CREATE FUNCTION eventstore.projection_figures(
 COMMENT ON FUNCTION eventstore.projection_figures() IS
     'What is going on in the projections that workers run, from shared memory';
 
+CREATE FUNCTION eventstore.projection_lag(
+    projection_id int,
+    OUT lag bigint,
+    OUT lag_capped boolean,
+    OUT first_position bigint,
+    OUT first_at timestamptz)
+    AS 'MODULE_PATHNAME', 'projection_lag'
+    LANGUAGE C VOLATILE COST 1000;
+COMMENT ON FUNCTION eventstore.projection_lag(int) IS
+    'Events that a projection has yet to apply, at most 10,000 or those among 100,000 that were looked at, and the first of them';
+
 CREATE VIEW eventstore.projections AS
 SELECT
     p.name,
@@ -33,10 +44,30 @@ SELECT
     p.form,
     p.owner,
     c.checkpoint,
-    greatest(h.head OPERATOR(pg_catalog.-) c.checkpoint, 0) AS lag,
-    CASE WHEN c.checkpoint OPERATOR(pg_catalog.>=) h.head THEN 0::pg_catalog.float8
-         ELSE greatest(pg_catalog.extract('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) n.created_at), 0)::pg_catalog.float8
+    l.lag,
+    l.lag_capped,
+    CASE WHEN l.lag OPERATOR(pg_catalog.=) 0 THEN 0::pg_catalog.float8
+         ELSE greatest(pg_catalog.extract('epoch', h.now OPERATOR(pg_catalog.-) l.first_at), 0)::pg_catalog.float8
     END AS lag_seconds,
+    CASE
+        WHEN p.state OPERATOR(pg_catalog.=) 'paused' THEN 'paused'
+        WHEN p.state OPERATOR(pg_catalog.=) 'stopped' THEN 'stopped by an error'
+        WHEN p.live THEN 'applied by appends'
+        WHEN h.standby THEN 'standby'
+        WHEN l.lag OPERATOR(pg_catalog.=) 0 AND p.mode OPERATOR(pg_catalog.=) 'inline' THEN 'waiting to become inline'
+        WHEN l.lag OPERATOR(pg_catalog.=) 0 THEN 'caught up'
+        WHEN NOT h.sealed THEN 'waiting for the first append'
+        WHEN f.worker_pid IS NOT NULL AND l.first_position OPERATOR(pg_catalog.<=) h.head THEN 'being applied'
+        WHEN (g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0)
+            AND f.not_before OPERATOR(pg_catalog.>) h.now
+            THEN pg_catalog.concat('retry at ', pg_catalog.to_char(f.not_before, 'YYYY-MM-DD HH24:MI:SSOF'))
+        WHEN l.first_position OPERATOR(pg_catalog.>) h.head AND h.blocked_by IS NOT NULL
+            THEN pg_catalog.concat('blocked head (process ', h.blocked_by, ')')
+        WHEN h.scheduler_pid IS NULL THEN 'no scheduler'
+        WHEN h.worker_shortage IS NOT NULL THEN pg_catalog.concat('no worker slot (', h.worker_shortage, ')')
+        WHEN f.projection_id IS NULL THEN 'no entry (eventstore.max_projections)'
+        ELSE 'waiting for a worker'
+    END AS reason,
     f.events_per_second,
     f.batch_ms,
     f.worker_pid,
@@ -47,6 +78,9 @@ SELECT
     f.worker_deaths,
     g.error AS last_error,
     g.sqlstate AS last_sqlstate,
+    g.detail AS last_detail,
+    g.hint AS last_hint,
+    g.context AS last_context,
     g.failed_position,
     g.failed_at,
     CASE WHEN (g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0) AND p.state OPERATOR(pg_catalog.=) 'running' THEN f.not_before END AS next_try_at,
@@ -70,25 +104,41 @@ SELECT
 FROM eventstore.projection p
 JOIN eventstore.projection_progress g USING (projection_id)
 LEFT JOIN eventstore.projection_figures() f USING (projection_id)
-CROSS JOIN (SELECT s.head FROM eventstore.log_status() s) h
+CROSS JOIN (
+    SELECT
+        s.head,
+        s.sealed,
+        s.scheduler_pid,
+        s.worker_shortage,
+        pg_catalog.pg_is_in_recovery() AS standby,
+        pg_catalog.clock_timestamp() AS now,
+        (SELECT i.pid FROM eventstore.in_flight() i ORDER BY i.above LIMIT 1) AS blocked_by
+    FROM eventstore.log_status() s) h
 CROSS JOIN LATERAL (
     SELECT CASE
         WHEN p.live THEN h.head
         WHEN f.empty_from OPERATOR(pg_catalog.=) g.checkpoint THEN greatest(g.checkpoint, f.empty_upto)
         ELSE g.checkpoint
     END AS checkpoint) c
+-- An aggregate is one row, so the planner leaves the join out for who does not ask for it;
+-- for that nothing volatile stands in the list above.
 LEFT JOIN LATERAL (
-    SELECT l.created_at
-    FROM eventstore.event_log l
-    WHERE l."position" OPERATOR(pg_catalog.>) c.checkpoint
-    ORDER BY l."position"
-    LIMIT 1) n ON c.checkpoint OPERATOR(pg_catalog.<) h.head;
+    SELECT
+        pg_catalog.max(m.lag) AS lag,
+        pg_catalog.bool_or(m.lag_capped) AS lag_capped,
+        pg_catalog.max(m.first_position) AS first_position,
+        pg_catalog.max(m.first_at) AS first_at
+    FROM eventstore.projection_lag(p.projection_id) m) l ON true;
 COMMENT ON VIEW eventstore.projections IS 'How each projection is doing';
 COMMENT ON COLUMN eventstore.projections.state IS 'running, catching up (not inline yet), rebuilding, retrying (after an error), stopped (by one), paused';
 COMMENT ON COLUMN eventstore.projections.since IS 'When it was last created, paused, resumed, stopped, rebuilt, or became inline';
 COMMENT ON COLUMN eventstore.projections.checkpoint IS 'All events at or below are applied';
-COMMENT ON COLUMN eventstore.projections.lag IS 'Positions behind the head';
-COMMENT ON COLUMN eventstore.projections.lag_seconds IS 'Age of the first event beyond the checkpoint';
+COMMENT ON COLUMN eventstore.projections.lag IS
+    'Events that it has yet to apply, of those that it takes; also those that are committed but cannot be read yet, behind a blocked head';
+COMMENT ON COLUMN eventstore.projections.lag_capped IS 'Are there more than lag? It counts no further than 10,000';
+COMMENT ON COLUMN eventstore.projections.lag_seconds IS 'Age of the first of them; 0: there is none';
+COMMENT ON COLUMN eventstore.projections.reason IS
+    'Why it moves or does not: caught up, being applied, applied by appends, paused, stopped by an error, retry at ..., blocked head (process ...: see eventstore.blockers), no scheduler, no worker slot (the setting that is used up), no entry (eventstore.max_projections is used up), waiting for a worker, waiting for the first append, waiting to become inline, standby';
 COMMENT ON COLUMN eventstore.projections.events_per_second IS 'While it applies events, lately';
 COMMENT ON COLUMN eventstore.projections.batch_ms IS 'Time of the last batch with events, in milliseconds';
 COMMENT ON COLUMN eventstore.projections.worker_pid IS 'The worker that runs it now; null: none';
@@ -97,6 +147,10 @@ COMMENT ON COLUMN eventstore.projections.batch_events IS 'Events in that batch';
 COMMENT ON COLUMN eventstore.projections.batch_done IS 'How many of them have been handled; not for a query';
 COMMENT ON COLUMN eventstore.projections.failures IS 'Attempts that failed since the checkpoint last moved';
 COMMENT ON COLUMN eventstore.projections.worker_deaths IS 'Workers that ended in the midst of a batch, since one last ended well';
+COMMENT ON COLUMN eventstore.projections.last_error IS 'The message of the last failure since the checkpoint moved; or what keeps it from becoming inline';
+COMMENT ON COLUMN eventstore.projections.last_detail IS 'Its DETAIL';
+COMMENT ON COLUMN eventstore.projections.last_hint IS 'Its HINT';
+COMMENT ON COLUMN eventstore.projections.last_context IS 'Its CONTEXT: where in which code it was raised';
 COMMENT ON COLUMN eventstore.projections.failed_position IS 'The event that failed; null: the error is not about one event';
 COMMENT ON COLUMN eventstore.projections.next_try_at IS 'When the next attempt is due';
 COMMENT ON COLUMN eventstore.projections.dead_letters IS 'Events that it was let pass';
@@ -112,12 +166,19 @@ SELECT
     d.attempts,
     d.error,
     d.sqlstate,
+    d.detail,
+    d.hint,
+    d.context,
+    d.skipped_by,
     d.failed_at
 FROM eventstore.dead_letter d
 JOIN eventstore.projection p USING (projection_id);
 COMMENT ON VIEW eventstore.dead_letters IS 'Events that projections were let pass without applying them';
 COMMENT ON COLUMN eventstore.dead_letters.reason IS
     'skipped; parked: later events of its stream wait; waiting: behind a parked one';
+COMMENT ON COLUMN eventstore.dead_letters.error IS 'Why it could not be applied; null: not tried yet';
+COMMENT ON COLUMN eventstore.dead_letters.context IS 'Where in which code the error was raised';
+COMMENT ON COLUMN eventstore.dead_letters.skipped_by IS 'The role that skipped it with es_resume_projection(); null: on_error did';
 
 CREATE VIEW eventstore.projection_states AS
 SELECT p.name AS projection, s.key, s.state

@@ -20,9 +20,9 @@
 #include "storage/latch.h"
 #include "utils/inval.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "core/args.h"
+#include "core/wait_event.h"
 #include "log/head.h"
 #include "log/positions.h"
 #include "projections/control.h"
@@ -46,7 +46,7 @@ has_reached(const EsCatalog *cat, EsName name, int64 position)
 		return es_head_glance(cat) >= position;
 	es_control_refuse_stopped(projection);
 	return es_progress_read(projection->id, &progress) &&
-		es_figures_reached(cat, projection->id, progress.checkpoint) >= position;
+		es_figures_reached(cat, projection, progress.checkpoint) >= position;
 }
 
 static void
@@ -55,11 +55,12 @@ sleep_once(EsDatabase *db, TimestampTz deadline)
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 	if (db != NULL)
-		ConditionVariableTimedSleep(&db->progress_moved, Min(left, LOOK_INTERVAL_MS), PG_WAIT_EXTENSION);
+		ConditionVariableTimedSleep(&db->progress_moved, Min(left, LOOK_INTERVAL_MS),
+									es_wait_event(ES_WAIT_PROJECTION));
 	else
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(left, STANDBY_LOOK_INTERVAL_MS), PG_WAIT_EXTENSION);
+						 Min(left, STANDBY_LOOK_INTERVAL_MS), es_wait_event(ES_WAIT_PROJECTION));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

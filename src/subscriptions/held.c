@@ -140,29 +140,31 @@ es_held_fail(const EsSubscription *subscription, int partition,
 	static EsStatement fail = {
 		"INSERT INTO eventstore.subscription_event AS e"
 		" (subscription_id, position, partition, stream_key, status, attempts, not_before,"
-		"  reason, consumer, at)"
+		"  consumer, reason, sqlstate, detail, hint, context, at)"
 		" SELECT $1, u.position, $2, u.stream_key, CASE WHEN c.attempts > $5 THEN 'parked' ELSE 'retry' END,"
 		"  c.attempts, clock_timestamp() + least(power(2, least(c.attempts, 30) - 1) * $6, 60000) * interval '1 ms',"
-		"  $7, $8, clock_timestamp()"
+		"  $7, $8, $9, $10, $11, $12, clock_timestamp()"
 		" FROM unnest($3, $4) AS u(position, stream_key)"
 		" LEFT JOIN eventstore.subscription_event o"
 		"  ON o.subscription_id = $1 AND o.position = u.position AND o.status <> 'parked'"
 		" CROSS JOIN LATERAL (SELECT coalesce(o.attempts, 0) + 1) AS c(attempts)"
 		" ON CONFLICT (subscription_id, position) DO UPDATE SET status = excluded.status,"
-		"  attempts = excluded.attempts, not_before = excluded.not_before, reason = excluded.reason,"
-		"  consumer = excluded.consumer, at = excluded.at"
+		"  attempts = excluded.attempts, not_before = excluded.not_before, consumer = excluded.consumer,"
+		"  reason = excluded.reason, sqlstate = excluded.sqlstate, detail = excluded.detail,"
+		"  hint = excluded.hint, context = excluded.context, at = excluded.at"
 		" RETURNING position, stream_key, status = 'parked'",
-		{INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID, INT4OID, TEXTOID, TEXTOID}
+		{INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID, INT4OID, TEXTOID,
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Datum		values[8] = {
+	Datum		values[7 + ES_ERROR_PARTS] = {
 		Int32GetDatum(subscription->id), Int32GetDatum(partition),
 		es_spi_numbers(positions, n), es_spi_numbers(stream_keys, n),
 		Int32GetDatum(failure->park ? -1 : subscription->max_retries),
 		Int32GetDatum(failure->delay_ms),
-		failure->reason == NULL ? 0 : CStringGetTextDatum(failure->reason),
 		CStringGetTextDatum(failure->consumer)
 	};
-	bool		isnull[8] = {false, false, false, false, false, false, failure->reason == NULL, false};
+	bool		isnull[7 + ES_ERROR_PARTS] = {false};
+	EsError		said = {.message = failure->reason};
 	bool		null;
 	int			rows;
 	int			kept = 0;
@@ -170,6 +172,7 @@ es_held_fail(const EsSubscription *subscription, int partition,
 
 	if (n == 0)
 		return 0;
+	es_error_put(failure->error != NULL ? failure->error : &said, values + 7, isnull + 7);
 	es_spi_begin(&spi);
 	rows = (int) es_spi_run(&fail, values, isnull);
 	for (int row = 1; row <= rows; row++)

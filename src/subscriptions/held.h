@@ -5,6 +5,7 @@
 #ifndef ES_HELD_H
 #define ES_HELD_H
 
+#include "core/error.h"
 #include "datatype/timestamp.h"
 #include "subscriptions/subscription.h"
 
@@ -23,7 +24,8 @@ typedef struct EsFailure
 {
 	bool		park;			/* at once, whatever max_retries says */
 	int			delay_ms;		/* before the first retry; it doubles */
-	const char *reason;			/* NULL: none given */
+	const char *reason;			/* NULL: none given; or the error says */
+	const EsError *error;		/* of an upcaster; NULL: it is not that */
 	const char *consumer;
 } EsFailure;
 

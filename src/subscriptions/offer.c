@@ -11,7 +11,7 @@
  * healthy but slow only gets smaller batches.
  *
  * An event that its upcaster fails for is a delivery that has failed: it is held and tried
- * again, and in the end parked, with what the upcaster said; others go on.
+ * again, and in the end parked, with the upcaster's error; others go on.
  *
  * Locks: rows of subscription_partition, none of them waited for.
  * Crash: everything belongs to the caller's transaction.
@@ -77,9 +77,9 @@ run_upcast(void *arg)
 
 /*
  * Put an event whose upcaster must run among the rows.  In a subtransaction: if it
- * fails, what it said is returned, and nothing else is lost.  NULL: it is there.
+ * fails, its error is returned, and nothing else is lost.  NULL: it is there.
  */
-static char *
+static ErrorData *
 put_upcast(EsFetch *fetch, TupleTableSlot *event)
 {
 	/* looked up outside, for a scan that is open does so */
@@ -92,14 +92,15 @@ put_upcast(EsFetch *fetch, TupleTableSlot *event)
 	/* to cancel the upcaster is to cancel the fetch */
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION))
 		ReThrowError(error);
-	return error->message;
+	return error;
 }
 
 /* What could not be upcast is a delivery that has failed, as if its consumer had said so. */
 static void
-hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, char *said)
+hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, const ErrorData *said)
 {
-	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .reason = said, .consumer = fetch->consumer};
+	EsError		error = es_error_of(said);
+	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .error = &error, .consumer = fetch->consumer};
 
 	if (es_held_fail(fetch->subscription, offer->row.number, &position, &stream_key, 1, &failure) > 0)
 		block(offer, stream_key);
@@ -126,7 +127,7 @@ es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 posit
 	}
 	if (es_rows_upcasts(fetch->rows, event))
 	{
-		char	   *said = put_upcast(fetch, event);
+		ErrorData  *said = put_upcast(fetch, event);
 
 		fetch->ran_code = true;
 		if (said != NULL)

@@ -131,11 +131,9 @@ number_in(TupleTableSlot *row, int column)
 	return DatumGetInt32(slot_getattr(row, column, &isnull));
 }
 
-/*
- * The subscription of that name; an error if there is none.
- */
+/* The subscription of that name, as of this moment; NULL: there is none. */
 const EsSubscription *
-es_subscription_require(const EsCatalog *cat, EsName name)
+es_subscription_find(const EsCatalog *cat, EsName name)
 {
 	EsSubscription *found = palloc0(sizeof(EsSubscription));
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -143,7 +141,11 @@ es_subscription_require(const EsCatalog *cat, EsName name)
 	TupleTableSlot *row = es_lookup_name(lookup, name);
 
 	if (row == NULL)
-		es_subscription_refuse_missing(name);
+	{
+		es_lookup_close(lookup);
+		UnregisterSnapshot(snapshot);
+		return NULL;
+	}
 	found->cat = cat;
 	found->id = number_in(row, COL_ID);
 	found->name = pnstrdup(name.bytes, name.len);
@@ -155,5 +157,16 @@ es_subscription_require(const EsCatalog *cat, EsName name)
 	found->max_retries = number_in(row, COL_MAX_RETRIES);
 	es_lookup_close(lookup);
 	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* The same; an error if there is none. */
+const EsSubscription *
+es_subscription_require(const EsCatalog *cat, EsName name)
+{
+	const EsSubscription *found = es_subscription_find(cat, name);
+
+	if (found == NULL)
+		es_subscription_refuse_missing(name);
 	return found;
 }

@@ -33,6 +33,7 @@ typedef struct EsSubscription
 	int			max_retries;
 } EsSubscription;
 
+extern const EsSubscription *es_subscription_find(const EsCatalog *cat, EsName name);
 extern const EsSubscription *es_subscription_require(const EsCatalog *cat, EsName name);
 extern char *es_subscription_consumer(FunctionCallInfo fcinfo, int argno);
 extern void es_subscription_refuse_missing(EsName name);

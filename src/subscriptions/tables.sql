@@ -60,6 +60,10 @@ CREATE TABLE eventstore.subscription_event (
     attempts int NOT NULL,
     not_before timestamptz,
     reason text,
+    sqlstate text COLLATE "C",
+    detail text,
+    hint text,
+    context text,
     consumer text COLLATE "C",
     at timestamptz NOT NULL,
     PRIMARY KEY (subscription_id, "position")
@@ -72,6 +76,7 @@ COMMENT ON COLUMN eventstore.subscription_event.status IS
     'retry: again, from not_before on; waiting: after the earlier ones of its stream; parked: until es_replay_parked()';
 COMMENT ON COLUMN eventstore.subscription_event.attempts IS 'Deliveries that have failed';
 COMMENT ON COLUMN eventstore.subscription_event.reason IS 'Why the last one did';
+COMMENT ON COLUMN eventstore.subscription_event.sqlstate IS 'Of an upcaster''s error, whose message is the reason; so are detail, hint and context';
 COMMENT ON COLUMN eventstore.subscription_event.consumer IS 'Whose it was';
 COMMENT ON COLUMN eventstore.subscription_event.at IS 'When it failed, or was held back';
 

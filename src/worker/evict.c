@@ -31,15 +31,16 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat/compat.h"
+#include "core/wait_event.h"
 #include "projections/figures.h"
 #include "worker/evict.h"
 #include "worker/pool.h"
 
-/* As long as the server itself waits for others to leave a database. */
+/* How long to wait for them: as the server does for others to leave a database. */
 #define PATIENCE_MS		5000
+/* Time between two looks. */
 #define LOOK_MS			10
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -152,6 +153,23 @@ release(int code, Datum arg)
 }
 
 /*
+ * Is there a scheduler?  If so, send it a signal (0: none), under the lock that it takes
+ * before it ends: the pid is its own.
+ */
+static bool
+signal_scheduler(EsDatabase *db, Oid dboid, int signal)
+{
+	bool		there;
+
+	LWLockAcquire(es_registry_lock(), LW_SHARED);
+	there = db->dboid == dboid && db->scheduler_pid != 0;
+	if (there && signal != 0)
+		(void) kill(db->scheduler_pid, signal);
+	LWLockRelease(es_registry_lock());
+	return there;
+}
+
+/*
  * End the scheduler, and then the workers, and wait until they have gone, or patience
  * is at its end.
  */
@@ -159,15 +177,13 @@ static void
 end_workers(EsDatabase *db, Oid dboid)
 {
 	TimestampTz begun = GetCurrentTimestamp();
-	pid_t		pid = db->scheduler_pid;
 
-	if (pid != 0)
-		(void) kill(pid, SIGTERM);
-	while ((db->scheduler_pid != 0 || es_pool_end(dboid) > 0) &&
+	(void) signal_scheduler(db, dboid, SIGTERM);
+	while ((signal_scheduler(db, dboid, 0) || es_pool_end(dboid) > 0) &&
 		   !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), PATIENCE_MS))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOOK_MS, PG_WAIT_EXTENSION);
+						 LOOK_MS, es_wait_event(ES_WAIT_DATABASE_FREE));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

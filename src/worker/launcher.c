@@ -40,21 +40,23 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
+#include "core/wait_event.h"
 #include "log/registry.h"
 #include "worker/launcher.h"
 
-/* Look at everything so often though nobody woke us. */
+/* Longest time between two looks at all databases. */
 #define NAP_MS				10000
-/* Try again so long after the server had no room for another worker. */
-#define NO_ROOM_MS			10000
+/* Delay before the next try when no background worker slot was free. */
+#define NO_SLOT_MS			10000
+/* Delay before a scheduler that failed is started again: the first; it doubles. */
 #define FIRST_DELAY_MS		1000
 #define GREATEST_DELAY_MS	60000
-/* A scheduler that ran so long was well. */
+/* Uptime that resets the restart delay. */
 #define WELL_AFTER_MS		60000
-/* So many that have not yet said that there is a store may start at once. */
+/* Schedulers that may be starting at the same time: they have not found a store yet. */
 #define TRIED_AT_ONCE		2
+/* Time for which one that has not found a store yet counts as starting. */
 #define TRIED_FOR_MS		10000
 
 /* A database, as the launcher knows it. */
@@ -69,9 +71,9 @@ typedef struct EsJob
 } EsJob;
 
 static MemoryContext jobs_context;
-static EsJob *jobs;
+static EsJob *jobs = NULL;
 static int	njobs = 0;
-static bool told_no_room = false;
+static bool warned_no_slot = false;
 
 void
 es_launcher_init(void)
@@ -90,23 +92,36 @@ es_launcher_init(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+/* The job of a database, which is made if there is none. */
 static EsJob *
-find_job(Oid dboid, bool add)
+job_of(Oid dboid)
 {
 	for (int i = 0; i < njobs; i++)
 	{
 		if (jobs[i].dboid == dboid)
 			return &jobs[i];
 	}
-	if (!add)
-		return NULL;
-	if (njobs == 0)
+	if (jobs == NULL)
 		jobs = MemoryContextAlloc(jobs_context, sizeof(EsJob));
 	else
 		jobs = repalloc(jobs, sizeof(EsJob) * (njobs + 1));
 	memset(&jobs[njobs], 0, sizeof(EsJob));
 	jobs[njobs].dboid = dboid;
 	return &jobs[njobs++];
+}
+
+/* A database without a store, or that has been dropped, needs none: who wants one asks. */
+static void
+forget_unwanted_jobs(void)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < njobs; i++)
+	{
+		if (jobs[i].wanted || jobs[i].handle != NULL)
+			jobs[kept++] = jobs[i];
+	}
+	njobs = kept;
 }
 
 static void
@@ -126,7 +141,7 @@ try_all_databases(void)
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
 		if (form->datallowconn && !form->datistemplate)
-			find_job(form->oid, true)->wanted = true;
+			job_of(form->oid)->wanted = true;
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -147,7 +162,7 @@ take_requests(void)
 		if (!OidIsValid(databases[i].dboid) || !databases[i].scheduler_wanted)
 			continue;
 		/* the scheduler clears the flag when it takes office */
-		find_job(databases[i].dboid, true)->wanted = true;
+		job_of(databases[i].dboid)->wanted = true;
 	}
 	LWLockRelease(es_registry_lock());
 }
@@ -220,22 +235,22 @@ start_scheduler(EsJob *job)
 	job->started = GetCurrentTimestamp();
 	if (started)
 	{
-		told_no_room = false;
+		warned_no_slot = false;
 		return;
 	}
 	job->handle = NULL;
-	job->not_before = TimestampTzPlusMilliseconds(job->started, NO_ROOM_MS);
-	if (!told_no_room)
+	job->not_before = TimestampTzPlusMilliseconds(job->started, NO_SLOT_MS);
+	if (!warned_no_slot)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("eventstore could not start a scheduler for database %u: no background worker slot is free",
 						job->dboid),
 				 errdetail("Appends and reads work; waiting readers look once a second, standbys do not move on."),
 				 errhint("Raise max_worker_processes.")));
-	told_no_room = true;
+	warned_no_slot = true;
 }
 
-/* Note who has ended; how many have not yet said that there is a store. */
+/* Note which schedulers have ended.  The number of those that have not found a store yet. */
 static int
 look_after_started(void)
 {
@@ -259,7 +274,7 @@ look_after_started(void)
 }
 
 /*
- * Start who is wanted.  Returns how long to sleep at most, in milliseconds.
+ * Start the schedulers that are wanted.  How long to sleep at most, in milliseconds.
  */
 static long
 start_wanted(int being_tried)
@@ -326,9 +341,10 @@ es_launcher_main(Datum arg)
 		}
 		/* in this order: a request may be for the successor of one that ended */
 		being_tried = look_after_started();
+		forget_unwanted_jobs();
 		take_requests();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 start_wanted(being_tried), PG_WAIT_EXTENSION);
+						 start_wanted(being_tried), es_wait_event(ES_WAIT_LAUNCHER_MAIN));
 		ResetLatch(MyLatch);
 	}
 }

@@ -2,15 +2,15 @@
  * pool.c
  *		The workers that run projections: how many there are, and who they are.
  *
- * eventstore.max_workers places in shared memory, for all databases together.  The
+ * eventstore.max_workers slots in shared memory, for all databases together.  The
  * scheduler of a database starts a worker when projections wait and none of its
  * workers is idle; a worker that has had nothing to do for a while leaves, but the
  * last one of a database stays, for to start a process takes longer than a projection
- * may wait.  When all places are taken, a database that has none asks for one: a
+ * may wait.  When all slots are taken, a database that has none asks for one: a
  * worker of another, idle or having run for a second, leaves.
  *
  * Invariants
- * 1. A place is taken by the scheduler before it starts a worker, and belongs to
+ * 1. A slot is taken by the scheduler before it starts a worker, and belongs to
  *    the worker once that has entered its pid.  The scheduler gives it back if the
  *    worker could not be started or has ended without entering.
  * 2. idle is set, with a full barrier, before the worker looks for work a last time
@@ -38,43 +38,43 @@
 #include "core/shmem.h"
 #include "worker/pool.h"
 
-/* A worker that others wait for runs so long at least. */
+/* Least time that a worker has before it leaves for another database. */
 #define SHARE_MS			1000
-/* A wish for a place is forgotten after that time. */
+/* Time after which another database's wish for a slot is forgotten. */
 #define WISH_MS				5000
-/* A worker that was started has to say so in that time. */
+/* Time in which a worker that was started has to enter its pid. */
 #define START_PATIENCE_MS	30000
 
-typedef struct EsPlace
+typedef struct EsWorkerSlot
 {
 	Oid			dboid;			/* InvalidOid: free; pool lock */
 	pid_t		pid;			/* 0: being started; pool lock */
 	TimestampTz taken;			/* pool lock */
 	pg_atomic_uint32 procno;	/* of its PGPROC, + 1; 0: none */
 	pg_atomic_uint32 idle;		/* sleeps until it is woken */
-} EsPlace;
+} EsWorkerSlot;
 
 typedef struct EsPool
 {
 	LWLock	   *lock;
 	int			n;
-	Oid			wanted;			/* a database that found no place */
+	Oid			wanted;			/* a database that found no slot */
 	TimestampTz wanted_at;
 	bool		urgent;			/* it has no worker at all */
 	bool		granted;		/* a worker leaves for it */
-	EsPlace		places[FLEXIBLE_ARRAY_MEMBER];
+	EsWorkerSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } EsPool;
 
 static EsPool *pool = NULL;
-static EsPlace *own_place = NULL;
+static EsWorkerSlot *own_slot = NULL;
 
 /* Room for as many as max_workers may be raised to without a restart. */
-#define MAX_PLACES	256
+#define MAX_SLOTS	256
 
 static Size
 pool_size(void)
 {
-	return add_size(offsetof(EsPool, places), mul_size(MAX_PLACES, sizeof(EsPlace)));
+	return add_size(offsetof(EsPool, slots), mul_size(MAX_SLOTS, sizeof(EsWorkerSlot)));
 }
 
 static int
@@ -90,11 +90,11 @@ attach_pool(void *memory, LWLockPadded *locks, bool fresh)
 	if (!fresh)
 		return;
 	pool->lock = &locks[0].lock;
-	pool->n = MAX_PLACES;
+	pool->n = MAX_SLOTS;
 	for (int i = 0; i < pool->n; i++)
 	{
-		pg_atomic_init_u32(&pool->places[i].procno, 0);
-		pg_atomic_init_u32(&pool->places[i].idle, 0);
+		pg_atomic_init_u32(&pool->slots[i].procno, 0);
+		pg_atomic_init_u32(&pool->slots[i].idle, 0);
 	}
 }
 
@@ -119,11 +119,11 @@ wake_idle(int n)
 	pg_memory_barrier();		/* (2) */
 	for (int i = 0; i < pool->n && woken < n; i++)
 	{
-		EsPlace    *place = &pool->places[i];
-		uint32		procno = pg_atomic_read_u32(&place->procno);
+		EsWorkerSlot *slot = &pool->slots[i];
+		uint32		procno = pg_atomic_read_u32(&slot->procno);
 
-		if (place->dboid == MyDatabaseId && procno != 0 &&
-			pg_atomic_exchange_u32(&place->idle, 0) != 0)
+		if (slot->dboid == MyDatabaseId && procno != 0 &&
+			pg_atomic_exchange_u32(&slot->idle, 0) != 0)
 		{
 			SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
 			woken++;
@@ -133,17 +133,17 @@ wake_idle(int n)
 }
 
 static void
-free_place(EsPlace *place)
+free_slot(EsWorkerSlot *slot)
 {
-	place->dboid = InvalidOid;
-	place->pid = 0;
-	pg_atomic_write_u32(&place->procno, 0);
-	pg_atomic_write_u32(&place->idle, 0);
+	slot->dboid = InvalidOid;
+	slot->pid = 0;
+	pg_atomic_write_u32(&slot->procno, 0);
+	pg_atomic_write_u32(&slot->idle, 0);
 }
 
 /* Let the idle workers of other databases leave.  Hold the lock. */
 static void
-ask_for_place(bool urgent)
+ask_for_slot(bool urgent)
 {
 	if (pool->wanted != InvalidOid && !(urgent && !pool->urgent))
 		return;					/* one wish at a time */
@@ -153,52 +153,52 @@ ask_for_place(bool urgent)
 	pool->granted = false;
 	for (int i = 0; i < pool->n; i++)
 	{
-		EsPlace    *place = &pool->places[i];
-		uint32		procno = pg_atomic_read_u32(&place->procno);
+		EsWorkerSlot *slot = &pool->slots[i];
+		uint32		procno = pg_atomic_read_u32(&slot->procno);
 
-		if (OidIsValid(place->dboid) && place->dboid != MyDatabaseId && procno != 0 &&
-			pg_atomic_read_u32(&place->idle) != 0)
+		if (OidIsValid(slot->dboid) && slot->dboid != MyDatabaseId && procno != 0 &&
+			pg_atomic_read_u32(&slot->idle) != 0)
 			SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
 	}
 }
 
-/* Take a free place; NULL: there is none, or one of ours is being started. */
-static EsPlace *
-take_place(void)
+/* Take a free slot; NULL: there is none, or a worker of ours is starting (*starting). */
+static EsWorkerSlot *
+take_slot(bool *starting)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	EsPlace    *found = NULL;
+	EsWorkerSlot *found = NULL;
 	int			taken = 0;
 	int			own = 0;
-	bool		starting = false;
 	int			room = es_guc_max_workers;
 
+	*starting = false;
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
 	if (pool->wanted == MyDatabaseId ||
 		TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS))
 		pool->wanted = InvalidOid;
 	if (pool->wanted != InvalidOid)
-		room--;					/* the last place is not for us */
+		room--;					/* the last slot is not for us */
 	for (int i = 0; i < pool->n; i++)
 	{
-		EsPlace    *place = &pool->places[i];
+		EsWorkerSlot *slot = &pool->slots[i];
 
-		if (OidIsValid(place->dboid) && place->pid == 0 &&
-			TimestampDifferenceExceeds(place->taken, now, START_PATIENCE_MS))
-			free_place(place);	/* it never came */
-		if (!OidIsValid(place->dboid))
-			found = found == NULL ? place : found;
+		if (OidIsValid(slot->dboid) && slot->pid == 0 &&
+			TimestampDifferenceExceeds(slot->taken, now, START_PATIENCE_MS))
+			free_slot(slot);	/* it never came */
+		if (!OidIsValid(slot->dboid))
+			found = found == NULL ? slot : found;
 		else
 		{
 			taken++;
-			own += place->dboid == MyDatabaseId;
-			starting |= place->dboid == MyDatabaseId && place->pid == 0;
+			own += slot->dboid == MyDatabaseId;
+			*starting |= slot->dboid == MyDatabaseId && slot->pid == 0;
 		}
 	}
-	if (starting || taken >= room)
+	if (*starting || taken >= room)
 	{
-		if (!starting)
-			ask_for_place(own == 0);
+		if (!*starting)
+			ask_for_slot(own == 0);
 		found = NULL;
 	}
 	if (found != NULL)
@@ -212,18 +212,18 @@ take_place(void)
 }
 
 static void
-give_place_back(EsPlace *place)
+give_slot_back(EsWorkerSlot *slot)
 {
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
-	free_place(place);
+	free_slot(slot);
 	LWLockRelease(pool->lock);
 }
 
 static bool
-start_worker(EsPlace *place)
+start_worker(EsWorkerSlot *slot)
 {
 	BackgroundWorker worker = {0};
-	int32		number = (int32) (place - pool->places);
+	int32		number = (int32) (slot - pool->slots);
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -239,51 +239,59 @@ start_worker(EsPlace *place)
 }
 
 /*
- * So many projections of this database are due: wake idle workers, and start one
- * more if they are too few.  False: the server has no room for another process.
+ * That number of projections of this database is due: wake idle workers, and start one
+ * more if they are too few.  What there is too little of, if anything.
  */
-bool
+EsShortage
 es_pool_serve(int due)
 {
-	EsPlace    *place;
+	EsWorkerSlot *slot;
+	bool		starting;
 
 	if (due == 0 || wake_idle(due) >= due)
-		return true;
-	place = take_place();
-	if (place == NULL)
-		return true;			/* as many as there may be; they take turns */
-	if (start_worker(place))
-		return true;
-	give_place_back(place);
-	return false;
+		return ES_SHORTAGE_NONE;
+	slot = take_slot(&starting);
+	if (slot == NULL)			/* those that there are take turns */
+		return starting ? ES_SHORTAGE_NONE : ES_SHORTAGE_OF_WORKERS;
+	if (start_worker(slot))
+		return ES_SHORTAGE_NONE;
+	give_slot_back(slot);
+	return ES_SHORTAGE_OF_PROCESSES;
+}
+
+/* Wake all idle workers of this database, though no projection is due. */
+void
+es_pool_stir(void)
+{
+	(void) wake_idle(pool->n);
 }
 
 /* ---- worker ---- */
 
 static void
-leave_place(int code, Datum arg)
+leave_slot(int code, Datum arg)
 {
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
-	free_place(own_place);
+	free_slot(own_slot);
 	LWLockRelease(pool->lock);
 }
 
-/* This process is the worker of a place, for that database. */
+/* This process is the worker of a slot, for that database. */
 bool
 es_pool_enter(int number, Oid dboid)
 {
 	bool		ours;
 
-	own_place = &pool->places[number];
+	own_slot = &pool->slots[number];
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
-	ours = own_place->dboid == dboid && own_place->pid == 0;
+	ours = own_slot->dboid == dboid && own_slot->pid == 0;
 	if (ours)
-		own_place->pid = MyProcPid;
+		own_slot->pid = MyProcPid;
 	LWLockRelease(pool->lock);
 	if (!ours)
 		return false;
-	before_shmem_exit(leave_place, (Datum) 0);
-	pg_atomic_write_u32(&own_place->procno, es_compat_proc_number(MyProc) + 1);
+	before_shmem_exit(leave_slot, (Datum) 0);
+	pg_atomic_write_u32(&own_slot->procno, es_compat_proc_number(MyProc) + 1);
 	return true;
 }
 
@@ -291,12 +299,12 @@ es_pool_enter(int number, Oid dboid)
 void
 es_pool_set_idle(bool idle)
 {
-	pg_atomic_write_u32(&own_place->idle, idle ? 1 : 0);
+	pg_atomic_write_u32(&own_slot->idle, idle ? 1 : 0);
 	pg_memory_barrier();		/* (2) */
 }
 
 /*
- * Does another database wait for a place?  An idle worker makes room; one that has
+ * Does another database wait for a slot?  An idle worker makes room; one that has
  * had its share also does, for a database that has no worker at all.
  */
 bool
@@ -311,7 +319,7 @@ es_pool_is_wanted_elsewhere(bool idle)
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
 	leave = pool->wanted != InvalidOid && pool->wanted != MyDatabaseId && !pool->granted &&
 		(idle || pool->urgent) &&
-		TimestampDifferenceExceeds(own_place->taken, now, SHARE_MS) &&
+		TimestampDifferenceExceeds(own_slot->taken, now, SHARE_MS) &&
 		!TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS);
 	if (leave)
 		pool->granted = true;
@@ -329,10 +337,10 @@ es_pool_may_leave(void)
 	LWLockAcquire(pool->lock, LW_SHARED);
 	for (int i = 0; i < pool->n; i++)
 	{
-		EsPlace    *place = &pool->places[i];
+		EsWorkerSlot *slot = &pool->slots[i];
 
-		taken += OidIsValid(place->dboid);
-		others |= place != own_place && place->dboid == MyDatabaseId && place->pid != 0;
+		taken += OidIsValid(slot->dboid);
+		others |= slot != own_slot && slot->dboid == MyDatabaseId && slot->pid != 0;
 	}
 	LWLockRelease(pool->lock);
 	return others || taken > es_guc_max_workers;
@@ -349,11 +357,11 @@ es_pool_end(Oid dboid)
 	LWLockAcquire(pool->lock, LW_SHARED);
 	for (int i = 0; i < pool->n; i++)
 	{
-		if (pool->places[i].dboid != dboid)
+		if (pool->slots[i].dboid != dboid)
 			continue;
 		left++;
-		if (pool->places[i].pid != 0)
-			(void) kill(pool->places[i].pid, SIGTERM);
+		if (pool->slots[i].pid != 0)
+			(void) kill(pool->slots[i].pid, SIGTERM);
 	}
 	LWLockRelease(pool->lock);
 	return left;

@@ -5,10 +5,11 @@
 #ifndef ES_POOL_H
 #define ES_POOL_H
 
-#include "postgres.h"
+#include "log/registry.h"
 
 extern void es_pool_init(void);
-extern bool es_pool_serve(int due);
+extern EsShortage es_pool_serve(int due);
+extern void es_pool_stir(void);
 extern bool es_pool_enter(int number, Oid dboid);
 extern void es_pool_set_idle(bool idle);
 extern bool es_pool_is_wanted_elsewhere(bool idle);

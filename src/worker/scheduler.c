@@ -40,31 +40,41 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat/compat.h"
+#include "core/wait_event.h"
 #include "log/head.h"
 #include "log/mark.h"
 #include "log/positions.h"
 #include "projections/figures.h"
+#include "projections/sync.h"
 #include "worker/pool.h"
 #include "worker/scavenger.h"
 #include "worker/session.h"
 
+/* Shortest time between two records of the head. */
 #define MARK_INTERVAL_MS	100
-/* Nobody woke us for so long: see whether the store is still there. */
-#define IDLE_MS				10000
-/* Projections wait for a worker: look again. */
+/* Time between two looks at the tables: are the store and its projections what they were? */
+#define CHECK_INTERVAL_MS	10000
+/* Time to the next look while projections wait for a worker that is busy, */
 #define WORKERS_BUSY_MS		100
-#define NO_ROOM_MS			10000
-/* Waiting readers, and workers, are woken at most so often. */
+/* and for a process that the server has no slot for. */
+#define NO_SLOT_MS			10000
+/* Shortest time between two wake-ups of readers and workers. */
 #define WAKE_INTERVAL_MS	1
 
-/* What this process tends. */
+/* What this process tends, and what it has done about it. */
 typedef struct EsOffice
 {
 	EsDatabase *db;
 	Oid			store;
+	bool		check_store;	/* look in the tables whether it is there, */
+	TimestampTz next_check;		/* as from then on */
+	bool		synced;			/* the projections are taken in, */
+	uint32		changes_seen;	/* after that many changes of their list */
+	int64		announced;		/* the head that waiting readers were woken for, */
+	int64		recorded;		/* that the mark says, */
+	TimestampTz next_mark;		/* and when it may say the next one */
 } EsOffice;
 
 static void
@@ -91,6 +101,7 @@ gone(int code, Datum arg)
 	if (replaced)
 		es_registry_wake_launcher();
 	es_figures_forget_store(office->store);
+	es_pool_stir();				/* an idle worker sees whether there still is a store */
 }
 
 /*
@@ -188,22 +199,88 @@ record(Oid store, int64 head)
 	return recorded;
 }
 
-/* Take in which projections there are; false: the store has gone, or is another one. */
+/*
+ * Take in which projections there are, if that has changed.  False: the store has gone, or
+ * is another one.
+ */
 static bool
-sync_projections(const EsOffice *office)
+sync_projections(EsOffice *office)
 {
+	uint32		changes = pg_atomic_read_u32(&office->db->projections_changed);
 	const EsCatalog *cat;
-	bool		synced = false;
 
+	if (office->synced && office->changes_seen == changes)
+		return true;
+	office->synced = false;
 	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL && cat->position_register == office->store)
 	{
-		es_figures_sync(cat);
-		synced = true;
+		es_projections_sync(cat);
+		office->synced = true;
+		office->changes_seen = changes;
 	}
 	es_session_finish();
-	return synced;
+	return office->synced;
+}
+
+/*
+ * Does anybody wait for the head to move?  If so, or if there is nothing to do, the next
+ * transaction that appended wakes us.
+ */
+static bool
+want_wake_up(const EsOffice *office)
+{
+	bool		waiters = pg_atomic_read_u32(&office->db->waiters) > 0 ||
+		es_figures_count(office->store) > 0;
+
+	if (waiters || office->announced == office->recorded)
+	{
+		pg_atomic_write_u32(&office->db->wake_wanted, 1);
+		pg_memory_barrier();	/* (1) */
+	}
+	return waiters;
+}
+
+/* Wake those who wait for the head to move, if it has. */
+static void
+announce(EsOffice *office, int64 head, bool waiters)
+{
+	EsDatabase *db = office->db;
+
+	if (head <= office->announced)
+		return;
+	ConditionVariableBroadcast(&db->head_moved);
+	ConditionVariableBroadcast(&db->progress_moved);	/* of inline ones */
+	office->announced = head;
+	if (waiters)
+	{
+		/* What ends meanwhile is found by the next look. */
+		pg_atomic_write_u32(&db->wake_wanted, 0);
+		pg_usleep(WAKE_INTERVAL_MS * 1000L);
+		SetLatch(MyLatch);
+	}
+}
+
+/*
+ * Record the head, if it has moved and it is time to.  How long to sleep at most, in
+ * milliseconds; -1: the store has gone, or is another one.
+ */
+static long
+record_if_due(EsOffice *office, int64 head, long sleep)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (head <= office->recorded)
+		return sleep;
+	if (now < office->next_mark)
+		return Min(sleep, TimestampDifferenceMilliseconds(now, office->next_mark));
+	if (!record(office->store, head))
+		return -1;
+	office->recorded = head;
+	office->next_mark = TimestampTzPlusMilliseconds(now, MARK_INTERVAL_MS);
+	SetLatch(MyLatch);			/* decide anew how to sleep (1) */
+	return sleep;
 }
 
 /*
@@ -212,25 +289,45 @@ sync_projections(const EsOffice *office)
 static long
 serve_projections(const EsOffice *office, int64 head, long sleep)
 {
-	static bool told_no_room = false;
+	static bool warned = false;
+	EsDatabase *db = office->db;
 	TimestampTz next;
 	/* while the log can be restored none is run: see worker.c, claim */
-	bool		sealed = pg_atomic_read_u32(&office->db->sealed) != 0;
+	bool		sealed = pg_atomic_read_u32(&db->sealed) != 0;
 	int			due = sealed ? es_figures_due(office->store, head, &next) : 0;
-	bool		served = es_pool_serve(due);
+	EsShortage	shortage = es_pool_serve(due);
 
-	if (!served && !told_no_room)
+	pg_atomic_write_u32(&db->shortage, shortage);
+	if (shortage == ES_SHORTAGE_OF_PROCESSES && !warned)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("eventstore could not start a worker: no background worker slot is free"),
 				 errdetail("%d projections wait.", due),
 				 errhint("Raise max_worker_processes.")));
-	told_no_room = !served;
+	warned = shortage == ES_SHORTAGE_OF_PROCESSES;
 	if (due > 0)
-		sleep = Min(sleep, served ? WORKERS_BUSY_MS : NO_ROOM_MS);
+		sleep = Min(sleep, shortage == ES_SHORTAGE_OF_PROCESSES ? NO_SLOT_MS : WORKERS_BUSY_MS);
 	if (sealed && next != 0)
 		sleep = Min(sleep, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next));
 	return sleep;
+}
+
+/*
+ * Is it time to look at the tables, should a change not have been told?  How long to sleep
+ * at most, in milliseconds.
+ */
+static long
+plan_check(EsOffice *office)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	office->check_store = now >= office->next_check;
+	if (office->check_store)
+	{
+		office->synced = false;
+		office->next_check = TimestampTzPlusMilliseconds(now, CHECK_INTERVAL_MS);
+	}
+	return TimestampDifferenceMilliseconds(now, office->next_check);
 }
 
 /* The entry point of the process, found by name when it starts. */
@@ -240,13 +337,6 @@ void
 es_scheduler_main(Datum arg)
 {
 	static EsOffice office;		/* needed at exit */
-	EsDatabase *db;
-	int64		announced = 0;
-	int64		recorded = 0;
-	TimestampTz next_mark = 0;
-	bool		check_store = true;
-	uint32		projections_seen = 0;
-	bool		projections_known = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -255,17 +345,13 @@ es_scheduler_main(Datum arg)
 	es_session_set_up();
 	if (!take_office(&office))
 		return;
-	db = office.db;
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	for (;;)
 	{
 		int64		head;
 		bool		waiters;
-		bool		mark_due;
-		uint32		projections_now;
-		long		sleep = IDLE_MS;
-		int			events;
+		long		sleep;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -273,63 +359,21 @@ es_scheduler_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-
-		projections_now = pg_atomic_read_u32(&db->projections_changed);
-		if (!projections_known || projections_now != projections_seen)
-		{
-			if (!sync_projections(&office))
-				return;
-			projections_known = true;
-			projections_seen = projections_now;
-		}
-
-		waiters = pg_atomic_read_u32(&db->waiters) > 0 ||
-			es_figures_count(office.store) > 0;
-		if (waiters || announced == recorded)
-		{
-			pg_atomic_write_u32(&db->wake_wanted, 1);
-			pg_memory_barrier();	/* (1) */
-		}
-		if (!look(&office, check_store, &head))
+		sleep = plan_check(&office);
+		if (!sync_projections(&office))
 			return;
-
-		if (head > announced)
-		{
-			ConditionVariableBroadcast(&db->head_moved);
-			ConditionVariableBroadcast(&db->progress_moved);	/* of inline ones */
-			announced = head;
-			if (waiters)
-			{
-				/* What ends meanwhile is found by the next look. */
-				pg_atomic_write_u32(&db->wake_wanted, 0);
-				pg_usleep(WAKE_INTERVAL_MS * 1000L);
-				SetLatch(MyLatch);
-			}
-		}
+		waiters = want_wake_up(&office);
+		if (!look(&office, office.check_store, &head))
+			return;
+		announce(&office, head, waiters);
 		sleep = serve_projections(&office, head, sleep);
-		if (pg_atomic_read_u32(&db->sealed))
+		if (pg_atomic_read_u32(&office.db->sealed))
 			sleep = es_scavenger_run(office.store, sleep);
-		if (head > recorded)
-		{
-			TimestampTz now = GetCurrentTimestamp();
-
-			mark_due = now >= next_mark;
-			if (mark_due)
-			{
-				if (!record(office.store, head))
-					return;
-				recorded = head;
-				next_mark = TimestampTzPlusMilliseconds(now, MARK_INTERVAL_MS);
-				SetLatch(MyLatch);	/* decide anew how to sleep (1) */
-			}
-			else
-				sleep = Min(sleep, TimestampDifferenceMilliseconds(now, next_mark));
-		}
-		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						   sleep, PG_WAIT_EXTENSION);
-		check_store = (events & WL_TIMEOUT) && sleep == IDLE_MS;
-		if (check_store)
-			projections_known = false;	/* should a change not have been told */
+		sleep = record_if_due(&office, head, sleep);
+		if (sleep < 0)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 sleep, es_wait_event(ES_WAIT_SCHEDULER_MAIN));
 		ResetLatch(MyLatch);
 	}
 }

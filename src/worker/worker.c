@@ -42,9 +42,9 @@
 #include "utils/ps_status.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
-#include "utils/wait_event.h"
 
 #include "core/settings.h"
+#include "core/wait_event.h"
 #include "log/positions.h"
 #include "projections/call.h"
 #include "projections/catchup.h"
@@ -54,13 +54,13 @@
 #include "worker/pool.h"
 #include "worker/session.h"
 
-/* A worker that is not needed leaves after that time. */
+/* Idle time after which a worker that is not needed leaves. */
 #define IDLE_MS				10000
-/* A statement wants the projection: let it have its lock first. */
+/* Delay before a projection that a statement wants is run again. */
 #define INTERRUPTED_MS		50
-/* Most of a projection's turns that found nothing, a second, for all together. */
+/* Greatest number of turns a second, of all projections together, that find nothing. */
 #define IDLE_LOOKS			1000
-/* A failure could not even be recorded. */
+/* Delay before a projection is run again whose failure could not be recorded. */
 #define UNRECORDED_MS		1000
 
 /* The projection that this worker runs now; NULL: none. */
@@ -96,9 +96,9 @@ die_claimed(int code, Datum arg)
 	release_claim();
 }
 
-/* pg_stat_activity and the process title. */
+/* In pg_stat_activity and the process title. */
 static void
-tell(const EsProjection *projection)
+show_activity(const EsProjection *projection)
 {
 	char	   *what = psprintf("applying events to projection \"%s\"", projection->name);
 
@@ -120,8 +120,8 @@ claimed_store(void)
 }
 
 /*
- * One turn of the claimed projection.  True: there is more.  "catchup" is what came
- * of it, also after an error.
+ * Apply the next batch of the claimed projection, in a transaction.  What came of it is in
+ * "catchup", also after an error.
  */
 static void
 run_batch(EsCatchup *catchup)
@@ -133,7 +133,7 @@ run_batch(EsCatchup *catchup)
 	if (catchup->cat != NULL &&
 		(projection = es_definition_by_id(catchup->cat, catchup->id)) != NULL)
 	{
-		tell(projection);
+		show_activity(projection);
 		es_catchup_batch(catchup);
 	}
 	es_session_finish();
@@ -143,7 +143,7 @@ run_batch(EsCatchup *catchup)
 
 /*
  * The projection has caught up: let appends apply it.  That open ones are in the way
- * is no failure, but told, and tried again later and later.
+ * is no failure; it is shown as its error, and tried again later and later.
  */
 static void
 run_switch(EsCatchup *catchup)
@@ -156,7 +156,7 @@ run_switch(EsCatchup *catchup)
 		!es_switch_to_inline(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
 	{
 		es_figures_note_no_switch(claimed);
-		es_progress_tell(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
+		es_progress_note_obstacle(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
 	}
 	es_session_finish();
 }
@@ -269,11 +269,27 @@ claim(EsDatabase *db)
 	return es_figures_claim(db->store, es_registry_glance(db));
 }
 
-/* Wait until there may be something to do.  False: leave. */
+/* The scheduler has left: perhaps because the store has gone. */
+static bool
+store_has_gone(EsDatabase *db, Oid store)
+{
+	Oid			store_now = InvalidOid;
+
+	return pg_atomic_read_u32(&db->scheduler) == 0 &&
+		(find_store(&store_now) == NULL || store_now != store);
+}
+
+/*
+ * Wait until there may be something to do.  False: leave.
+ *
+ * The last worker of a database stays, and sleeps without a limit: all that concerns it
+ * sets its latch (a projection that is due, another database that has none, the
+ * scheduler's end, a reload).
+ */
 static bool
 sleep_until_woken(EsDatabase *db, Oid store)
 {
-	Oid			store_now = InvalidOid;
+	static bool is_last = false;
 	int			events;
 
 	pgstat_report_stat(true);
@@ -286,18 +302,19 @@ sleep_until_woken(EsDatabase *db, Oid store)
 		es_pool_set_idle(false);
 		return true;
 	}
-	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					   IDLE_MS, PG_WAIT_EXTENSION);
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (is_last ? 0 : WL_TIMEOUT),
+					   IDLE_MS, es_wait_event(ES_WAIT_WORKER_MAIN));
 	ResetLatch(MyLatch);
 	es_pool_set_idle(false);
-	if (!(events & WL_TIMEOUT))
-		return !es_pool_is_wanted_elsewhere(true);
-	return !es_pool_may_leave() && find_store(&store_now) != NULL && store_now == store;
+	is_last = (events & WL_TIMEOUT) != 0;
+	if (is_last)
+		return !es_pool_may_leave();
+	return !es_pool_is_wanted_elsewhere(true) && !store_has_gone(db, store);
 }
 
-/* There is no store: the scheduler, which sent us, should look. */
+/* There is no store: the scheduler, which started us, should look. */
 static void
-tell_scheduler(void)
+make_scheduler_look(void)
 {
 	EsDatabase *db = es_registry_database(MyDatabaseId, false);
 
@@ -335,7 +352,7 @@ es_worker_main(Datum arg)
 	db = find_store(&store);
 
 	if (db == NULL)
-		tell_scheduler();
+		make_scheduler_look();
 	while (db != NULL && db->store == store)
 	{
 		QueryCancelPending = false; /* there is nothing to cancel */
@@ -361,7 +378,7 @@ es_worker_main(Datum arg)
 		if (!there)
 		{
 			es_figures_forget_store(store);
-			tell_scheduler();
+			make_scheduler_look();
 		}
 		if (!there || es_pool_is_wanted_elsewhere(false))
 			break;
