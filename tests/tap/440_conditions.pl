@@ -54,8 +54,10 @@ refused($node, "SET lock_timeout = '100ms'; SELECT es_append('Held-2', 'Happened
 	'55P03', 'lock_timeout ends the wait for a tag');
 refused($node, "SET statement_timeout = '100ms'; SELECT es_append('Held-2', 'Happened', condition => '$condition')",
 	'57014', 'statement_timeout too');
-refused($node, "SET lock_timeout = '100ms'; SELECT es_append('Held-2', 'Happened', condition => '{\"query\": [{}]}')",
+refused($node, "SET lock_timeout = '100ms'; SELECT es_append('Held-2', 'Happened', condition => '{\"query\": [{\"types\": [\"Unheard\"]}]}')",
 	'55P03', 'and the wait for all');
+refused($node, "SET lock_timeout = '100ms'; SELECT es_append('Held-2', 'Happened', condition => '{\"query\": [{}]}')",
+	'SE004', 'what fails already does not wait');
 accepted($node, q{SET lock_timeout = '100ms'; SELECT es_append('Held-2', 'Happened', tags => '{held}')},
 	'what was given up keeps nobody waiting');
 
