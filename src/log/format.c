@@ -65,20 +65,24 @@ es_format_bucket_key(int32 bucket, EsName type, int32 schema_version, int attemp
 }
 
 /*
- * eventstore.name_hash(name) → bigint
+ * eventstore.name_hash(name) → bigint; of null: null
  */
 Datum
 name_hash(PG_FUNCTION_ARGS)
 {
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	PG_RETURN_INT64((int64) es_hash_name(es_name_from_text(PG_GETARG_DATUM(0)), 0));
 }
 
 /*
- * eventstore.stream_bucket(stream) → int
+ * eventstore.stream_bucket(stream) → int; of null: null
  */
 Datum
 stream_bucket(PG_FUNCTION_ARGS)
 {
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	PG_RETURN_INT32(es_format_bucket(es_name_category(es_name_from_text(PG_GETARG_DATUM(0)))));
 }
 

@@ -2,13 +2,13 @@
 
 CREATE FUNCTION eventstore.name_hash(name text) RETURNS bigint
     AS 'MODULE_PATHNAME', 'name_hash'
-    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION eventstore.name_hash(text) IS
     'The hash of a name: XXH64 over UTF-8, the same on every machine and in every encoding';
 
 CREATE FUNCTION eventstore.stream_bucket(stream text) RETURNS int
     AS 'MODULE_PATHNAME', 'stream_bucket'
-    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION eventstore.stream_bucket(text) IS
     'The bucket that a stream is in if its category is beyond the first thousand';
 
