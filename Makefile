@@ -24,6 +24,7 @@ OBJS = \
 	src/append/uuid7.o \
 	src/append/writer.o \
 	src/core/args.o \
+	src/core/carrier.o \
 	src/core/catalog.o \
 	src/core/durable.o \
 	src/core/lookup.o \
@@ -61,8 +62,10 @@ OBJS = \
 	src/projections/events.o \
 	src/projections/failure.o \
 	src/projections/figures.o \
+	src/projections/owner.o \
 	src/projections/progress.o \
 	src/projections/retry.o \
+	src/projections/roles.o \
 	src/projections/state.o \
 	src/projections/switch.o \
 	src/projections/wait.o \
@@ -80,6 +83,7 @@ OBJS = \
 	src/streams/snapshot.o \
 	src/streams/upcast.o \
 	src/streams/upcaster.o \
+	src/streams/upcaster_owner.o \
 	src/streams/visible.o \
 	src/subscriptions/ack.o \
 	src/subscriptions/claim.o \

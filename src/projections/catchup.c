@@ -75,7 +75,7 @@ es_catchup_batch(EsCatchup *catchup)
 		  es_progress_lock(catchup->id, &progress)))
 		return;
 	projection = es_definition_under_lock(cat, catchup->id);
-	if (projection == NULL || projection->state != ES_STATE_RUNNING || projection->live)
+	if (projection == NULL || !projection->runs || projection->live)
 		return;
 	catchup->runs = true;
 	catchup->checkpoint = progress.checkpoint;

@@ -140,7 +140,7 @@ add_place(Oid store, int id)
 static bool
 is_for_workers(const EsProjection *projection)
 {
-	return projection->state == ES_STATE_RUNNING && !projection->live;
+	return projection->runs && !projection->live;
 }
 
 static void
