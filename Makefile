@@ -29,6 +29,7 @@ OBJS = \
 	src/append/uuid7.o \
 	src/append/writer.o \
 	src/core/args.o \
+	src/core/carrier.o \
 	src/core/catalog.o \
 	src/core/durable.o \
 	src/core/error.o \
@@ -72,8 +73,10 @@ OBJS = \
 	src/projections/events.o \
 	src/projections/failure.o \
 	src/projections/figures.o \
+	src/projections/owner.o \
 	src/projections/progress.o \
 	src/projections/retry.o \
+	src/projections/roles.o \
 	src/projections/shown.o \
 	src/projections/state.o \
 	src/projections/switch.o \
@@ -100,6 +103,7 @@ OBJS = \
 	src/streams/snapshot.o \
 	src/streams/upcast.o \
 	src/streams/upcaster.o \
+	src/streams/upcaster_owner.o \
 	src/streams/visible.o \
 	src/subscriptions/ack.o \
 	src/subscriptions/claim.o \
@@ -157,7 +161,7 @@ REGRESS = \
 	read_stream read_all read_category query filter correlation columns encodings parallel \
 	stream_life snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
-	projection_errors projection_drop projection_pitfalls projection_hostile \
+	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
 	subscription views rights triggers bad_input catalog maintenance format check
 ISOLATION = \
 	version check_version own_events event_type stream_end stream_removal stream_story \
@@ -166,7 +170,7 @@ ISOLATION = \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
 	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two \
-	projection_inline projection_isolation projection_control projection_drop \
+	projection_inline projection_isolation projection_control projection_drop projection_owner \
 	projection_races projection_switch projection_windows \
 	subscription_fetch subscription_lease subscription_control
 REGRESS_OPTS = --encoding=UTF8 --no-locale

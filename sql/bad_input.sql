@@ -42,7 +42,7 @@ INSERT INTO call (name, arguments) VALUES
     ('es_query', ARRAY['''[{}]''', '0', '1', '''0 s''', 'false', '1000000']),
     ('es_create_projection', ARRAY['''orders''', '''handle''', 'NULL', 'NULL', '''async''', '''{Placed}''', '''{Order}''', '''stream''', '0',
         '1', '''stop''', '0', '''''', 'true', 'NULL']),
-    ('es_alter_projection', ARRAY['''orders''', '1', '''stop''', '0', '''''']),
+    ('es_alter_projection', ARRAY['''orders''', '1', '''stop''', '0', '''''', 'current_user']),
     ('es_pause_projection', ARRAY['''orders''']),
     ('es_resume_projection', ARRAY['''orders''', 'false']),
     ('es_rebuild_projection', ARRAY['''orders''']),

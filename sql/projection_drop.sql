@@ -287,16 +287,17 @@ DROP OWNED BY regress_owner CASCADE;
 SELECT * FROM there;
 DROP ROLE regress_member, regress_owner;
 
--- A function of somebody else's does not go with them.
+-- Where what they name is somebody else's, too.
 CREATE ROLE regress_owner;
 GRANT EXECUTE ON FUNCTION es_create_projection, es_head TO regress_owner;
 SET ROLE regress_owner;
 SELECT es_create_projection('with a function of others', 'handle');
 RESET ROLE;
-DROP OWNED BY regress_owner;
+REVOKE ALL ON FUNCTION es_create_projection, es_head FROM regress_owner;
 DROP ROLE regress_owner;
 \echo :SQLSTATE
-SELECT es_drop_projection('with a function of others');
+DROP OWNED BY regress_owner;
+SELECT * FROM there;
 DROP ROLE regress_owner;
 
 -- Renamed, it is the same role; another of its name is another.

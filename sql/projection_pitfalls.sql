@@ -319,11 +319,13 @@ SELECT es_drop_projection('parking');
 SET ROLE keeper;
 SELECT es_create_projection('owned', 'keep', types => '{Owned}');
 RESET ROLE;
-DROP OWNED BY keeper CASCADE;
+\set VERBOSITY terse
 DROP ROLE keeper;
 \echo :SQLSTATE
+\set VERBOSITY default
 SELECT name, owner FROM eventstore.projections;
-SELECT es_drop_projection('owned');
+DROP OWNED BY keeper CASCADE;
+SELECT name, owner FROM eventstore.projections;
 DROP ROLE keeper;
 
 -- Who may watch the server may watch its projections.

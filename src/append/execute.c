@@ -2,8 +2,9 @@
  * execute.c
  *		The append: from a checked call to stored events.
  *
- *	1 event_log is locked RowExclusive, as by an INSERT; then tags, and what a condition
- *	  asks for (condition.c);
+ *	1 event_log is locked RowExclusive, as by an INSERT; after a restore, what inline
+ *	  projections had applied is taken down (projections/control.c); then tags are locked,
+ *	  and what a condition asks for (condition.c);
  *	2 the streams are locked in the byte order of their names (stream.c);
  *	3 as things stand now: is the call a duplicate (idempotency.c)?  If not,
  *	  expected versions are compared with the streams' versions, and the condition is
@@ -27,6 +28,7 @@
  *    verified does: its next writer has nothing else to conflict with.
  *
  * Lock order: event_log, append_lock, tags, stream, event_type, registers, event_tag.
+ * The first append after a restore locks rows of projection_progress before the rest.
  * Two calls in one transaction may take streams in any order; a deadlock then
  * is detected as with any rows (40P01).
  *
@@ -53,6 +55,7 @@
 #include "log/positions.h"
 #include "log/seal.h"
 #include "log/version.h"
+#include "projections/control.h"
 
 /*
  * Number the call's events of a stream, and compare expected versions.
@@ -258,6 +261,7 @@ es_append_execute(EsAppend *call)
 
 	es_write_begin(call->function);
 	cat = es_seal_lock_log();
+	es_control_settle(cat);
 	log = table_open(cat->event_log, NoLock);
 	es_condition_lock(call, cat, log);
 	lock_streams(call, cat);

@@ -16,7 +16,9 @@
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -26,6 +28,7 @@
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/regproc.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
@@ -93,6 +96,8 @@ es_compat_wait_event(const char *name)
 #define es_compat_owns_database(dboid) \
 	object_ownercheck(DatabaseRelationId, (dboid), GetUserId())
 #define es_compat_name_list(name)	stringToQualifiedNameList((name), NULL)
+/* An error unless that role may be made the owner of something, as ALTER ... OWNER TO says. */
+#define es_compat_require_new_owner(role)	check_can_set_role(GetUserId(), (role))
 
 #else
 
@@ -103,8 +108,25 @@ es_compat_wait_event(const char *name)
 #define es_compat_owns_database(dboid) \
 	pg_database_ownercheck((dboid), GetUserId())
 #define es_compat_name_list(name)	stringToQualifiedNameList(name)
+#define es_compat_require_new_owner(role)	check_is_member_of_role(GetUserId(), (role))
 
 #endif
+
+/* A function in SQL without arguments that returns nothing. */
+static inline ObjectAddress
+es_compat_create_function(const char *name, Oid schema, Oid owner, const char *body)
+{
+	Datum		none = PointerGetDatum(NULL);
+
+	return ProcedureCreate(name, schema, false, false, VOIDOID, owner, SQLlanguageId, InvalidOid,
+						   body, NULL, NULL, PROKIND_FUNCTION, false, false, false,
+						   PROVOLATILE_VOLATILE, PROPARALLEL_UNSAFE, buildoidvector(NULL, 0),
+						   none, none, none, NIL, none,
+#if PG_VERSION_NUM >= 180000
+						   NIL,
+#endif
+						   none, InvalidOid, 100, 0);
+}
 
 /* ---- JSON ---- */
 

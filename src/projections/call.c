@@ -3,8 +3,8 @@
  *		Running the code of a projection: a query once a batch, a handler or a
  *		reducer once an event.
  *
- * It runs as the role that created the projection (core/role.c), with the
- * search_path of that role's session.  Whatever it sets ends with it.
+ * It runs as the owner of the projection (core/role.c), with the search_path of the
+ * session that created it.  Whatever it sets ends with it.
  *
  * Invariants
  * 1. A frame is on the stack while code runs.  It says which event is being applied:
@@ -152,23 +152,11 @@ es_call_cause(void)
 
 /* ---- as whom ---- */
 
-static Oid
-owner_of(const EsProjection *projection)
-{
-	Oid			owner = get_role_oid(projection->owner, true);
-
-	if (!OidIsValid(owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\", which owns projection \"%s\", does not exist",
-						projection->owner, projection->name)));
-	return owner;
-}
-
 static void
 enter(const EsProjection *projection, EsRoleScope *scope)
 {
-	es_role_enter_for_code(scope, owner_of(projection), projection->search_path);
+	es_definition_require_owner(projection);
+	es_role_enter_for_code(scope, projection->carrier.owner, projection->search_path);
 }
 
 /* ---- the query form ---- */

@@ -68,7 +68,7 @@ finds_nothing(EsCatchup *catchup)
 	EsCounted	counted;
 
 	if (catchup->to_the_end || catchup->figures->behind || projection == NULL ||
-		projection->state != ES_STATE_RUNNING || projection->live || projection->rebuild_up_to > 0 ||
+		!projection->runs || projection->live || projection->rebuild_up_to > 0 ||
 		es_figures_is_time_to_store(catchup->figures) ||
 		!es_progress_read(catchup->id, &progress) || progress.failures > 0)
 		return false;
@@ -98,7 +98,7 @@ begin_batch(EsCatchup *catchup, EsProgress *progress)
 		  es_progress_lock(catchup->id, progress)))
 		return NULL;
 	projection = es_definition_under_lock(catchup->cat, catchup->id);
-	if (projection == NULL || projection->state != ES_STATE_RUNNING || projection->live)
+	if (projection == NULL || !projection->runs || projection->live)
 		return NULL;
 	catchup->runs = true;
 	catchup->checkpoint = progress->checkpoint;

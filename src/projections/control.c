@@ -2,7 +2,7 @@
  * control.c
  *		Statements about a projection: pause, resume, rebuild, run.
  *
- * They are for the owner of the projection, and members of that role.  Each takes
+ * They are for the owner of the projection (owner.c), and members of that role.  Each takes
  * the lock of the projection's progress, for which it asks a worker that runs the
  * projection to stop its batch; nothing is lost, the batch is applied anew.
  *
@@ -18,7 +18,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 
@@ -30,6 +29,7 @@
 #include "projections/catchup.h"
 #include "projections/control.h"
 #include "projections/dead_letters.h"
+#include "projections/owner.h"
 #include "projections/state.h"
 #include "projections/switch.h"
 #include "streams/scavenge.h"
@@ -45,9 +45,8 @@ const EsProjection *
 es_control_find(const EsCatalog *cat, FunctionCallInfo fcinfo)
 {
 	const EsProjection *projection = es_definition_require(cat, es_arg_name(fcinfo, 0, "name"));
-	Oid			owner = get_role_oid(projection->owner, true);
 
-	if (!superuser() && (!OidIsValid(owner) || !has_privs_of_role(GetUserId(), owner)))
+	if (!es_carrier_is_own(&projection->carrier))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of projection \"%s\"", projection->name)));
@@ -79,10 +78,25 @@ es_control_lock(const EsCatalog *cat, const EsProjection *projection, EsProgress
 	return projection;
 }
 
+/*
+ * The same, with appends locked out if they apply it.
+ */
+const EsProjection *
+es_control_lock_out(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
+{
+	if (projection->live || projection->was_live)
+		es_switch_lock_out(cat);
+	projection = es_control_lock(cat, projection, progress);
+	if (projection->live)
+		es_switch_lock_out(cat);	/* it has become live while we waited for its lock */
+	return projection;
+}
+
 /* Whoever waits for a stopped projection, or runs it, is told. */
 void
 es_control_refuse_stopped(const EsProjection *projection)
 {
+	es_definition_require_owner(projection);
 	if (projection->state == ES_STATE_STOPPED)
 		ereport(ERROR,
 				(errcode(ES_PROJECTION_STOPPED),
@@ -90,23 +104,12 @@ es_control_refuse_stopped(const EsProjection *projection)
 				 errhint("See eventstore.projections; es_resume_projection() lets it go on.")));
 }
 
-/*
- * The same for a statement after which appends must not apply it; it is live no
- * more, and its checkpoint is what they have applied.
- */
+/* Appends do not apply it from here on: its checkpoint is all that was handed out. */
 static const EsProjection *
-lock_out_of_appends(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
+cease_to_be_live(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
 {
 	int			id = projection->id;
 
-	if (projection->live)
-		es_switch_lock_out(cat);
-	projection = es_control_lock(cat, projection, progress);
-	if (!projection->live)
-		return projection;
-
-	/* it has become live while we waited for its lock */
-	es_switch_lock_out(cat);
 	progress->checkpoint = es_head_handed_out(cat);
 	es_progress_move(id, progress->checkpoint);
 	es_progress_set_state(id, projection->state, false, 0);
@@ -115,16 +118,72 @@ lock_out_of_appends(const EsCatalog *cat, const EsProjection *projection, EsProg
 }
 
 /*
- * Remove a projection.
+ * The same for a statement after which appends must not apply it: it is live no more, and
+ * its checkpoint is what they have applied.
+ */
+const EsProjection *
+es_control_take_from_appends(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
+{
+	projection = es_control_lock_out(cat, projection, progress);
+	return projection->live || projection->was_live ? cease_to_be_live(cat, projection, progress) : projection;
+}
+
+/*
+ * An append begins.  A projection that was inline where it was dumped, and does not run
+ * here, has applied what was restored: that is taken down before anything is added, for a
+ * dump that is made later.  Assumes event_log locked by es_seal_lock_log, and no other lock
+ * of the append: the first one after a restore is waited for.
  */
 void
+es_control_settle(const EsCatalog *cat)
+{
+	const EsProjections *all = es_definitions(cat);
+	List	   *ids = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; all->nwas_live > 0 && i < all->n; i++)
+	{
+		if (all->list[i].was_live)
+			ids = lappend_int(ids, all->list[i].id);
+	}
+	foreach(lc, ids)
+	{
+		const EsProjection *projection;
+		EsProgress	progress;
+
+		if (es_progress_lock(lfirst_int(lc), &progress) &&
+			(projection = es_definition_under_lock(cat, lfirst_int(lc))) != NULL && projection->was_live)
+			(void) cease_to_be_live(cat, projection, &progress);
+	}
+}
+
+/*
+ * Remove a projection.  What carried its owner is returned, and left to the caller: it may
+ * be among what a statement is about to drop.
+ */
+Oid
 es_control_remove(const EsCatalog *cat, const EsProjection *projection)
 {
 	EsProgress	progress;
+	Oid			carrier;
 
-	projection = lock_out_of_appends(cat, projection, &progress);
+	projection = es_control_take_from_appends(cat, projection, &progress);
+	carrier = projection->carrier.function;
 	es_progress_remove(projection->id);
 	CommandCounterIncrement();
+	return carrier;
+}
+
+/*
+ * Drop a projection.
+ */
+void
+es_control_drop(const EsCatalog *cat, const EsProjection *projection)
+{
+	Oid			carrier = es_control_remove(cat, projection);
+
+	if (OidIsValid(carrier))
+		es_carrier_drop(carrier);
 }
 
 /*
@@ -135,7 +194,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_drop_projection()");
 
-	es_control_remove(cat, es_control_find(cat, fcinfo));
+	es_control_drop(cat, es_control_find(cat, fcinfo));
 	PG_RETURN_VOID();
 }
 
@@ -149,7 +208,7 @@ es_pause_projection(PG_FUNCTION_ARGS)
 	const EsProjection *projection = es_control_find(cat, fcinfo);
 	EsProgress	progress;
 
-	projection = lock_out_of_appends(cat, projection, &progress);
+	projection = es_control_take_from_appends(cat, projection, &progress);
 	es_progress_set_state(projection->id, ES_STATE_PAUSED, false, projection->rebuild_up_to);
 	CommandCounterIncrement();
 	PG_RETURN_VOID();
@@ -164,13 +223,15 @@ es_resume_projection(PG_FUNCTION_ARGS)
 	const EsCatalog *cat = es_control_begin("es_resume_projection()");
 	const EsProjection *projection = es_control_find(cat, fcinfo);
 	EsProgress	progress;
-	int			id;
-	bool		is_inline;
+	int			id = projection->id;
+	bool		stood;
 
 	es_arg_require(fcinfo, 1, "skip_failed");
-	projection = es_control_lock(cat, projection, &progress);
-	id = projection->id;
-	is_inline = projection->is_inline;
+	projection = projection->was_live ? es_control_take_from_appends(cat, projection, &progress) :
+		es_control_lock(cat, projection, &progress);
+	stood = !projection->runs;
+	if (stood)
+		projection = es_owner_confirm(cat, projection);
 	if (PG_GETARG_BOOL(1))
 	{
 		if (progress.failed_position == 0)
@@ -183,8 +244,10 @@ es_resume_projection(PG_FUNCTION_ARGS)
 	else if (progress.failures > 0)
 		es_progress_move(id, progress.checkpoint);	/* attempts are counted anew */
 	es_figures_hurry(cat, id);
-	if (projection->state != ES_STATE_RUNNING)
+	if (stood)
 	{
+		bool		is_inline = projection->is_inline;
+
 		es_progress_set_state(id, ES_STATE_RUNNING, projection->live, projection->rebuild_up_to);
 		CommandCounterIncrement();
 		if (is_inline)
@@ -225,7 +288,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("projection \"%s\" cannot be rebuilt: it has no reset", projection->name),
 				 errhint("Say what empties its read model: es_alter_projection(name, reset => 'TRUNCATE ...'); '' if nothing needs to be emptied.")));
-	projection = lock_out_of_appends(cat, projection, &progress);
+	projection = es_control_take_from_appends(cat, projection, &progress);
 	warn_of_gone(projection);
 	start_after = projection->start_after;
 	es_states_remove(projection);

@@ -18,13 +18,16 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 
+#include "compat/compat.h"
 #include "core/args.h"
 #include "core/spi.h"
 #include "log/change.h"
 #include "log/head.h"
 #include "projections/code.h"
 #include "projections/control.h"
+#include "projections/owner.h"
 #include "projections/state.h"
 #include "projections/switch.h"
 #include "read/wanted.h"
@@ -105,31 +108,40 @@ text_array(List *texts)
 }
 
 /*
- * Insert the row.  Waits for whoever is making one of the same name.  0: there is
- * one.
+ * Make the row, and what carries its owner before it.  Waits for whoever is making one of
+ * the same name.  0: there is one.
  */
 static int
-insert_row(const Datum *values, const bool *isnull)
+insert_row(const EsCatalog *cat, const char *name, Datum *values, const bool *isnull)
 {
+	static EsStatement draw = {"SELECT nextval('eventstore.projection_ids')::int"};
 	static EsStatement insert = {
 		"INSERT INTO eventstore.projection"
 		" (projection_id, name, owner, search_path, form, code, mode, types, categories, partition_by,"
 		"  start_after, batch_size, on_error, max_retries, reset, named, state, live, since, filter)"
-		" SELECT nextval('eventstore.projection_ids'), $1[1], $1[2], $1[3], $1[4], $1[5], $1[6], $2, $3, $1[7],"
+		" SELECT $10, $1[1], $1[2], $1[3], $1[4], $1[5], $1[6], $2, $3, $1[7],"
 		"  $4, $5, $1[8], $6, $7, $8, 'running', false, clock_timestamp(), $9"
-		" ON CONFLICT (name) DO NOTHING RETURNING projection_id",
-		{TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INT4OID, TEXTOID, TEXTARRAYOID, JSONBOID}
+		" ON CONFLICT (name) DO NOTHING",
+		{TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INT4OID, TEXTOID, TEXTARRAYOID, JSONBOID, INT4OID}
 	};
 	EsSpi		spi;
 	bool		null;
-	int			id = 0;
+	bool		inserted;
+	int			id;
 
 	es_spi_begin(&spi);
-	if (es_spi_run(&insert, values, isnull) > 0)
-		id = DatumGetInt32(es_spi_value(1, 1, &null));
+	(void) es_spi_run(&draw, NULL, NULL);
+	values[9] = es_spi_value(1, 1, &null);
+	es_spi_end(&spi);
+	id = DatumGetInt32(values[9]);
+	es_owner_create(cat, id, name, GetUserId());
+	es_spi_begin(&spi);
+	inserted = es_spi_run(&insert, values, isnull) > 0;
 	es_spi_end(&spi);
 	CommandCounterIncrement();
-	return id;
+	if (!inserted)
+		es_carrier_drop(es_carrier_find(cat->schema, ES_CARRIES_PROJECTION, id, SnapshotSelf).function);
+	return inserted ? id : 0;
 }
 
 static bool
@@ -162,8 +174,8 @@ es_create_projection(PG_FUNCTION_ARGS)
 	char	   *reset = text_argument(fcinfo, 12);
 	List	   *named = NIL;
 	List	   *texts;
-	Datum		values[9];
-	bool		isnull[9] = {false};
+	Datum		values[10];
+	bool		isnull[10] = {false};
 	int			id;
 
 	es_name_check(name, "projection");
@@ -212,7 +224,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	values[7] = text_array(named);
 	isnull[8] = PG_ARGISNULL(14);
 	values[8] = PG_GETARG_DATUM(14);
-	id = insert_row(values, isnull);
+	id = insert_row(cat, pnstrdup(name.bytes, name.len), values, isnull);
 	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(13)))
 		PG_RETURN_VOID();
 	es_progress_create(id, start_after);
@@ -263,8 +275,18 @@ names_with_reset(const EsCatalog *cat, const EsProjection *projection, const cha
 	return named;
 }
 
+/* A role that the caller could give any object of his to. */
+static Oid
+new_owner(FunctionCallInfo fcinfo, int argno)
+{
+	Oid			role = get_role_oid(text_argument(fcinfo, argno), false);
+
+	es_compat_require_new_owner(role);
+	return role;
+}
+
 /*
- * es_alter_projection(name, batch_size, on_error, max_retries, reset)
+ * es_alter_projection(name, batch_size, on_error, max_retries, reset, owner)
  */
 Datum
 es_alter_projection(PG_FUNCTION_ARGS)
@@ -275,6 +297,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	Datum		values[6];
 	bool		isnull[6] = {false};
 	List	   *named = NIL;
+	Oid			owner = PG_ARGISNULL(5) ? InvalidOid : new_owner(fcinfo, 5);
 
 	if (!PG_ARGISNULL(1))
 		es_arg_check_range("batch_size", PG_GETARG_INT32(1), 1, MAX_BATCH_SIZE);
@@ -283,7 +306,8 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		es_arg_check_range("max_retries", PG_GETARG_INT32(3), 0, MAX_RETRIES);
 
-	projection = es_control_lock(cat, projection, &progress);
+	projection = OidIsValid(owner) ? es_control_lock_out(cat, projection, &progress) :
+		es_control_lock(cat, projection, &progress);
 	if (!PG_ARGISNULL(4))
 		named = names_with_reset(cat, projection, text_argument(fcinfo, 4));
 	else
@@ -299,5 +323,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	}
 	values[5] = text_array(named);
 	update_row(projection->id, values, isnull);
+	if (OidIsValid(owner))
+		es_owner_set(cat, es_definition_by_id(cat, DatumGetInt32(values[0])), owner);
 	PG_RETURN_VOID();
 }

@@ -3,7 +3,11 @@
  *		The projections of this database, as each backend keeps them.
  *
  * Kept by core/table_cache.c, for an append must know the inline ones and may not pay for
- * that.  A trigger sends the invalidation when the table changes (changed.c).
+ * that.  A trigger sends the invalidation when the table changes (changed.c).  The owner
+ * is read with the row, by the same snapshot, from the function that carries it; whatever
+ * changes that changes the row too (roles.c).
+ *
+ * A projection without an owner does not run, as if an error had stopped it.
  *
  * Invariant: what a caller got stays allocated until the next look-up.  Whoever runs users'
  * code, which can change projections, looks again afterwards; what stands on the stack
@@ -20,8 +24,10 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 
 #include "core/args.h"
+#include "core/errors.h"
 #include "core/spi.h"
 #include "core/table_cache.h"
 #include "projections/definition.h"
@@ -30,7 +36,7 @@
 /* Columns of eventstore.projection */
 enum
 {
-	COL_ID = 1, COL_NAME, COL_OWNER, COL_SEARCH_PATH, COL_FORM, COL_CODE, COL_MODE,
+	COL_ID = 1, COL_NAME, COL_OWNER_THEN, COL_SEARCH_PATH, COL_FORM, COL_CODE, COL_MODE,
 	COL_TYPES, COL_CATEGORIES, COL_PARTITION_BY, COL_START_AFTER, COL_BATCH_SIZE,
 	COL_ON_ERROR, COL_MAX_RETRIES, COL_RESET, COL_NAMED, COL_STATE, COL_LIVE,
 	COL_REBUILD_UP_TO, COL_SINCE, COL_FILTER
@@ -136,9 +142,10 @@ names_of(TupleTableSlot *slot, int column, int *n)
 }
 
 static void
-read_projection(TupleTableSlot *slot, EsProjection *projection)
+read_projection(TableScanDesc scan, TupleTableSlot *slot, EsProjection *projection)
 {
 	char	   *state = text_of(slot, COL_STATE);
+	bool		live;
 	bool		isnull;
 
 	memset(projection, 0, sizeof(*projection));
@@ -146,7 +153,9 @@ read_projection(TupleTableSlot *slot, EsProjection *projection)
 	projection->version = DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull));
 	projection->id = (int) number_of(slot, COL_ID, false);
 	projection->name = text_of(slot, COL_NAME);
-	projection->owner = text_of(slot, COL_OWNER);
+	projection->carrier = es_carrier_find(RelationGetNamespace(scan->rs_rd), ES_CARRIES_PROJECTION,
+										  projection->id, scan->rs_snapshot);
+	projection->owner_then = text_of(slot, COL_OWNER_THEN);
 	projection->search_path = text_of(slot, COL_SEARCH_PATH);
 	if (!parse_form(text_of(slot, COL_FORM), &projection->form) ||
 		!es_on_error_parse(text_of(slot, COL_ON_ERROR), &projection->on_error) ||
@@ -167,7 +176,10 @@ read_projection(TupleTableSlot *slot, EsProjection *projection)
 	projection->max_retries = (int) number_of(slot, COL_MAX_RETRIES, false);
 	projection->reset = text_of(slot, COL_RESET);
 	projection->named = texts_of(slot, COL_NAMED, &projection->nnamed);
-	projection->live = DatumGetBool(slot_getattr(slot, COL_LIVE, &isnull));
+	projection->runs = projection->state == ES_STATE_RUNNING && OidIsValid(projection->carrier.owner);
+	live = DatumGetBool(slot_getattr(slot, COL_LIVE, &isnull));
+	projection->live = live && projection->runs;
+	projection->was_live = live && !projection->runs;
 	projection->rebuild_up_to = number_of(slot, COL_REBUILD_UP_TO, true);
 }
 
@@ -190,7 +202,7 @@ read_projections(TableScanDesc scan, TupleTableSlot *slot)
 		CHECK_FOR_INTERRUPTS();
 		if (found->n == capacity)
 			found->list = repalloc(found->list, sizeof(EsProjection) * (capacity *= 2));
-		read_projection(slot, &found->list[found->n++]);
+		read_projection(scan, slot, &found->list[found->n++]);
 	}
 	qsort(found->list, found->n, sizeof(EsProjection), compare_ids);
 	found->live = palloc(sizeof(EsProjection *) * Max(found->n, 1));
@@ -198,6 +210,8 @@ read_projections(TableScanDesc scan, TupleTableSlot *slot)
 	{
 		if (found->list[i].live)
 			found->live[found->nlive++] = &found->list[i];
+		if (found->list[i].was_live)
+			found->nwas_live++;
 	}
 	return found;
 }
@@ -305,4 +319,15 @@ es_definition_require(const EsCatalog *cat, EsName name)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("projection \"" ES_NAME_FORMAT "\" does not exist", ES_NAME_ARGS(name))));
 	return found;
+}
+
+/* An error if it has no owner, and so cannot run. */
+void
+es_definition_require_owner(const EsProjection *projection)
+{
+	if (!OidIsValid(projection->carrier.owner))
+		ereport(ERROR,
+				(errcode(ES_PROJECTION_STOPPED),
+				 errmsg("projection \"%s\" has no owner", projection->name),
+				 errhint("A superuser can give it one: es_alter_projection(name, owner => ...).")));
 }

@@ -5,6 +5,7 @@
 #ifndef ES_DEFINITION_H
 #define ES_DEFINITION_H
 
+#include "core/carrier.h"
 #include "core/catalog.h"
 #include "datatype/timestamp.h"
 #include "read/filter.h"
@@ -37,7 +38,8 @@ typedef struct EsProjection
 	ItemPointerData tid;		/* of its row */
 	TransactionId version;		/* the transaction that wrote the row: another, another definition */
 	char	   *name;
-	char	   *owner;
+	EsCarrier	carrier;		/* and its owner; InvalidOid: it has none */
+	char	   *owner_then;		/* by name, as of its last change here: only a hint */
 	char	   *search_path;
 	EsForm		form;
 	char	   *code;
@@ -52,7 +54,9 @@ typedef struct EsProjection
 	char	  **named;
 	int			nnamed;
 	EsState		state;
+	bool		runs;			/* by its state, and it has an owner */
 	bool		live;			/* inline, and applied by appends */
+	bool		was_live;		/* so until it was dumped and restored: it does not run here */
 	int64		rebuild_up_to;	/* 0: is not being rebuilt */
 } EsProjection;
 
@@ -63,6 +67,7 @@ typedef struct EsProjections
 	EsProjection *list;
 	int			nlive;
 	EsProjection **live;
+	int			nwas_live;
 } EsProjections;
 
 extern void es_definition_init(void);
@@ -73,6 +78,8 @@ extern const EsProjection *es_definition_by_id(const EsCatalog *cat, int id);
 extern const EsProjection *es_definition_under_lock(const EsCatalog *cat, int id);
 extern const EsProjection *es_definition_by_name(const EsCatalog *cat, EsName name);
 extern const EsProjection *es_definition_require(const EsCatalog *cat, EsName name);
+
+extern void es_definition_require_owner(const EsProjection *projection);
 
 extern const char *es_form_name(EsForm form);
 extern const char *es_state_name(EsState state);

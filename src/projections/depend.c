@@ -21,10 +21,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/objectaccess.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -34,20 +32,30 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
-#include "core/spi.h"
 #include "projections/changed.h"
 #include "projections/code.h"
 #include "projections/control.h"
 #include "projections/depend.h"
+#include "projections/roles.h"
 
 PG_FUNCTION_INFO_V1(load_guard);
 
 static object_access_hook_type prev_object_access_hook = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
-/* Did the statement that is dropping say CASCADE? */
-static bool cascade = false;
+/* The utility statement that is running, the innermost. */
+typedef struct Statement
+{
+	bool		cascade;		/* did it say CASCADE? */
+	bool		drops_functions;	/* is it a DROP FUNCTION? */
+	List	   *carriers;		/* of what has gone along, to be dropped when it has ended */
+	MemoryContext context;		/* NULL: the utility hook has not seen it */
+} Statement;
+
+static Statement statement;
 
 static bool
 names(const EsProjection *projection, const char *identity)
@@ -75,42 +83,29 @@ find_dependent(const EsCatalog *cat, const char *identity)
 }
 
 /*
- * A role that owns projections is not dropped, as one that owns tables.  Only those of
- * this database are known.
+ * The carrier of what has been removed goes with it, when the statement has ended: until
+ * then it may be among what the statement is to drop itself, as when the extension goes.
  */
 static void
-refuse_owner(Oid role)
+drop_later(Oid carrier)
 {
-	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
-	char	   *name = GetUserNameFromId(role, true);
-	const EsProjections *all;
+	MemoryContext old;
 
-	if (cat == NULL || name == NULL)
+	if (!OidIsValid(carrier) || statement.context == NULL)
 		return;
-	all = es_definitions(cat);
-	for (int i = 0; i < all->n; i++)
-	{
-		if (strcmp(all->list[i].owner, name) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					 errmsg("role \"%s\" cannot be dropped because some objects depend on it", name),
-					 errdetail("owner of projection \"%s\"", all->list[i].name)));
-	}
+	old = MemoryContextSwitchTo(statement.context);
+	statement.carriers = lappend_oid(statement.carriers, carrier);
+	MemoryContextSwitchTo(old);
 }
 
 static void
-before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+before_drop(Oid class_id, Oid object_id, void *arg)
 {
 	const EsCatalog *cat;
 	const EsProjection *projection;
+	EsCarrier	carrier;
 	char	   *identity;
 
-	if (prev_object_access_hook)
-		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
-	if (access != OAT_DROP || sub_id != 0)
-		return;
-	if (class_id == AuthIdRelationId)
-		refuse_owner(object_id);
 	if (class_id != RelationRelationId && class_id != ProcedureRelationId)
 		return;
 	/* not what the server itself drops: temporary tables, parts of a table rewrite */
@@ -120,23 +115,52 @@ before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, vo
 		return;
 	if (object_id == cat->projection)
 		es_changed_note();	/* the extension goes, and all projections */
+	if (class_id == ProcedureRelationId)
+	{
+		carrier = es_carrier_of_function(object_id, SnapshotSelf);
+		if (carrier.of != ES_CARRIES_NOTHING)
+		{
+			es_roles_carrier_dropped(cat, &carrier, statement.drops_functions);
+			return;
+		}
+	}
 	identity = es_code_identity(class_id, object_id);
 	if (identity == NULL)
 		return;
 	if (class_id == ProcedureRelationId)
-		es_upcaster_before_drop(cat, identity + strlen("function "), cascade);
+	{
+		ListCell   *lc;
+
+		foreach(lc, es_upcaster_before_drop(cat, identity + strlen("function "), statement.cascade))
+			drop_later(lfirst_oid(lc));
+	}
 	while ((projection = find_dependent(cat, identity)) != NULL)
 	{
-		if (!cascade)
+		if (!statement.cascade)
 			ereport(ERROR,
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					 errmsg("cannot drop %s because projection \"%s\" depends on it", identity, projection->name),
 					 errhint("Drop the projection first with es_drop_projection(), or use DROP ... CASCADE to drop it too.")));
 		ereport(NOTICE,
 				(errmsg("drop cascades to projection \"%s\"", projection->name)));
-		es_control_remove(cat, projection);
+		drop_later(es_control_remove(cat, projection));
 	}
 	pfree(identity);
+}
+
+static void
+object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+{
+	if (prev_object_access_hook)
+		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
+	if (sub_id != 0)
+		return;
+	if (access == OAT_DROP)
+		before_drop(class_id, object_id, arg);
+	else if (class_id == ProcedureRelationId && access == OAT_POST_CREATE)
+		es_roles_function_created(object_id);
+	else if (class_id == ProcedureRelationId && access == OAT_POST_ALTER)
+		es_roles_function_altered(object_id);
 }
 
 static bool
@@ -168,25 +192,27 @@ says_cascade(Node *statement)
 	}
 }
 
-/*
- * Owners are kept by name, which a dump carries.  A role that is renamed keeps its
- * projections: nobody who takes its old name gets them.  Only those of this database.
- */
+/* What the drop hook must know of it; and what is to be done before it. */
 static void
-rename_owner(RenameStmt *statement)
+begin_statement(Node *node)
 {
-	static EsStatement rename = {
-		"UPDATE eventstore.projection SET owner = $2 WHERE owner = $1", {TEXTOID, TEXTOID}
-	};
-	Datum		values[2] = {CStringGetTextDatum(statement->subname), CStringGetTextDatum(statement->newname)};
-	EsSpi		spi;
+	statement.cascade = says_cascade(node);
+	statement.drops_functions = IsA(node, DropStmt) &&
+		(((DropStmt *) node)->removeType == OBJECT_FUNCTION || ((DropStmt *) node)->removeType == OBJECT_ROUTINE);
+	es_roles_before_statement(node);
+}
 
-	CommandCounterIncrement();
-	if (RecoveryInProgress() || es_catalog_lock_if_there(AccessShareLock) == NULL)
-		return;
-	es_spi_begin(&spi);
-	(void) es_spi_run(&rename, values, NULL);
-	es_spi_end(&spi);
+static void
+end_statement(Node *node)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement.carriers)
+	{
+		if (SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			es_carrier_drop(lfirst_oid(lc));
+	}
+	es_roles_after_statement(node);
 }
 
 static void
@@ -195,16 +221,20 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
 	ProcessUtility_hook_type next = prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility;
+	Statement	outer = statement;
 
-	bool		outer = cascade;
-
-	/* an error leaves it; the next statement says it anew */
-	cascade = says_cascade(pstmt->utilityStmt);
-	next(pstmt, query, read_only_tree, context, params, environment, dest, qc);
-	cascade = outer;
-	if (IsA(pstmt->utilityStmt, RenameStmt) &&
-		((RenameStmt *) pstmt->utilityStmt)->renameType == OBJECT_ROLE)
-		rename_owner((RenameStmt *) pstmt->utilityStmt);
+	PG_TRY();
+	{
+		statement = (Statement) {.context = CurrentMemoryContext};
+		begin_statement(pstmt->utilityStmt);
+		next(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+		end_statement(pstmt->utilityStmt);
+	}
+	PG_FINALLY();
+	{
+		statement = outer;
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -220,15 +250,26 @@ load_guard(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("eventstore.load_guard can only be called as an event trigger")));
-	cascade = says_cascade(((EventTriggerData *) fcinfo->context)->parsetree);
+	if (statement.context == NULL)
+		begin_statement(((EventTriggerData *) fcinfo->context)->parsetree);
 	PG_RETURN_NULL();
+}
+
+/* What load_guard() has noted ends with the transaction at the latest. */
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		if (statement.context == NULL)
+			statement = (Statement) {0};
 }
 
 void
 es_depend_init(void)
 {
 	prev_object_access_hook = object_access_hook;
-	object_access_hook = before_drop;
+	object_access_hook = object_accessed;
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(end_of_transaction, NULL);
 }

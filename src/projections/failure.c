@@ -176,7 +176,7 @@ es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 
 
 	if (cat == NULL || !es_progress_try_lock(figures->id, &progress) ||
 		(projection = es_definition_under_lock(cat, figures->id)) == NULL ||
-		projection->state != ES_STATE_RUNNING)
+		!projection->runs)
 		return;
 	fewer = narrower(projection, events, done, cause);
 	if (fewer > 0)

@@ -27,12 +27,13 @@ CREATE FUNCTION es_alter_projection(
     batch_size int DEFAULT NULL,
     on_error text DEFAULT NULL,
     max_retries int DEFAULT NULL,
-    reset text DEFAULT NULL)
+    reset text DEFAULT NULL,
+    owner text DEFAULT NULL)
     RETURNS void
     AS 'MODULE_PATHNAME', 'es_alter_projection'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION es_alter_projection(text, int, text, int, text) IS
-    'Change how a projection runs; NULL leaves a setting as it is';
+COMMENT ON FUNCTION es_alter_projection(text, int, text, int, text, text) IS
+    'Change how a projection runs, or whose it is; NULL leaves that as it is';
 
 CREATE FUNCTION es_drop_projection(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'es_drop_projection'

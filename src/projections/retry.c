@@ -175,6 +175,7 @@ es_retry_dead_letters(PG_FUNCTION_ARGS)
 	int64		applied = 0;
 
 	es_control_require_read_committed("es_retry_dead_letters()");
+	es_definition_require_owner(projection);
 	(void) es_control_lock(cat, projection, &progress);
 	letters = read_letters(id, &n);
 	for (int i = 0; i < n; i++)

@@ -39,7 +39,7 @@ es_projections_sync(const EsCatalog *cat)
 		const EsProjection *projection = &all->list[i];
 
 		stored[i].id = projection->id;
-		stored[i].runnable = projection->state == ES_STATE_RUNNING && !projection->live;
+		stored[i].runnable = projection->runs && !projection->live;
 		stored[i].wants_inline = projection->is_inline && !projection->live;
 		stored[i].version = projection->version;
 	}

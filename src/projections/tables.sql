@@ -32,13 +32,15 @@ CREATE TABLE eventstore.projection (
 CREATE UNIQUE INDEX projection_name ON eventstore.projection (name);
 
 COMMENT ON TABLE eventstore.projection IS 'The projections, as es_create_projection() was told';
-COMMENT ON COLUMN eventstore.projection.owner IS 'The role whose rights its code has';
+COMMENT ON COLUMN eventstore.projection.owner IS
+    'A hint for a restore: the owner as of its last change here. The owner is that of the function owner_of_projection_...';
 COMMENT ON COLUMN eventstore.projection.search_path IS 'The search_path that its code runs with';
 COMMENT ON COLUMN eventstore.projection.form IS 'handler, query or reducer';
 COMMENT ON COLUMN eventstore.projection.code IS 'The function''s qualified name, or the statement';
 COMMENT ON COLUMN eventstore.projection.named IS 'Qualified names of what its code and reset name: not dropped without it';
 COMMENT ON COLUMN eventstore.projection.state IS 'running, paused or stopped';
-COMMENT ON COLUMN eventstore.projection.live IS 'Inline: do appends apply it? Not while it catches up';
+COMMENT ON COLUMN eventstore.projection.live IS
+    'Inline: do appends apply it, where it runs? Not while it catches up';
 COMMENT ON COLUMN eventstore.projection.rebuild_up_to IS 'Being rebuilt until its checkpoint is there';
 COMMENT ON COLUMN eventstore.projection.since IS 'When its state came to be';
 COMMENT ON COLUMN eventstore.projection.filter IS 'A query, instead of types and categories; null: none';
@@ -104,6 +106,17 @@ CREATE TRIGGER eventstore_projections_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON eventstore.projection
     FOR EACH STATEMENT EXECUTE FUNCTION eventstore.projections_changed();
 ALTER TABLE eventstore.projection ENABLE ALWAYS TRIGGER eventstore_projections_changed;
+
+-- A restore must not have a superuser run what was another role's.
+CREATE FUNCTION eventstore.projection_restored() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'projection_restored'
+    LANGUAGE C;
+COMMENT ON FUNCTION eventstore.projection_restored() IS
+    'Pauses a projection that is restored without its owner, to be a superuser''s';
+CREATE TRIGGER eventstore_projection_restored
+    BEFORE INSERT ON eventstore.projection
+    FOR EACH ROW EXECUTE FUNCTION eventstore.projection_restored();
+ALTER TABLE eventstore.projection ENABLE ALWAYS TRIGGER eventstore_projection_restored;
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_ids', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection', '');

@@ -33,6 +33,7 @@ CREATE VIEW eventstore.projections AS
 SELECT
     p.name,
     CASE
+        WHEN o.proowner IS NULL THEN 'stopped'
         WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
         WHEN g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0 THEN 'retrying'
         WHEN p.rebuild_up_to IS NOT NULL THEN 'rebuilding'
@@ -42,7 +43,7 @@ SELECT
     p.since,
     p.mode,
     p.form,
-    p.owner,
+    pg_catalog.pg_get_userbyid(o.proowner)::pg_catalog.text AS owner,
     c.checkpoint,
     l.lag,
     l.lag_capped,
@@ -50,6 +51,7 @@ SELECT
          ELSE greatest(pg_catalog.extract('epoch', h.now OPERATOR(pg_catalog.-) l.first_at), 0)::pg_catalog.float8
     END AS lag_seconds,
     CASE
+        WHEN o.proowner IS NULL THEN 'no owner'
         WHEN p.state OPERATOR(pg_catalog.=) 'paused' THEN 'paused'
         WHEN p.state OPERATOR(pg_catalog.=) 'stopped' THEN 'stopped by an error'
         WHEN p.live THEN 'applied by appends'
@@ -76,8 +78,13 @@ SELECT
     f.batch_done,
     g.failures,
     f.worker_deaths,
-    g.error AS last_error,
-    g.sqlstate AS last_sqlstate,
+    CASE
+        WHEN o.proowner IS NULL THEN 'it has no owner'
+        WHEN p.state OPERATOR(pg_catalog.=) 'paused' AND p.owner OPERATOR(pg_catalog.<>) pg_catalog.pg_get_userbyid(o.proowner)::pg_catalog.text THEN
+            pg_catalog.format('restored without its owner, role "%s"', p.owner)
+        ELSE g.error
+    END AS last_error,
+    CASE WHEN o.proowner IS NULL THEN 'SE005' ELSE g.sqlstate END AS last_sqlstate,
     g.detail AS last_detail,
     g.hint AS last_hint,
     g.context AS last_context,
@@ -104,6 +111,10 @@ SELECT
 FROM eventstore.projection p
 JOIN eventstore.projection_progress g USING (projection_id)
 LEFT JOIN eventstore.projection_figures() f USING (projection_id)
+LEFT JOIN pg_catalog.pg_proc o
+    ON o.proname OPERATOR(pg_catalog.=) pg_catalog.concat('owner_of_projection_', p.projection_id)::pg_catalog.name
+    AND o.pronargs OPERATOR(pg_catalog.=) 0
+    AND o.pronamespace OPERATOR(pg_catalog.=) (SELECT s.oid FROM pg_catalog.pg_namespace s WHERE s.nspname OPERATOR(pg_catalog.=) 'eventstore')
 CROSS JOIN (
     SELECT
         s.head,
@@ -116,7 +127,7 @@ CROSS JOIN (
     FROM eventstore.log_status() s) h
 CROSS JOIN LATERAL (
     SELECT CASE
-        WHEN p.live THEN h.head
+        WHEN p.live AND p.state OPERATOR(pg_catalog.=) 'running' AND o.proowner IS NOT NULL THEN h.head
         WHEN f.empty_from OPERATOR(pg_catalog.=) g.checkpoint THEN greatest(g.checkpoint, f.empty_upto)
         ELSE g.checkpoint
     END AS checkpoint) c

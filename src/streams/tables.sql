@@ -27,7 +27,11 @@ CREATE TABLE eventstore.scavenged (
 );
 COMMENT ON TABLE eventstore.scavenged IS 'How many events have been removed from the log';
 
+CREATE SEQUENCE eventstore.upcaster_ids AS int;
+COMMENT ON SEQUENCE eventstore.upcaster_ids IS 'Ids of upcasters; none is used twice';
+
 CREATE TABLE eventstore.upcaster (
+    upcaster_id int NOT NULL,
     type text COLLATE "C" NOT NULL,
     from_schema int NOT NULL,
     to_type text COLLATE "C" NOT NULL,
@@ -35,12 +39,16 @@ CREATE TABLE eventstore.upcaster (
     function text NOT NULL,
     owner text COLLATE "C" NOT NULL,
     search_path text NOT NULL,
+    active boolean NOT NULL,
     PRIMARY KEY (type, from_schema)
 );
 COMMENT ON TABLE eventstore.upcaster IS 'How events of an old shape are shown, as es_register_upcaster() was told';
 COMMENT ON COLUMN eventstore.upcaster.function IS 'Its qualified name';
-COMMENT ON COLUMN eventstore.upcaster.owner IS 'The role whose rights it has';
+COMMENT ON COLUMN eventstore.upcaster.owner IS
+    'A hint for a restore: the owner as of its last change here. The owner is that of the function owner_of_upcaster_...';
 COMMENT ON COLUMN eventstore.upcaster.search_path IS 'The search_path that it runs with';
+COMMENT ON COLUMN eventstore.upcaster.active IS
+    'False: it was restored without its owner; events are shown as they are stored until it is registered again';
 
 CREATE TABLE eventstore.snapshot (
     stream_key bigint NOT NULL,
@@ -64,6 +72,18 @@ CREATE TRIGGER eventstore_upcasters_changed
     FOR EACH STATEMENT EXECUTE FUNCTION eventstore.upcasters_changed();
 ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_upcasters_changed;
 
+-- A restore must not have a superuser run what was another role's.
+CREATE FUNCTION eventstore.upcaster_restored() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'upcaster_restored'
+    LANGUAGE C;
+COMMENT ON FUNCTION eventstore.upcaster_restored() IS
+    'Leaves an upcaster out of use that is restored without its owner, to be a superuser''s';
+CREATE TRIGGER eventstore_upcaster_restored
+    BEFORE INSERT ON eventstore.upcaster
+    FOR EACH ROW EXECUTE FUNCTION eventstore.upcaster_restored();
+ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_upcaster_restored;
+
+SELECT pg_catalog.pg_extension_config_dump('eventstore.upcaster_ids', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.hidden', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.scavenged', '');

@@ -7,7 +7,7 @@
  * there is none for what has come of the event.  Filters by type take an event by every
  * name on its way: the stored one, those in between, the one that is shown.
  *
- * The function runs as the role that registered it, restricted (core/role.c), and is
+ * The function runs as the owner of the upcaster, restricted (core/role.c), and is
  * looked up once by each call that upcasts.
  *
  * Invariants
@@ -22,7 +22,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -94,19 +93,6 @@ function_of(EsUpcasts *upcasts, const EsUpcaster *upcaster)
 	return *known;
 }
 
-static Oid
-owner_of(const EsUpcaster *upcaster)
-{
-	Oid			owner = get_role_oid(upcaster->owner, true);
-
-	if (!OidIsValid(owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\", which owns the upcaster of type \"" ES_NAME_FORMAT "\", does not exist",
-						upcaster->owner, ES_NAME_ARGS(upcaster->type))));
-	return owner;
-}
-
 /* What the function makes of the data, as its owner. */
 static Datum
 call_upcaster(EsUpcasts *upcasts, const EsUpcaster *upcaster, Datum data, Datum metadata, bool no_metadata)
@@ -116,7 +102,7 @@ call_upcaster(EsUpcasts *upcasts, const EsUpcaster *upcaster, Datum data, Datum 
 	FmgrInfo   *function;
 	volatile Datum result = 0;
 
-	es_role_enter_for_code(&scope, owner_of(upcaster), upcaster->search_path);
+	es_role_enter_for_code(&scope, upcaster->carrier.owner, upcaster->search_path);
 	function = function_of(upcasts, upcaster);
 	InitFunctionCallInfoData(*arguments, function, 2, InvalidOid, NULL, NULL);
 	arguments->args[0].value = data;

@@ -7,7 +7,9 @@
  * it renames.  What it gives may have an upcaster again: a chain.  upcast.c applies
  * them.
  *
- * Each backend keeps the list (core/table_cache.c).
+ * Each backend keeps the list (core/table_cache.c), with the owner, which a function
+ * carries (upcaster_owner.c).  One that has none, or is not active, is as if it were not:
+ * events are shown as they are stored.
  *
  * Invariant
  * 1. Registering follows the chain and refuses a circle, under a lock that keeps other
@@ -19,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -49,20 +52,8 @@ PG_FUNCTION_INFO_V1(upcasters_changed);
 /* Columns of eventstore.upcaster */
 enum
 {
-	COL_TYPE = 1, COL_FROM_SCHEMA, COL_TO_TYPE, COL_TO_SCHEMA, COL_FUNCTION, COL_OWNER,
-	COL_SEARCH_PATH
-};
-
-static EsStatement store_upcaster = {
-	"INSERT INTO eventstore.upcaster (type, from_schema, to_type, to_schema, function, owner, search_path)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-	" ON CONFLICT (type, from_schema) DO UPDATE"
-	" SET to_type = $3, to_schema = $4, function = $5, owner = $6, search_path = $7",
-	{TEXTOID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
-};
-
-static EsStatement remove_upcaster = {
-	"DELETE FROM eventstore.upcaster WHERE type = $1 AND from_schema = $2", {TEXTOID, INT4OID}
+	COL_ID = 1, COL_TYPE, COL_FROM_SCHEMA, COL_TO_TYPE, COL_TO_SCHEMA, COL_FUNCTION, COL_OWNER_THEN,
+	COL_SEARCH_PATH, COL_ACTIVE
 };
 
 /* ---- the list ---- */
@@ -106,21 +97,28 @@ number_of(TupleTableSlot *row, int column)
 }
 
 static void
-read_upcaster(TupleTableSlot *row, EsUpcaster *upcaster)
+read_upcaster(TableScanDesc scan, TupleTableSlot *row, EsUpcaster *upcaster)
 {
+	bool		isnull;
+
+	upcaster->carrier = es_carrier_find(RelationGetNamespace(scan->rs_rd), ES_CARRIES_UPCASTER,
+										number_of(row, COL_ID), scan->rs_snapshot);
 	upcaster->type = name_of(text_of(row, COL_TYPE));
 	upcaster->from_schema = number_of(row, COL_FROM_SCHEMA);
 	upcaster->to_type = name_of(text_of(row, COL_TO_TYPE));
 	upcaster->to_schema = number_of(row, COL_TO_SCHEMA);
 	upcaster->function = text_of(row, COL_FUNCTION);
-	upcaster->owner = text_of(row, COL_OWNER);
+	upcaster->owner_then = text_of(row, COL_OWNER_THEN);
 	upcaster->search_path = text_of(row, COL_SEARCH_PATH);
+	upcaster->active = OidIsValid(upcaster->carrier.owner) &&
+		DatumGetBool(slot_getattr(row, COL_ACTIVE, &isnull));
 }
 
-/* The upcasters, as they are read. */
+/* The upcasters, as they are read: first those that are active. */
 typedef struct UpcasterList
 {
 	int			n;
+	int			nactive;
 	EsUpcaster *list;
 } UpcasterList;
 
@@ -135,7 +133,15 @@ read_upcasters(TableScanDesc scan, TupleTableSlot *slot)
 	{
 		if (found->n == capacity)
 			found->list = repalloc(found->list, sizeof(EsUpcaster) * (capacity *= 2));
-		read_upcaster(slot, &found->list[found->n++]);
+		read_upcaster(scan, slot, &found->list[found->n]);
+		if (found->list[found->n].active)
+		{
+			EsUpcaster	other = found->list[found->nactive];
+
+			found->list[found->nactive++] = found->list[found->n];
+			found->list[found->n] = other;
+		}
+		found->n++;
 	}
 	return found;
 }
@@ -148,25 +154,41 @@ es_upcaster_init(void)
 	es_table_cache_init(&cache);
 }
 
+static EsUpcasts *
+upcasts_of(const EsUpcaster *list, int n)
+{
+	EsUpcasts  *upcasts;
+
+	if (n == 0)
+		return NULL;
+	es_table_cache_pin(&cache);
+	upcasts = palloc0(sizeof(EsUpcasts));
+	upcasts->context = CurrentMemoryContext;
+	upcasts->n = n;
+	upcasts->list = list;
+	upcasts->calls = palloc0(sizeof(FmgrInfo *) * n);
+	return upcasts;
+}
+
 /*
- * The upcasters, for a call that ends with the current memory context, and pinned until
- * then: the functions that it calls may do anything.  NULL: there are none.
+ * The upcasters that are active, for a call that ends with the current memory context, and
+ * pinned until then: the functions that it calls may do anything.  NULL: there are none.
  */
 EsUpcasts *
 es_upcasts_begin(const EsCatalog *cat)
 {
 	const UpcasterList *all = es_table_cache_rows(&cache, cat->upcaster);
-	EsUpcasts  *upcasts;
 
-	if (all->n == 0)
-		return NULL;
-	es_table_cache_pin(&cache);
-	upcasts = palloc0(sizeof(EsUpcasts));
-	upcasts->context = CurrentMemoryContext;
-	upcasts->n = all->n;
-	upcasts->list = all->list;
-	upcasts->calls = palloc0(sizeof(FmgrInfo *) * all->n);
-	return upcasts;
+	return upcasts_of(all->list, all->nactive);
+}
+
+/* The same, and those that are not. */
+EsUpcasts *
+es_upcasts_all(const EsCatalog *cat)
+{
+	const UpcasterList *all = es_table_cache_rows(&cache, cat->upcaster);
+
+	return upcasts_of(all->list, all->n);
 }
 
 const EsUpcaster *
@@ -214,39 +236,81 @@ es_upcaster_require_execute(Oid function, const char *name)
 
 /* ---- dropping ---- */
 
+#define UPCASTER_FORMAT	"the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d"
+#define UPCASTER_ARGS(u)	ES_NAME_ARGS((u)->type), (u)->from_schema
+
+/* The upcaster with that id, or NULL. */
+const EsUpcaster *
+es_upcaster_by_id(const EsCatalog *cat, int id)
+{
+	EsUpcasts  *upcasts = es_upcasts_all(cat);
+
+	for (int i = 0; upcasts != NULL && i < upcasts->n; i++)
+	{
+		if (upcasts->list[i].carrier.id == id)
+			return &upcasts->list[i];
+	}
+	return NULL;
+}
+
+/* As a message calls it; NULL: there is none with that id. */
+char *
+es_upcaster_describe(const EsCatalog *cat, int id)
+{
+	const EsUpcaster *upcaster = es_upcaster_by_id(cat, id);
+
+	return upcaster == NULL ? NULL :
+		psprintf("the upcaster of type \"" ES_NAME_FORMAT "\" (schema version %d)", UPCASTER_ARGS(upcaster));
+}
+
 /*
- * A function is about to be dropped, all names qualified.  If it is an
- * upcaster, that is refused, or with CASCADE the upcaster goes along.
+ * Remove an upcaster, but for its carrier.
  */
 void
+es_upcaster_remove(const EsCatalog *cat, int id)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.upcaster WHERE upcaster_id = $1", {INT4OID}
+	};
+	Datum		values[1] = {Int32GetDatum(id)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+}
+
+/*
+ * A function is about to be dropped, all names qualified.  If it is an
+ * upcaster, that is refused, or with CASCADE the upcaster goes along.  Returned are
+ * the carriers, which are left to the caller.
+ */
+List *
 es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade)
 {
-	EsUpcasts  *upcasts = es_upcasts_begin(cat);
-	EsSpi		spi;
+	EsUpcasts  *upcasts = es_upcasts_all(cat);
+	List	   *carriers = NIL;
 
 	for (int i = 0; upcasts != NULL && i < upcasts->n; i++)
 	{
 		const EsUpcaster *upcaster = &upcasts->list[i];
-		Datum		values[2] = {
-			PointerGetDatum(cstring_to_text_with_len(upcaster->type.bytes, upcaster->type.len)),
-			Int32GetDatum(upcaster->from_schema)
-		};
 
 		if (strcmp(psprintf("%s(pg_catalog.jsonb,pg_catalog.jsonb)", upcaster->function), function) != 0)
 			continue;
 		if (!cascade)
 			ereport(ERROR,
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					 errmsg("cannot drop function %s because the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d, depends on it",
-							function, ES_NAME_ARGS(upcaster->type), upcaster->from_schema),
+					 errmsg("cannot drop function %s because " UPCASTER_FORMAT ", depends on it",
+							function, UPCASTER_ARGS(upcaster)),
 					 errhint("Register another function first, or use DROP ... CASCADE to show these events as they are stored.")));
 		ereport(NOTICE,
-				(errmsg("drop cascades to the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d",
-						ES_NAME_ARGS(upcaster->type), upcaster->from_schema)));
-		es_spi_begin(&spi);
-		(void) es_spi_run(&remove_upcaster, values, NULL);
-		es_spi_end(&spi);
+				(errmsg("drop cascades to " UPCASTER_FORMAT, UPCASTER_ARGS(upcaster))));
+		if (OidIsValid(upcaster->carrier.function))
+			carriers = lappend_oid(carriers, upcaster->carrier.function);
+		es_upcaster_remove(cat, upcaster->carrier.id);
 	}
+	return carriers;
 }
 
 /* ---- registering ---- */
@@ -267,13 +331,67 @@ schema_argument(FunctionCallInfo fcinfo, int argno, const char *name)
 static void
 require_ownership(const EsUpcaster *former)
 {
-	Oid			owner = get_role_oid(former->owner, true);
-
-	if (!superuser() && (!OidIsValid(owner) || !has_privs_of_role(GetUserId(), owner)))
+	if (!es_carrier_is_own(&former->carrier))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of the upcaster of type \"" ES_NAME_FORMAT "\", schema version %d",
-						ES_NAME_ARGS(former->type), former->from_schema)));
+				 errmsg("must be owner of " UPCASTER_FORMAT, UPCASTER_ARGS(former))));
+}
+
+static void
+create_carrier(const EsCatalog *cat, int id, const EsUpcaster *upcaster)
+{
+	es_carrier_create(cat->schema, ES_CARRIES_UPCASTER, id, GetUserId(),
+					  psprintf("Its owner is the owner of " UPCASTER_FORMAT ", which runs with that role's rights",
+							   UPCASTER_ARGS(upcaster)));
+}
+
+/* Make the row, and the carrier before it; or change them if there is a former one. */
+static void
+store_upcaster(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
+{
+	static EsStatement draw = {"SELECT nextval('eventstore.upcaster_ids')::int"};
+	static EsStatement insert = {
+		"INSERT INTO eventstore.upcaster"
+		" (upcaster_id, type, from_schema, to_type, to_schema, function, owner, search_path, active)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true)",
+		{INT4OID, TEXTOID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	static EsStatement replace = {
+		"UPDATE eventstore.upcaster SET type = $2, from_schema = $3, to_type = $4, to_schema = $5,"
+		" function = $6, owner = $7, search_path = $8, active = true WHERE upcaster_id = $1",
+		{INT4OID, TEXTOID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Oid			carrier = former != NULL ? former->carrier.function : InvalidOid;
+	Datum		values[8];
+	bool		isnull;
+	EsSpi		spi;
+
+	if (former != NULL)
+		values[0] = Int32GetDatum(former->carrier.id);
+	else
+	{
+		es_spi_begin(&spi);
+		(void) es_spi_run(&draw, NULL, NULL);
+		values[0] = es_spi_value(1, 1, &isnull);
+		es_spi_end(&spi);
+	}
+	if (former == NULL)
+		create_carrier(cat, DatumGetInt32(values[0]), new);
+	values[1] = PointerGetDatum(es_name_to_text(new->type));
+	values[2] = Int32GetDatum(new->from_schema);
+	values[3] = PointerGetDatum(es_name_to_text(new->to_type));
+	values[4] = Int32GetDatum(new->to_schema);
+	values[5] = CStringGetTextDatum(new->function);
+	values[6] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[7] = CStringGetTextDatum(new->search_path);
+	es_spi_begin(&spi);
+	(void) es_spi_run(former != NULL ? &replace : &insert, values, NULL);
+	es_spi_end(&spi);
+	CommandCounterIncrement();
+	if (OidIsValid(carrier))
+		es_carrier_set_owner(carrier, GetUserId());
+	else if (former != NULL)
+		create_carrier(cat, DatumGetInt32(values[0]), new);
 }
 
 /* Would the new one close a circle (1)? */
@@ -340,8 +458,6 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 	EsUpcasts  *upcasts;
 	char	   *given;
 	Oid			function;
-	Datum		values[7];
-	EsSpi		spi;
 
 	es_name_check(new.type, "type");
 	es_arg_require(fcinfo, 1, "from_schema");
@@ -366,22 +482,14 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 											  get_func_name(function));
 
 	LockRelationOid(cat->upcaster, ShareRowExclusiveLock);	/* (1) */
-	upcasts = es_upcasts_begin(cat);
+	upcasts = es_upcasts_all(cat);
 	refuse_circle(upcasts, &new);
 	former = upcasts != NULL ? es_upcaster_find(upcasts, new.type, new.from_schema) : NULL;
 	if (former != NULL)
 		require_ownership(former);
 	tell_new_name(cat, former, &new);
 
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = Int32GetDatum(new.from_schema);
-	values[2] = PointerGetDatum(cstring_to_text_with_len(new.to_type.bytes, new.to_type.len));
-	values[3] = Int32GetDatum(new.to_schema);
-	values[4] = CStringGetTextDatum(new.function);
-	values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	values[6] = CStringGetTextDatum(namespace_search_path);
-	es_spi_begin(&spi);
-	(void) es_spi_run(&store_upcaster, values, NULL);
-	es_spi_end(&spi);
+	new.search_path = namespace_search_path;
+	store_upcaster(cat, former, &new);
 	PG_RETURN_VOID();
 }

@@ -55,7 +55,9 @@ SELECT es_epoch(), sealed,
        (SELECT count(*) FROM es_read_all(0, NULL)),
        (SELECT count(*) FROM es_read_category('Order')),
        (SELECT count(*) FROM es_read_correlation('c')),
-       (SELECT string_agg(version::text, ' ') FROM es_read_stream('Order-1'))
+       (SELECT string_agg(version::text, ' ') FROM es_read_stream('Order-1')),
+       (SELECT string_agg(name || '=' || state || '=' || owner, ' ' ORDER BY name) FROM eventstore.projections),
+       (SELECT string_agg(DISTINCT data ->> 'by', ' ') FROM es_read_category('Owned'))
 FROM eventstore.status
 SQL
 }
@@ -89,7 +91,16 @@ SELECT es_append('Order-1', 'Placed', event_id => '11111111-2222-4333-8444-55555
 BEGIN;
 SELECT es_append('Order-1', 'Never') FROM generate_series(1, 10);
 ROLLBACK;
-GRANT EXECUTE ON FUNCTION es_append TO app;
+GRANT EXECUTE ON FUNCTION es_append, es_create_projection, es_register_upcaster TO app;
+CREATE FUNCTION say(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('by', current_user) $$;
+CREATE FUNCTION add(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('n', coalesce((state ->> 'n')::int, 0) + 1) $$;
+SET ROLE app;
+SELECT es_register_upcaster('Owned', 1, 'say');
+SELECT es_create_projection('sum', reducer => 'add', partition_by => 'all', mode => 'inline');
+SELECT es_create_projection('async sum', reducer => 'add', partition_by => 'all');
+RESET ROLE;
+SELECT es_append('Owned-1', 'Owned');
+SELECT es_wait_for_projection('sum', timeout => '60 s'), es_wait_for_projection('async sum', timeout => '60 s');
 SQL
 cmp_ok(append($old), '>', $stride, 'the old cluster was promoted: it is in its second history');
 
@@ -108,8 +119,8 @@ wait_for_scheduler($old);
 
 my @databases = qw(postgres restored empty);
 my %facts = map { $_ => facts($old, $_) } @databases;
-like($facts{postgres}, qr/^\S{36}\|t\|.*\n103 events/s, 'postgres has a sealed log');
-like($facts{restored}, qr/^\S{36}\|f\|.*\n103 events/s, 'restored has one that takes a restore');
+like($facts{postgres}, qr/^\S{36}\|t\|.*\n104 events/s, 'postgres has a sealed log');
+like($facts{restored}, qr/^\S{36}\|f\|.*\n104 events/s, 'restored has one that takes a restore');
 my $handed_out = one($old, 'SELECT handed_out FROM eventstore.status');
 my $elsewhere = one($old, 'SELECT tools.es_epoch()', 'elsewhere');
 
@@ -160,6 +171,13 @@ SQL
 my $position = append($new);
 cmp_ok($position, '>', $handed_out, 'appends go on above all that was handed out');
 cmp_ok($position, '<', 2 * $stride, 'in the same history');
+one($new, q{SELECT es_wait_for_projection('async sum', timeout => '60 s')});
+gives($new, <<'SQL', '2|t', 'projections go on');
+SELECT count(*), bool_and(state = jsonb_build_object('n', (SELECT count(*) FROM eventstore.event_log)))
+FROM eventstore.projection_states
+SQL
+refused($new, 'DROP ROLE app', '2BP01', 'with their owner',
+	like => qr/owner of function eventstore\.owner_of_projection_1\(\)/);
 gives($new, <<'SQL', '17|t', 'an event is known by its id');
 SELECT version, duplicate
 FROM es_append('Order-1', 'Placed', event_id => '11111111-2222-4333-8444-555555555555')
@@ -169,7 +187,7 @@ accepted($new, q{SELECT * FROM es_append('Order-1', 'Placed', expected_version =
 refused($new, q{SELECT * FROM es_append('Order-1', 'Placed', expected_version => 19)}, 'SE001',
 	'expected versions hold');
 refused($new, 'DELETE FROM eventstore.event_log', '42501', 'the log is append-only');
-refused($new, 'DROP EXTENSION eventstore', '55006', 'and guarded');
+refused($new, 'DROP EXTENSION eventstore CASCADE', '55006', 'and guarded');
 is(broken_streams($new), '0', 'versions have no gaps');
 gives($new, 'SELECT es_epoch()', $facts{postgres} =~ s/\|.*//sr, 'the epoch stays after appends');
 gives($new, 'SELECT count(*) = count(DISTINCT position) FROM eventstore.event_log',
