@@ -11,6 +11,10 @@
  * The object access hook is called for each object of a drop, those that a CASCADE
  * reaches too, before it is removed (catalog/dependency.c, deleteOneObject).
  * Whether the statement said CASCADE is not handed to it: the utility hook notes that.
+ * What carried the owner of a projection that has gone along is dropped when the statement
+ * has ended.  Both hooks hand on to roles.c what is about owners.
+ *
+ * Invariant: what is noted of a statement ends with it, also by an error that is caught.
  *
  * Locks: a projection that goes along is removed as by es_drop_projection(), with
  * appends locked out if it is live, and a worker's batch stopped.  The object is locked
