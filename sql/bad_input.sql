@@ -65,7 +65,8 @@ INSERT INTO call (name, arguments) VALUES
     ('es_fetch', ARRAY['''mail''', '''me''', '1', '''0 s''']),
     ('es_ack', ARRAY['''mail''', '''me''', '''{}''']),
     ('es_nack', ARRAY['''mail''', '''me''', '''{}''', '''skip''', '''why''']),
-    ('es_replay_parked', ARRAY['''mail''']),
+    ('es_replay_parked', ARRAY['''mail''', '''{1}''']),
+    ('es_discard_parked', ARRAY['''mail''', '''{1}''']),
     ('es_seek_subscription', ARRAY['''mail''', '0']),
     ('es_drop_subscription', ARRAY['''mail''']);
 CREATE FUNCTION handle(event es_event) RETURNS void LANGUAGE sql AS '';

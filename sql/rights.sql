@@ -78,7 +78,7 @@ GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check
 -- read
 GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
-GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked, es_discard_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
 -- Together they give out every function.
 SELECT p.oid::regprocedure AS "given to nobody"
@@ -131,6 +131,7 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_alter_subscription', $$SELECT es_alter_subscription('mine', max_retries => 1)$$),
     ('es_seek_subscription', $$SELECT es_seek_subscription('mine', 0)$$),
     ('es_replay_parked', $$SELECT es_replay_parked('mine')$$),
+    ('es_discard_parked', $$SELECT es_discard_parked('mine', '{1}')$$),
     ('es_drop_subscription', $$SELECT es_drop_subscription('mine')$$),
     ('es_alter_projection, theirs', $$SELECT es_alter_projection('theirs', 100)$$),
     ('es_rebuild_projection, theirs', $$SELECT es_rebuild_projection('theirs')$$),

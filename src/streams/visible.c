@@ -26,6 +26,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -33,6 +34,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "log/event.h"
@@ -197,6 +199,30 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 	}
 	return es_log_number(event, ES_LOG_COL_VERSION) >= entry->shown.first_version &&
 		es_log_number(event, ES_LOG_COL_CREATED_AT) >= entry->shown.since;
+}
+
+/*
+ * Which of the events at some positions are shown as of this moment.  One that was taken
+ * away is not, whether it has been removed or not.
+ */
+void
+es_visible_look_at(const EsCatalog *cat, const int64 *positions, int n, bool *shown)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	EsVisible  *visible = es_visible_open(cat, snapshot);
+	EsLookup   *events = es_log_lookup(cat, snapshot);
+
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *event;
+
+		CHECK_FOR_INTERRUPTS();
+		event = es_lookup_number(events, positions[i]);
+		shown[i] = event != NULL && (visible == NULL || es_visible_shows(visible, event));
+	}
+	es_lookup_close(events);
+	es_visible_close(visible);
+	UnregisterSnapshot(snapshot);
 }
 
 /*
