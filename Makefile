@@ -28,6 +28,7 @@ OBJS = \
 	src/core/durable.o \
 	src/core/lookup.o \
 	src/core/name.o \
+	src/core/name_set.o \
 	src/core/numbers.o \
 	src/core/role.o \
 	src/core/settings.o \

@@ -87,7 +87,7 @@ es_catchup_batch(EsCatchup *catchup)
 	snapshot = take_snapshot(catchup, &upto);
 	taken = es_events_read(cat, projection, from, Max(upto, from), snapshot,
 						   Min(catchup->limit, projection->batch_size),
-						   es_dead_letters_parked_streams(projection));
+						   es_dead_letters_parked_streams(cat, catchup->id));
 	batch = taken.batch;
 	catchup->events = batch->count;
 	if (taken.parked != NIL)

@@ -20,17 +20,6 @@
 #include "projections/events.h"
 #include "read/rows.h"
 
-static bool
-is_parked(HTAB *parked_streams, EsName stream)
-{
-	char		key[ES_NAME_MAX_BYTES + 1] = {0};
-
-	if (parked_streams == NULL)
-		return false;
-	memcpy(key, stream.bytes, Min(stream.len, ES_NAME_MAX_BYTES));
-	return hash_search(parked_streams, key, HASH_FIND, NULL) != NULL;
-}
-
 static EsParked *
 make_parked(int64 position, EsName stream)
 {
@@ -47,7 +36,7 @@ make_parked(int64 position, EsName stream)
  */
 EsTaken
 es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after, int64 upto,
-			   Snapshot snapshot, int64 limit, HTAB *parked_streams)
+			   Snapshot snapshot, int64 limit, const EsNameSet *parked_streams)
 {
 	EsBatch    *batch = es_batch_empty(cat);
 	EsTaken		taken = {.batch = batch};
@@ -61,7 +50,7 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 	es_rows_open(rows, snapshot);
 	while (looked_at < limit && (event = es_cursor_next(cursor)) != NULL)
 	{
-		EsName		stream;
+		EsName		stream = ES_NAME_UNKNOWN;
 
 		if (selection.by_key &&
 			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
@@ -72,16 +61,15 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 			stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
 			if (selection.by_stream && !es_filter_takes_stream(&projection->filter, stream))
 				continue;
-			if (is_parked(parked_streams, stream))
-			{
-				taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
-				looked_at++;
-				continue;
-			}
 		}
 		looked_at++;
 		if (!es_rows_shows(rows, event))
 			continue;
+		if (parked_streams != NULL && es_name_set_has(parked_streams, stream))
+		{
+			taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
+			continue;
+		}
 		es_rows_put(rows, event, ES_NAME_UNKNOWN);
 		batch->count++;
 	}
