@@ -61,7 +61,7 @@ es_held_due(const EsSubscription *subscription, int partition, Datum pending, Ti
 		" (SELECT DISTINCT ON (e.stream_key) coalesce(e.not_before, '-infinity') AS due"
 		"  FROM (SELECT stream_key, position, not_before FROM eventstore.subscription_event"
 		"   WHERE subscription_id = $1 AND partition = $2"
-		"    AND status <> 'parked' AND position <> ALL ($3)"
+		"    AND status <> 'parked' AND position NOT IN (SELECT unnest($3))"
 		"   ORDER BY position LIMIT " CppAsString2(ES_HELD_LOOKED_AT) ") e"
 		"  ORDER BY e.stream_key, e.position) f",
 		{INT4OID, INT4OID, INT8ARRAYOID}
