@@ -25,6 +25,7 @@ OBJS = \
 	src/append/writer.o \
 	src/core/args.o \
 	src/core/catalog.o \
+	src/core/digest.o \
 	src/core/durable.o \
 	src/core/lookup.o \
 	src/core/name.o \
@@ -75,7 +76,9 @@ OBJS = \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/streams/gone.o \
 	src/streams/lifecycle.o \
+	src/streams/removed.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \
 	src/streams/snapshot.o \

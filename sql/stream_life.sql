@@ -156,7 +156,7 @@ SELECT stream, tombstoned FROM eventstore.streams WHERE stream = 'Never-2';
 
 -- ---- repeated appends ----
 
--- An event is known by its id until it is removed.
+-- An event is known by its id after it was removed, too; more in removed_ids.
 SELECT version, duplicate FROM es_append('Id-1', 'T', event_id => '00000000-0000-4000-8000-000000000001');
 SELECT version, duplicate FROM es_append('Id-2', 'T', event_id => '00000000-0000-4000-8000-000000000002');
 SELECT es_delete_stream('Id-1'), es_tombstone_stream('Id-2');
@@ -166,7 +166,7 @@ SELECT outcome($$ SELECT es_append('Id-3', 'T', event_id => '00000000-0000-4000-
 SELECT es_scavenge();
 SELECT version, duplicate FROM es_append('Id-1', 'T', event_id => '00000000-0000-4000-8000-000000000001');
 SELECT outcome($$ SELECT es_append('Id-2', 'T', event_id => '00000000-0000-4000-8000-000000000002') $$);
-SELECT version, duplicate FROM es_append('Id-3', 'T', event_id => '00000000-0000-4000-8000-000000000002');
+SELECT outcome($$ SELECT es_append('Id-3', 'T', event_id => '00000000-0000-4000-8000-000000000002') $$);
 
 
 -- ---- retention ----

@@ -189,6 +189,8 @@ static const Part parts[] = {
 	TABLE(projection, false),
 	TABLE(hidden, false),
 	INDEX(hidden_pkey, hidden, false),
+	TABLE(removed_id, false),
+	INDEX(removed_id_event, removed_id, false),
 	TABLE(retention, false),
 	INDEX(retention_pkey, retention, false),
 	TABLE(upcaster, false),

@@ -38,6 +38,8 @@ typedef struct EsCatalog
 	Oid			projection;
 	Oid			hidden;
 	Oid			hidden_pkey;			/* unique (stream_key) */
+	Oid			removed_id;
+	Oid			removed_id_event;		/* (event_id) */
 	Oid			retention;
 	Oid			retention_pkey;			/* unique (name) */
 	Oid			upcaster;

@@ -26,6 +26,7 @@
 #include "core/spi.h"
 #include "projections/dead_letters.h"
 #include "projections/events.h"
+#include "streams/scavenge.h"
 #include "streams/visible.h"
 
 /* Letters are done with: applied, or their events were taken away. */
@@ -271,4 +272,30 @@ es_dead_letters_remove(int id)
 	es_spi_begin(&spi);
 	(void) es_spi_run(&remove, values, NULL);
 	es_spi_end(&spi);
+}
+
+/*
+ * Events are being removed: nobody can apply them any more (streams/scavenge.c).  A letter
+ * that somebody has locked is found gone by whoever reads it next.
+ */
+static void
+events_removed(const int64 *positions, int n)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.dead_letter WHERE ctid IN"
+		" (SELECT ctid FROM eventstore.dead_letter WHERE position = ANY ($1) FOR UPDATE SKIP LOCKED)",
+		{INT8ARRAYOID}
+	};
+	Datum		values[1] = {es_spi_numbers(positions, n)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+}
+
+void
+es_dead_letters_init(void)
+{
+	es_scavenge_tell(events_removed);
 }

@@ -28,5 +28,6 @@ extern void es_dead_letters_add(const EsProjection *projection, int64 position, 
 								const char *message, const char *sqlstate);
 extern void es_dead_letters_store(int id, const EsDeadLetter *letter);
 extern void es_dead_letters_remove(int id);
+extern void es_dead_letters_init(void);
 
 #endif							/* ES_DEAD_LETTERS_H */

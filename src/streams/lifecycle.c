@@ -40,8 +40,10 @@ PG_FUNCTION_INFO_V1(es_delete_stream);
 PG_FUNCTION_INFO_V1(es_tombstone_stream);
 
 static EsStatement hide = {
-	"INSERT INTO eventstore.hidden AS h (stream_key, before_version) VALUES ($1, $2)"
-	" ON CONFLICT (stream_key) DO UPDATE SET before_version = greatest(h.before_version, $2)",
+	"INSERT INTO eventstore.hidden AS h (stream_key, before_version, hidden_at)"
+	" VALUES ($1, $2, clock_timestamp())"
+	" ON CONFLICT (stream_key) DO UPDATE"
+	" SET before_version = greatest(h.before_version, $2), hidden_at = excluded.hidden_at",
 	{INT8OID, INT8OID}
 };
 

@@ -3,11 +3,29 @@
 CREATE TABLE eventstore.hidden (
     stream_key bigint NOT NULL,
     before_version bigint NOT NULL,
+    hidden_at timestamptz NOT NULL,
     PRIMARY KEY (stream_key)
 );
 COMMENT ON TABLE eventstore.hidden IS
     'Streams with events that no reader is shown any more, but that are not removed yet';
 COMMENT ON COLUMN eventstore.hidden.before_version IS 'Earlier events are hidden';
+COMMENT ON COLUMN eventstore.hidden.hidden_at IS 'When the last of them were taken away';
+
+CREATE TABLE eventstore.removed_id (
+    event_id uuid NOT NULL,
+    stream_key bigint NOT NULL,
+    version bigint NOT NULL,
+    "position" bigint NOT NULL,
+    type_key bigint NOT NULL,
+    taken_at timestamptz NOT NULL,
+    digest bytea NOT NULL
+);
+CREATE INDEX removed_id_event ON eventstore.removed_id (event_id);
+CREATE INDEX removed_id_taken ON eventstore.removed_id (taken_at);
+COMMENT ON TABLE eventstore.removed_id IS
+    'Events that were taken away and removed, as long as a repeated append is known by their ids';
+COMMENT ON COLUMN eventstore.removed_id.taken_at IS 'When they were taken away, or, by a rule, removed';
+COMMENT ON COLUMN eventstore.removed_id.digest IS 'SHA-256 of the data';
 
 CREATE TABLE eventstore.retention (
     name text COLLATE "C" NOT NULL,
@@ -65,6 +83,7 @@ CREATE TRIGGER eventstore_upcasters_changed
 ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_upcasters_changed;
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.hidden', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.removed_id', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.scavenged', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.upcaster', '');

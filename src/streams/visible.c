@@ -39,10 +39,10 @@
 
 #include "log/event.h"
 #include "log/version.h"
+#include "streams/hidden.h"
 #include "streams/visible.h"
 
-/* Columns of eventstore.hidden and eventstore.retention */
-#define HIDDEN_COL_BEFORE		2
+/* Columns of eventstore.retention */
 #define RETENTION_COL_COUNT		2
 #define RETENTION_COL_AGE		3
 
@@ -157,11 +157,10 @@ static EsShown
 ask(EsVisible *visible, const EsStream *stream)
 {
 	EsShown		shown = {stream->first_version, DT_NOBEGIN};
-	TupleTableSlot *row;
-	bool		isnull;
+	EsHidden	hidden = es_hidden_find(visible->hidden, stream->key);
 
-	if (visible->hidden != NULL && (row = es_lookup_number(visible->hidden, stream->key)) != NULL)
-		shown.first_version = DatumGetInt64(slot_getattr(row, HIDDEN_COL_BEFORE, &isnull));
+	if (hidden.before > 0)
+		shown.first_version = hidden.before;
 	if (visible->retention != NULL)
 		apply_rule(visible, stream, &shown);
 	return shown;

@@ -7,7 +7,8 @@
  * events, none of which is to blame; retry: a single one).  It stays while it is handed
  * out again, for its attempts to be counted, and goes when it is acked.
  *
- * Invariant: whoever writes here holds the lock of the partition; see subscription.c.
+ * Invariant: whoever writes here holds the lock of the partition (see subscription.c), but for
+ * the scavenger, who takes away what is parked and gone.
  * Crash: rows belong to their transaction.
  */
 #include "postgres.h"
@@ -18,6 +19,7 @@
 
 #include "core/numbers.h"
 #include "core/spi.h"
+#include "streams/scavenge.h"
 #include "subscriptions/held.h"
 
 /* The held events of a partition, by position: the first ES_HELD_LOOKED_AT. */
@@ -305,4 +307,32 @@ es_held_discard(const EsSubscription *subscription, const int64 *positions, int 
 	discarded = (int64) es_spi_run(&discard, values, NULL);
 	es_spi_end(&spi);
 	return discarded;
+}
+
+/*
+ * Events are being removed: what is parked of them can be delivered to nobody
+ * (streams/scavenge.c).  It counts for nothing in the row of its partition, which need not be
+ * locked; what somebody has locked is found gone when it is replayed.
+ */
+static void
+events_removed(const int64 *positions, int n)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.subscription_event WHERE ctid IN"
+		" (SELECT ctid FROM eventstore.subscription_event"
+		"  WHERE position = ANY ($1) AND status = 'parked' FOR UPDATE SKIP LOCKED)",
+		{INT8ARRAYOID}
+	};
+	Datum		values[1] = {es_spi_numbers(positions, n)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+}
+
+void
+es_held_init(void)
+{
+	es_scavenge_tell(events_removed);
 }

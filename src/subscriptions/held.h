@@ -41,5 +41,6 @@ extern int64 *es_held_parked(const EsSubscription *subscription, int partition,
 							 const int64 *wanted, int nwanted, int *n);
 extern void es_held_replay(const EsSubscription *subscription, const int64 *positions, int n, int64 delivered);
 extern int64 es_held_discard(const EsSubscription *subscription, const int64 *positions, int n);
+extern void es_held_init(void);
 
 #endif							/* ES_HELD_H */
