@@ -34,6 +34,7 @@
 #include "log/seal.h"
 #include "log/version.h"
 #include "streams/lifecycle.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_truncate_stream);
 PG_FUNCTION_INFO_V1(es_delete_stream);
@@ -131,7 +132,7 @@ check_expected(FunctionCallInfo fcinfo, const EsHeldStream *held)
 		return;
 	expected = PG_GETARG_INT64(1);
 	es_version_check_expected(expected);
-	if (!es_version_matches(&held->stream, expected, held->version))
+	if (!es_visible_version_matches(held->cat, &held->stream, expected, held->version))
 		es_version_raise(held->stream.name, expected, held->version);
 }
 

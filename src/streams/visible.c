@@ -37,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "log/event.h"
 #include "log/version.h"
 #include "streams/hidden.h"
@@ -248,4 +249,50 @@ es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *st
 
 	es_visible_close(visible);
 	return shown;
+}
+
+/* Is any event of a stream shown that stands in the log now?  From its end: a late one is. */
+static bool
+shows_any(const EsCatalog *cat, const EsStream *stream, const EsShown *shown)
+{
+	Relation	log = table_open(cat->event_log, AccessShareLock);
+	Relation	index = index_open(cat->event_log_stream, AccessShareLock);
+	IndexScanDesc scan = es_compat_index_beginscan(log, index, SnapshotSelf, 2);
+	TupleTableSlot *event = table_slot_create(log, NULL);
+	ScanKeyData keys[2];
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(shown->first_version));
+	index_rescan(scan, keys, 2, NULL, 0);
+	while (!found && index_getnext_slot(scan, BackwardScanDirection, event))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = es_log_number(event, ES_LOG_COL_CREATED_AT) >= shown->since;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(event);
+	index_close(index, AccessShareLock);
+	table_close(log, AccessShareLock);
+	return found;
+}
+
+/*
+ * Is an expected version right, as things stand?  The stream is locked, and "actual" is its
+ * version.  Where at least one event is expected, one must be shown; that takes a look at the
+ * log only if there are rules, or a version that is used without an event.
+ */
+bool
+es_visible_version_matches(const EsCatalog *cat, const EsStream *stream, int64 expected, int64 actual)
+{
+	EsShown		shown;
+
+	if (!es_version_matches(stream, expected, actual))
+		return false;
+	if (expected != ES_EXPECT_EXISTS)
+		return true;
+	shown = es_visible_of_stream(cat, SnapshotSelf, stream);
+	if (actual < shown.first_version)
+		return false;
+	return (shown.since == DT_NOBEGIN && actual > stream->used_version) || shows_any(cat, stream, &shown);
 }
