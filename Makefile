@@ -78,6 +78,7 @@ OBJS = \
 	src/read/rows.o \
 	src/streams/gone.o \
 	src/streams/lifecycle.o \
+	src/streams/reducer.o \
 	src/streams/removed.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \

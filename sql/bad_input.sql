@@ -53,6 +53,7 @@ INSERT INTO call (name, arguments) VALUES
     ('es_drop_projection', ARRAY['''orders''']),
     ('es_load', ARRAY['''Order-1''', '''default''']),
     ('es_save_snapshot', ARRAY['''Order-1''', '1', '''{}''', '''default''']),
+    ('es_delete_snapshots', ARRAY['''default''', '''Order-1''']),
     ('es_truncate_stream', ARRAY['''Order-1''', '1']),
     ('es_delete_stream', ARRAY['''Gone-1''', '0']),
     ('es_tombstone_stream', ARRAY['''Gone-2''', '0']),

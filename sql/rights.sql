@@ -78,7 +78,7 @@ GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check
 -- read
 GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
-GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked, es_discard_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_register_upcaster, es_delete_snapshots, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked, es_discard_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
 -- Together they give out every function.
 SELECT p.oid::regprocedure AS "given to nobody"
@@ -115,6 +115,7 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_tombstone_stream', $$SELECT es_tombstone_stream('Gone-1')$$),
     ('es_set_retention', $$SELECT es_set_retention('Gone-1', 1)$$),
     ('es_scavenge', $$SELECT es_scavenge()$$),
+    ('es_delete_snapshots', $$SELECT es_delete_snapshots('default')$$),
     ('es_register_upcaster', $$SELECT es_register_upcaster('Paid', 100, 'upcast')$$),
     ('es_create_projection', $$SELECT es_create_projection('mine', 'handle', reset => '')$$),
     ('es_alter_projection', $$SELECT es_alter_projection('mine', 100)$$),

@@ -92,8 +92,7 @@ static bool
 same_digest(const bytea *digest, Datum data)
 {
 	bytea	   *other = es_digest_json(data);
-	bool		same = VARSIZE_ANY_EXHDR(digest) == VARSIZE_ANY_EXHDR(other) &&
-		memcmp(VARDATA_ANY(digest), VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other)) == 0;
+	bool		same = es_digest_equal(digest, other);
 
 	pfree(other);
 	return same;

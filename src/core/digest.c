@@ -180,3 +180,21 @@ es_digest_json(Datum json)
 	MemoryContextDelete(context);
 	return end_digest(hash);
 }
+
+/* Of a text. */
+bytea *
+es_digest_text(const char *string)
+{
+	pg_cryptohash_ctx *hash = begin_digest();
+
+	put_text(hash, string, strlen(string));
+	return end_digest(hash);
+}
+
+/* NULL may be given, and equals nothing. */
+bool
+es_digest_equal(const bytea *a, const bytea *b)
+{
+	return a != NULL && b != NULL && VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}

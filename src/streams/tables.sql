@@ -66,10 +66,12 @@ CREATE TABLE eventstore.snapshot (
     version bigint NOT NULL,
     state jsonb NOT NULL,
     saved_at timestamptz NOT NULL,
+    made_by bytea,
     PRIMARY KEY (stream_key, kind)
 );
 COMMENT ON TABLE eventstore.snapshot IS 'The last snapshot of each kind of a stream';
 COMMENT ON COLUMN eventstore.snapshot.version IS 'The state is that after the event of this version';
+COMMENT ON COLUMN eventstore.snapshot.made_by IS 'SHA-256 of the definition, then, of the reducer that the kind names; null: it named none';
 
 -- Whoever reads keeps the upcasters: whatever changes the table tells them.
 CREATE FUNCTION eventstore.upcasters_changed() RETURNS trigger
