@@ -84,6 +84,26 @@ CREATE TRIGGER eventstore_upcasters_changed
     FOR EACH STATEMENT EXECUTE FUNCTION eventstore.upcasters_changed();
 ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_upcasters_changed;
 
+-- Rows come from the store itself, or from a restore: see log/guard.c.
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.hidden
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.removed_id
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.retention
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.scavenged
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.upcaster
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.snapshot
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+ALTER TABLE eventstore.hidden ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.removed_id ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.retention ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.scavenged ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.snapshot ENABLE ALWAYS TRIGGER eventstore_guard;
+
 SELECT pg_catalog.pg_extension_config_dump('eventstore.hidden', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.removed_id', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.retention', '');
