@@ -76,6 +76,7 @@ OBJS = \
 	src/read/query.o \
 	src/read/read.o \
 	src/read/rows.o \
+	src/store/reset.o \
 	src/streams/gone.o \
 	src/streams/lifecycle.o \
 	src/streams/reducer.o \
@@ -122,6 +123,7 @@ SQL_PIECES = \
 	src/subscriptions/tables.sql \
 	src/subscriptions/subscriptions.sql \
 	src/subscriptions/views.sql \
+	src/store/reset.sql \
 	src/log/begin.sql \
 	src/grants.sql
 

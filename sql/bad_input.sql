@@ -59,6 +59,7 @@ INSERT INTO call (name, arguments) VALUES
     ('es_tombstone_stream', ARRAY['''Gone-2''', '0']),
     ('es_set_retention', ARRAY['''Gone''', '1', '''1 day''']),
     ('es_scavenge', '{}'),
+    ('es_reset', '{}'),
     ('es_register_upcaster', ARRAY['''Gone''', '1', '''upcast''', '''Went''', '1']),
     ('es_aggregate', ARRAY['''Order-1''', '''reduce''', '''{}''', '1', '''infinity''']),
     ('es_create_subscription', ARRAY['''mail''', '''{Placed}''', '''{Order}''', '0', '1', '''1 h''', '1', 'true']),

@@ -12,6 +12,7 @@ REVOKE EXECUTE ON FUNCTION
     es_register_upcaster, es_save_snapshot, es_delete_snapshots, es_load, eventstore.upcasters_changed,
     es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription,
     es_fetch, es_ack, es_nack, es_replay_parked, es_discard_parked,
+    es_reset,
     eventstore.projections_changed, eventstore.projection_figures,
     eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;

@@ -49,6 +49,7 @@ typedef struct EsCatalog
 	Oid			subscription_partition_pkey;	/* unique (subscription_id, partition) */
 	Oid			event;					/* the type es_event */
 	Oid			owner;					/* of event_log */
+	Oid			types_storage;			/* of event_type: its relfilenode */
 } EsCatalog;
 
 /*

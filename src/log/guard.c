@@ -4,7 +4,7 @@
  *
  * es_guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
  * that session_replication_role does not switch it off.  It refuses UPDATE,
- * DELETE and TRUNCATE to everybody, a superuser who slips included, and INSERT
+ * DELETE and TRUNCATE to everybody but es_reset(), a superuser who slips included, and INSERT
  * except to restore: see seal.c.  The append itself does not fire it (writer.c).
  *
  * The tables in which the store keeps what else it knows (projections, dead letters,
@@ -122,6 +122,9 @@ guard(PG_FUNCTION_ARGS)
 		guard_kept(trigger);
 		return PointerGetDatum(trigger->tg_trigtuple);
 	}
+	/* the store itself empties it: es_reset() */
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && es_spi_fires_trigger())
+		return PointerGetDatum(NULL);
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		refuse(trigger, "Events are immutable: append an event that corrects.");
 
