@@ -31,12 +31,14 @@ OBJS = \
 	src/core/args.o \
 	src/core/carrier.o \
 	src/core/catalog.o \
+	src/core/digest.o \
 	src/core/durable.o \
 	src/core/error.o \
 	src/core/hash.o \
 	src/core/json.o \
 	src/core/lookup.o \
 	src/core/name.o \
+	src/core/name_set.o \
 	src/core/numbers.o \
 	src/core/preload.o \
 	src/core/role.o \
@@ -97,7 +99,11 @@ OBJS = \
 	src/store/checks.o \
 	src/store/index.o \
 	src/store/rehash.o \
+	src/store/reset.o \
+	src/streams/gone.o \
 	src/streams/lifecycle.o \
+	src/streams/reducer.o \
+	src/streams/removed.o \
 	src/streams/retention.o \
 	src/streams/scavenge.o \
 	src/streams/snapshot.o \
@@ -144,6 +150,7 @@ SQL_PIECES = \
 	src/subscriptions/subscriptions.sql \
 	src/subscriptions/views.sql \
 	src/store/store.sql \
+	src/store/reset.sql \
 	src/log/begin.sql \
 	src/grants.sql
 
@@ -159,17 +166,17 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 REGRESS = \
 	append append_batch append_events append_only idempotency condition \
 	read_stream read_all read_category query filter correlation columns encodings parallel \
-	stream_life snapshot upcast \
+	stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
-	subscription views rights triggers bad_input catalog maintenance format check
+	subscription views rights triggers bad_input catalog maintenance bookkeeping format check reset
 ISOLATION = \
 	version check_version own_events event_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
 	repeatable_read serializable snapshot \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
-	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two \
+	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
 	projection_inline projection_isolation projection_control projection_drop projection_owner \
 	projection_races projection_switch projection_windows \
 	subscription_fetch subscription_lease subscription_control

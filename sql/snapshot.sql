@@ -140,7 +140,7 @@ FROM es_append_batch(array_fill('Agg-1'::text, '{6}'), array_fill('T'::text, '{6
 SELECT es_aggregate('Agg-1', 'collect', '[]');
 SELECT es_save_snapshot('Agg-1', 3, '["default"]');
 SELECT es_aggregate('Agg-1', 'collect', '[]');
--- One of its own, by name, goes before a newer one of the kind default.
+-- That is another's; its own has its name.
 SELECT es_save_snapshot('Agg-1', 2, '["own"]', 'collect');
 SELECT es_aggregate('Agg-1', 'collect', '[]');
 SELECT v AS up_to, es_aggregate('Agg-1', 'collect', '[]', up_to_version => v) FROM unnest('{1, 2, 3, 6, 7, 9223372036854775807}'::bigint[]) v;
@@ -155,6 +155,70 @@ SELECT es_delete_stream('Agg-1');
 SELECT es_aggregate('Agg-1', 'collect', '[]'), es_aggregate('Agg-9', 'collect', '["none"]');
 SELECT version FROM es_append('Agg-1', 'T');
 SELECT es_aggregate('Agg-1', 'collect', '[]');
+
+
+-- ---- a reducer that is replaced ----
+
+SELECT fill('Fold-1', 4), fill('Fold-2', 1);
+CREATE FUNCTION tally(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}')::int + 1) $$;
+SELECT es_save_snapshot('Fold-1', 3, '103', 'tally'), es_save_snapshot('Fold-1', 3, '203', 'public.tally');
+SELECT es_aggregate('Fold-1', 'tally', '0'), es_aggregate('Fold-1', 'public.tally', '0'), es_aggregate('Fold-1', 'Tally', '0');
+-- Nobody's reducer then: of no use to the one that has the name now.
+SELECT es_save_snapshot('Fold-1', 3, '303', 'later');
+CREATE FUNCTION later(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT tally(state, event) $$;
+SELECT es_aggregate('Fold-1', 'later', '0');
+SELECT es_save_snapshot('Fold-1', 3, '303', 'later');
+SELECT es_aggregate('Fold-1', 'later', '0');
+-- The same again is no other one; the body, or how it runs, makes one.
+BEGIN;
+CREATE OR REPLACE FUNCTION tally(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}')::int + 1) $$;
+SELECT es_aggregate('Fold-1', 'tally', '0');
+SET LOCAL search_path = pg_temp, public, pg_catalog;
+SELECT es_aggregate('Fold-1', 'tally', '0');
+ALTER FUNCTION tally STRICT;
+SELECT es_aggregate('Fold-1', 'tally', '0');
+ROLLBACK;
+SELECT es_aggregate('Fold-1', 'tally', '0');
+CREATE OR REPLACE FUNCTION tally(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}')::int + 10) $$;
+SELECT es_aggregate('Fold-1', 'tally', '0'), es_aggregate('Fold-1', 'public.tally', '0'), es_aggregate('Fold-1', 'later', '0');
+-- What the old one has made is replaced also by one of an older version.
+SELECT es_save_snapshot('Fold-1', 2, '1000', 'tally');
+SELECT es_aggregate('Fold-1', 'tally', '0'), es_aggregate('Fold-1', 'tally', '0', up_to_version => 2);
+SELECT es_save_snapshot('Fold-1', 1, '10', 'tally');
+SELECT version, state FROM eventstore.snapshots WHERE kind = 'tally';
+-- A body that the server has parsed, and another schema's function of the same text.
+CREATE SCHEMA other;
+CREATE FUNCTION other.tally(state jsonb, event es_event) RETURNS jsonb RETURN to_jsonb((state #>> '{}')::int + 100);
+SELECT es_save_snapshot('Fold-1', 3, '300', 'other.tally');
+SELECT es_aggregate('Fold-1', 'other.tally', '7'), es_aggregate('Fold-1', 'tally', '0');
+SET search_path = other, public;
+SELECT es_aggregate('Fold-1', 'tally', '7');
+RESET search_path;
+-- Kinds that look like names, and are none that the caller could use.
+CREATE ROLE regress_saver;
+GRANT EXECUTE ON FUNCTION es_save_snapshot TO regress_saver;
+SET ROLE regress_saver;
+SELECT kind, outcome(format($$ SELECT es_save_snapshot('Fold-2', 1, '1', %L) $$, kind)) FROM unnest('{other.tally, a.b, a.b.c, "\"a", v1.2, ".", my kind, tally}'::text[]) kind;
+RESET ROLE;
+SELECT kind, made_by IS NOT NULL AS "of a reducer" FROM eventstore.snapshot JOIN eventstore.stream s USING (stream_key) WHERE s.name = 'Fold-2' ORDER BY kind;
+DROP OWNED BY regress_saver;
+DROP ROLE regress_saver;
+
+
+-- ---- removed ----
+
+SELECT es_save_snapshot('Fold-2', 1, '1'), es_save_snapshot('Fold-1', 1, '1');
+SELECT stream, count(*) FROM eventstore.snapshots WHERE stream LIKE 'Fold%' GROUP BY stream ORDER BY stream;
+SELECT es_delete_snapshots('tally', 'Fold-2'), es_delete_snapshots('tally', 'Fold-2'), es_delete_snapshots('tally', 'Fold-9'), es_delete_snapshots('none');
+SELECT stream, kind FROM eventstore.snapshots WHERE kind LIKE 'tally' ORDER BY stream;
+SELECT es_delete_snapshots('tally'), es_aggregate('Fold-1', 'tally', '0');
+BEGIN;
+SELECT es_delete_snapshots('default', 'Fold-1');
+SELECT count(*) FROM eventstore.snapshots WHERE kind = 'default' AND stream LIKE 'Fold%';
+ROLLBACK;
+SELECT count(*) FROM eventstore.snapshots WHERE kind = 'default' AND stream LIKE 'Fold%';
+SELECT outcome($$ SELECT es_delete_snapshots(NULL) $$), outcome($$ SELECT es_delete_snapshots('') $$), outcome($$ SELECT es_delete_snapshots('x', '') $$);
+SELECT outcome($$ SELECT es_delete_snapshots('x', NULL) $$);
 
 
 -- ---- errors ----

@@ -111,8 +111,9 @@ SELECT * FROM story('Order-1');
 SELECT es_truncate_stream('Order-1', 13);
 SELECT es_scavenge();
 SELECT * FROM story('Order-1');
-SELECT outcome($$ SELECT version FROM es_append('Order-1', 'T', expected_version => 0) $$);
-SELECT version FROM es_append('Order-1', 'T', expected_version => -4);
+-- It has had events, and has none.
+SELECT expected, outcome(format($$ SELECT es_check_version('Order-1', %s) $$, expected)) FROM unnest('{0, -4, 12}'::text[]) expected;
+SELECT version FROM es_append_batch('{Order-1, Order-1}', '{T, T}', '{1, 2}', '{12, -4}');
 SELECT * FROM story('Order-1');
 -- Nothing of it is in the log; a position is not handed out again.
 SELECT max(position) AS last FROM eventstore.event_log \gset
@@ -156,7 +157,7 @@ SELECT stream, tombstoned FROM eventstore.streams WHERE stream = 'Never-2';
 
 -- ---- repeated appends ----
 
--- An event is known by its id until it is removed.
+-- An event is known by its id after it was removed, too; more in removed_ids.
 SELECT version, duplicate FROM es_append('Id-1', 'T', event_id => '00000000-0000-4000-8000-000000000001');
 SELECT version, duplicate FROM es_append('Id-2', 'T', event_id => '00000000-0000-4000-8000-000000000002');
 SELECT es_delete_stream('Id-1'), es_tombstone_stream('Id-2');
@@ -165,8 +166,8 @@ SELECT version, duplicate FROM es_append('Id-2', 'T', event_id => '00000000-0000
 SELECT outcome($$ SELECT es_append('Id-3', 'T', event_id => '00000000-0000-4000-8000-000000000001') $$);
 SELECT es_scavenge();
 SELECT version, duplicate FROM es_append('Id-1', 'T', event_id => '00000000-0000-4000-8000-000000000001');
-SELECT outcome($$ SELECT es_append('Id-2', 'T', event_id => '00000000-0000-4000-8000-000000000002') $$);
-SELECT version, duplicate FROM es_append('Id-3', 'T', event_id => '00000000-0000-4000-8000-000000000002');
+SELECT outcome($$ SELECT version FROM es_append('Id-2', 'T', event_id => '00000000-0000-4000-8000-000000000002') $$);
+SELECT outcome($$ SELECT es_append('Id-3', 'T', event_id => '00000000-0000-4000-8000-000000000002') $$);
 
 
 -- ---- retention ----
@@ -221,8 +222,10 @@ SELECT version FROM es_append('Sensor-1', 'T', expected_version => 6);
 SELECT fill('Short-1', 3);
 SELECT es_set_retention('Short', max_age => '1 microsecond');
 SELECT * FROM story('Short-1');
+SELECT expected, outcome(format($$ SELECT es_check_version('Short-1', %s) $$, expected)) FROM unnest('{0, -4, 3}'::text[]) expected;
 SELECT es_scavenge();
 SELECT * FROM story('Short-1');
+SELECT expected, outcome(format($$ SELECT es_check_version('Short-1', %s) $$, expected)) FROM unnest('{0, -4, 3}'::text[]) expected;
 SELECT outcome($$ SELECT version FROM es_append('Short-1', 'T', expected_version => 0) $$);
 SELECT version FROM es_append('Short-1', 'T', expected_version => 3);
 SELECT es_set_retention('Short');
@@ -443,3 +446,11 @@ SELECT es_scavenge() > 0 AS removed;
 SELECT count(*) FROM eventstore.event_log l JOIN eventstore.stream s USING (stream_key) WHERE s.name = 'Again-1';
 SELECT matches(0) AS "0", matches(2) AS "2", matches(3) AS "3", matches(-4) AS "-4", (SELECT deleted FROM eventstore.streams WHERE stream = 'Again-1');
 SELECT version FROM es_append('Again-1', 'T', expected_version => 3);
+-- At least one event: one that is shown, wherever it stands in the stream.
+SELECT es_delete_stream('Again-1', -4);
+SELECT matches(-4) AS "-4";
+SELECT version FROM es_append_batch('{Again-1,Again-1}', '{T,T}', '{1,2}', created_at => ARRAY[now(), '2001-01-01']);
+SELECT matches(-4) AS "-4", first_version, last_event_at FROM eventstore.streams WHERE stream = 'Again-1';
+SELECT es_truncate_stream('Again-1', 6);
+SELECT matches(-4) AS "-4", first_version, last_event_at FROM eventstore.streams WHERE stream = 'Again-1';
+SELECT outcome($$ SELECT es_delete_stream('Again-1', -4) $$);

@@ -1,4 +1,9 @@
 -- Subscriptions: consumers outside the database.
+
+-- Only when we say so: nothing is removed in the background.
+ALTER SYSTEM SET eventstore.scavenge_interval = 0;
+SELECT pg_reload_conf();
+\c
 CREATE EXTENSION eventstore;
 
 -- What a consumer gets, and what the row of its partition says then.
@@ -450,11 +455,12 @@ SELECT got('life', 'anna');
 SELECT checkpoint = es_head() AS done, pending, held FROM eventstore.subscriptions;
 TABLE held;
 SELECT es_scavenge() >= 0 AS scavenged;
--- Of what is parked the parked events tell, until it has been replayed.
+-- Of what is parked the parked events tell, until it has been replayed, or removed.
 SELECT es_seek_subscription('life', 0);
 SELECT got('life', 'anna', 1);
 SELECT es_nack('life', 'anna', (SELECT pending FROM eventstore.subscription_partition), 'park', 'why');
 SELECT es_delete_stream('Short-1');
+SELECT stream, reason FROM eventstore.parked_events;
 SELECT es_scavenge() >= 0 AS scavenged;
 SELECT stream, reason FROM eventstore.parked_events;
 SELECT es_replay_parked('life');

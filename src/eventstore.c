@@ -14,8 +14,10 @@
 #include "core/settings.h"
 #include "log/guard.h"
 #include "projections/changed.h"
+#include "projections/dead_letters.h"
 #include "projections/depend.h"
 #include "projections/figures.h"
+#include "subscriptions/held.h"
 #include "worker/evict.h"
 #include "worker/launcher.h"
 #include "worker/pool.h"
@@ -33,6 +35,8 @@ _PG_init(void)
 	es_definition_init();
 	es_changed_init();
 	es_depend_init();
+	es_dead_letters_init();
+	es_held_init();
 	es_upcaster_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;

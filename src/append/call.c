@@ -496,7 +496,7 @@ return_streams(FunctionCallInfo fcinfo, const EsAppend *call)
 			PointerGetDatum(cstring_to_text_with_len(stream->head.name.bytes, stream->head.name.len)),
 			Int64GetDatum(stream->version), Int64GetDatum(stream->position),
 		BoolGetDatum(call->duplicate)};
-		bool		isnull[4] = {false};
+		bool		isnull[4] = {false, stream->version == 0};	/* forgotten: idempotency.c */
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 		pfree(DatumGetPointer(values[0]));

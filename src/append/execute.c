@@ -56,26 +56,40 @@
 #include "log/seal.h"
 #include "log/version.h"
 #include "projections/control.h"
+#include "streams/visible.h"
+
+/*
+ * Compare an expected version.  "stored" is the version that the stream has in the log; the
+ * call's own events come after it.
+ */
+static void
+check_expected(const EsCatalog *cat, const EsAppendStream *stream, int64 stored, int64 expected)
+{
+	if (!(stream->version == stored ?
+		  es_visible_version_matches(cat, &stream->head, expected, stored) :
+		  es_version_matches(&stream->head, expected, stream->version)))
+		es_version_raise(stream->head.name, expected, stream->version);
+}
 
 /*
  * Number the call's events of a stream, and compare expected versions.
  */
 static void
-number_events(EsAppend *call, EsAppendStream *stream)
+number_events(EsAppend *call, const EsCatalog *cat, EsAppendStream *stream)
 {
-	EsName		name = stream->head.name;
+	int64		stored = stream->version;
 
 	if (stream->head.tombstoned && stream->first >= 0)
 		es_stream_refuse_tombstoned(&stream->head);
-	if (call->expects && !es_version_matches(&stream->head, call->expected_version, stream->version))
-		es_version_raise(name, call->expected_version, stream->version);
+	if (call->expects)
+		check_expected(cat, stream, stored, call->expected_version);
 
 	for (int i = stream->first; i >= 0; i = call->events[i].next)
 	{
 		EsEvent    *event = &call->events[i];
 
-		if (event->expects && !es_version_matches(&stream->head, event->expected_version, stream->version))
-			es_version_raise(name, event->expected_version, stream->version);
+		if (event->expects)
+			check_expected(cat, stream, stored, event->expected_version);
 		event->version = ++stream->version;
 	}
 }
@@ -122,7 +136,7 @@ number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 
 		CHECK_FOR_INTERRUPTS();
 		stream->version = stream->head.created ? 0 : es_version_of(versions, &stream->head);
-		number_events(call, stream);
+		number_events(call, cat, stream);
 		if (IsolationUsesXactSnapshot() && !stream->head.created)
 			refuse_newer(versions, stream);
 		if (IsolationIsSerializable() && stream->first < 0)

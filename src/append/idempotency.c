@@ -8,6 +8,13 @@
  * data, then the call has been carried out, and its old result is returned.  If
  * only some do, or differently, an id has been used for another event: SE003.
  *
+ * Events that were taken away since are remembered for some time, whether they still stand
+ * in the log, hidden, or have been removed (streams/removed.c): the answer is the same.
+ * Afterwards their ids are forgotten, and hidden events that have them count as removed.  A
+ * call of which nothing is remembered is a new one, and such events give way.  Where an id is
+ * missing before others that are known, it may have been forgotten: the call was carried out
+ * if the version is missing, too, that the event would have.
+ *
  * Ids that race are decided at the unique index.  The insertion only asks whether
  * there may be another entry (UNIQUE_CHECK_PARTIAL), so that it raises no 23505;
  * then es_idempotency_resolve waits for the owner of that entry.
@@ -33,9 +40,14 @@
 
 #include "append/idempotency.h"
 #include "compat/compat.h"
+#include "core/digest.h"
 #include "core/errors.h"
 #include "log/dictionary.h"
 #include "log/event.h"
+#include "log/version.h"
+#include "streams/hidden.h"
+#include "streams/removed.h"
+#include "streams/scavenge.h"
 
 static void
 raise_taken(const EsEvent *event, const char *detail)
@@ -76,101 +88,343 @@ same_data(Datum a, Datum b)
 	return same;
 }
 
-/*
- * Compare an event of the call with the stored one of the same id.  Sets the
- * call's result for its stream.  "previous" is the version of the event before
- * it in the same stream, 0 for the first.
- */
-static void
-compare_event(EsAppend *call, const EsCatalog *cat, const EsEvent *event,
-			  TupleTableSlot *stored, int64 previous)
+static bool
+same_digest(const bytea *digest, Datum data)
 {
-	EsAppendStream *stream = &call->streams[event->stream];
-	const EsEventType *type;
-	Datum	   *values = stored->tts_values;
+	bytea	   *other = es_digest_json(data);
+	bool		same = es_digest_equal(digest, other);
+
+	pfree(other);
+	return same;
+}
+
+/* ---- what is known of an id ---- */
+
+typedef enum EsIdState
+{
+	ES_ID_UNKNOWN,
+	ES_ID_KNOWN,				/* stored, or remembered */
+	ES_ID_FORGOTTEN				/* unknown, though a hidden event has it */
+} EsIdState;
+
+typedef struct EsKnownId
+{
+	EsIdState	state;
 	int64		version;
+	int64		position;
+	const char *differs;		/* how it is not the call's event; NULL: it is */
+} EsKnownId;
 
-	slot_getallattrs(stored);
-	if (DatumGetInt64(values[ES_LOG_COL_STREAM_KEY - 1]) != stream->head.key)
-		raise_taken(event, "It stands in another stream.");
+/* To look ids up in. */
+typedef struct EsIds
+{
+	const EsCatalog *cat;
+	Relation	log;
+	Relation	id_index;
+	IndexScanDesc scan;
+	TupleTableSlot *stored;
+	bool		hidden_opened;
+	EsLookup   *hidden;			/* NULL: nothing is */
+	bool		removed_opened;
+	EsLookup   *removed;		/* NULL: nothing is remembered */
+} EsIds;
 
-	version = DatumGetInt64(values[ES_LOG_COL_VERSION - 1]);
-	type = es_dictionary_entry(cat, DatumGetInt64(values[ES_LOG_COL_TYPE_KEY - 1]));
-	if (!es_name_equal(type->type, event->type))
-		raise_taken(event, "It was stored with another type.");
-	if (!same_data(values[ES_LOG_COL_DATA - 1], event->data))
-		raise_taken(event, "It was stored with other data.");
-	if (previous != 0 && version != previous + 1)
-		raise_taken(event, "The events of the call were not stored one after another in this order.");
+static void
+open_ids(EsIds *ids, const EsCatalog *cat, Relation log)
+{
+	memset(ids, 0, sizeof(EsIds));
+	ids->cat = cat;
+	ids->log = log;
+	ids->id_index = index_open(cat->event_log_id, AccessShareLock);
+	ids->scan = begin_id_scan(log, ids->id_index, SnapshotSelf);
+	ids->stored = table_slot_create(log, NULL);
+}
 
-	stream->version = version;
-	stream->position = DatumGetInt64(values[ES_LOG_COL_POSITION - 1]);
+static EsLookup *
+hidden_streams(EsIds *ids)
+{
+	if (!ids->hidden_opened)
+		ids->hidden = es_lookup_open_unless_empty(ids->cat->hidden, &ids->cat->hidden_pkey, SnapshotSelf);
+	ids->hidden_opened = true;
+	return ids->hidden;
+}
+
+static EsLookup *
+removed_ids(EsIds *ids)
+{
+	if (!ids->removed_opened)
+		ids->removed = es_removed_lookup(ids->cat, SnapshotSelf);
+	ids->removed_opened = true;
+	return ids->removed;
+}
+
+static void
+close_ids(EsIds *ids)
+{
+	es_lookup_close(ids->removed);
+	es_lookup_close(ids->hidden);
+	index_endscan(ids->scan);
+	ExecDropSingleTupleTableSlot(ids->stored);
+	index_close(ids->id_index, NoLock);
+}
+
+/* How the call's event is another one than that which has its id; NULL: it is not. */
+static const char *
+difference(const EsAppend *call, const EsCatalog *cat, const EsEvent *event,
+		   int64 stream_key, int64 type_key)
+{
+	if (stream_key != call->streams[event->stream].head.key)
+		return "It stands in another stream.";
+	if (!es_name_equal(es_dictionary_entry(cat, type_key)->type, event->type))
+		return "It was stored with another type.";
+	return NULL;
+}
+
+static const char other_data[] = "It was stored with other data.";
+
+/* Is an event that stands in the log one that was taken away, and whose time is over? */
+static bool
+is_forgotten(EsIds *ids, int64 stream_key, int64 version)
+{
+	EsHidden	hidden = es_hidden_find(hidden_streams(ids), stream_key);
+
+	return version < hidden.before && es_removed_is_forgotten(hidden.at);
+}
+
+/* What is known of an id whose event stands in the log. */
+static EsKnownId
+known_of_stored(const EsAppend *call, EsIds *ids, const EsEvent *event)
+{
+	Datum	   *values = ids->stored->tts_values;
+	EsKnownId	known = {.state = ES_ID_KNOWN};
+	int64		stream_key;
+
+	slot_getallattrs(ids->stored);
+	stream_key = DatumGetInt64(values[ES_LOG_COL_STREAM_KEY - 1]);
+	known.version = DatumGetInt64(values[ES_LOG_COL_VERSION - 1]);
+	known.position = DatumGetInt64(values[ES_LOG_COL_POSITION - 1]);
+	if (is_forgotten(ids, stream_key, known.version))
+	{
+		known.state = ES_ID_FORGOTTEN;
+		return known;
+	}
+	known.differs = difference(call, ids->cat, event, stream_key, DatumGetInt64(values[ES_LOG_COL_TYPE_KEY - 1]));
+	if (known.differs == NULL && !same_data(values[ES_LOG_COL_DATA - 1], event->data))
+		known.differs = other_data;
+	return known;
 }
 
 /*
- * Has this call been carried out and committed before?  Raises SE003 if its ids
- * were used otherwise.
+ * What is known of the id of an event.  In the log first: whoever removes it there has
+ * written down what is remembered (streams/removed.c).  That can be after the log was
+ * looked at, and then is looked at here.
  */
-bool
-es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log)
+static EsKnownId
+look_up_id(const EsAppend *call, EsIds *ids, const EsEvent *event)
 {
-	Relation	id_index = index_open(cat->event_log_id, AccessShareLock);
-	IndexScanDesc scan = begin_id_scan(log, id_index, SnapshotSelf);
-	TupleTableSlot *stored = table_slot_create(log, NULL);
-	int64	   *previous = palloc0(sizeof(int64) * Max(call->nstreams, 1));
-	const EsEvent *found = NULL;
-	bool		missing = false;
+	EsKnownId	known = {.state = ES_ID_UNKNOWN};
+	EsRemoved	removed;
+
+	look_for(ids->scan, event);
+	if (index_getnext_slot(ids->scan, ForwardScanDirection, ids->stored))
+		return known_of_stored(call, ids, event);
+	if (!es_removed_find(removed_ids(ids), &event->id, &removed))
+		return known;
+	known.state = ES_ID_KNOWN;
+	known.version = removed.version;
+	known.position = removed.position;
+	known.differs = difference(call, ids->cat, event, removed.stream_key, removed.type_key);
+	if (known.differs == NULL && !same_digest(removed.digest, event->data))
+		known.differs = other_data;
+	pfree(removed.digest);
+	return known;
+}
+
+/* ---- what is known of the call ---- */
+
+/* Where the events of one of the call's streams were stored. */
+typedef struct EsPlace
+{
+	int64		base;			/* version of the first; 0: not known */
+	int			n;				/* events so far */
+	int			known;			/* which of them is the first that is known */
+} EsPlace;
+
+/*
+ * Find where each stream's events were stored.  Raises SE003 where an id is known, or was,
+ * of another event.
+ */
+static EsPlace *
+find_places(const EsAppend *call, const EsKnownId *known)
+{
+	EsPlace    *places = palloc0(sizeof(EsPlace) * Max(call->nstreams, 1));
+
+	for (int i = 0; i < call->nevents; i++)
+	{
+		EsPlace    *place = &places[call->events[i].stream];
+		int			nth = place->n++;
+
+		if (known[i].state != ES_ID_KNOWN)
+			continue;
+		if (known[i].differs != NULL)
+			raise_taken(&call->events[i], known[i].differs);
+		if (place->base == 0)
+		{
+			place->base = known[i].version - nth;
+			place->known = nth;
+		}
+		if (place->base < 1 || known[i].version != place->base + nth)
+			raise_taken(&call->events[i], "The events of the call were not stored one after another in this order.");
+	}
+	return places;
+}
+
+/* Does an event that is not forgotten stand in the log at a version of a stream? */
+static bool
+stands_at(EsIds *ids, int64 stream_key, int64 version)
+{
+	Relation	index = index_open(ids->cat->event_log_stream, AccessShareLock);
+	IndexScanDesc scan = es_compat_index_beginscan(ids->log, index, SnapshotSelf, 2);
+	ScanKeyData keys[2];
+	bool		found;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(version));
+	index_rescan(scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, ids->stored) &&
+		!is_forgotten(ids, stream_key, version);
+	index_endscan(scan);
+	index_close(index, NoLock);
+	return found;
+}
+
+/* The version of a stream of the call. */
+static int64
+version_of(EsIds *ids, const EsStream *stream)
+{
+	EsVersions *versions = es_versions_open(ids->cat, ids->log, AccessShareLock, SnapshotSelf);
+	int64		version = es_version_of(versions, stream);
+
+	es_versions_close(versions);
+	return version;
+}
+
+/*
+ * Can the nth event of a stream in the call have been taken away so long ago that its id is
+ * forgotten?  Then it comes before those that are known, for a stream loses its first events
+ * first; its version has been used, and nothing stands there.  Where nothing is known of its
+ * stream: if that has lost its first event.
+ */
+static bool
+may_be_forgotten(EsIds *ids, const EsStream *stream, const EsPlace *place, int nth)
+{
+	int64		version = place->base == 0 ? 1 : place->base + nth;
+
+	return (place->base == 0 || nth < place->known) &&
+		version <= version_of(ids, stream) && !stands_at(ids, stream->key, version);
+}
+
+/*
+ * Say that the call has been carried out, with its old result.  "anchor" is one of its events
+ * of which something is known; the positions of a call follow each other.
+ */
+static void
+set_result(EsAppend *call, EsIds *ids, const EsKnownId *known, const EsPlace *places, int anchor)
+{
+	int		   *nth = palloc0(sizeof(int) * call->nstreams);
 
 	for (int i = 0; i < call->nevents; i++)
 	{
 		const EsEvent *event = &call->events[i];
+		EsAppendStream *stream = &call->streams[event->stream];
+		const EsPlace *place = &places[event->stream];
+		bool		is_known = known[i].state == ES_ID_KNOWN;
 
 		CHECK_FOR_INTERRUPTS();
-		look_for(scan, event);
-		if (!index_getnext_slot(scan, ForwardScanDirection, stored))
-			missing = true;
-		else
-		{
-			compare_event(call, cat, event, stored, previous[event->stream]);
-			previous[event->stream] = call->streams[event->stream].version;
-			found = event;
-		}
-		if (found != NULL && missing)
-			raise_taken(found, "The call repeats only some of its event ids.");
+		if (!is_known && !may_be_forgotten(ids, &stream->head, place, nth[event->stream]))
+			raise_taken(&call->events[anchor], "The call repeats only some of its event ids.");
+		stream->version = place->base == 0 ? 0 : place->base + nth[event->stream];
+		stream->position = is_known ? known[i].position : known[anchor].position + (i - anchor);
+		nth[event->stream]++;
 	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(stored);
-	index_close(id_index, NoLock);
-	pfree(previous);
-	return found != NULL;
+	pfree(nth);
 }
 
 /*
- * Is one of the call's ids used?  Then es_idempotency_is_duplicate must decide, under the
- * streams' locks, whether the call is repeated.
+ * The call is a new one: hidden events that have its ids go.  One that has gone already, while
+ * we waited for whoever removed it, may have been stored anew by him.
+ */
+static void
+make_way(const EsAppend *call, EsIds *ids, const EsKnownId *known)
+{
+	for (int i = 0; i < call->nevents; i++)
+	{
+		const EsEvent *event = &call->events[i];
+		EsKnownId	now;
+
+		while (known[i].state == ES_ID_FORGOTTEN &&
+			   (now = look_up_id(call, ids, event)).state != ES_ID_UNKNOWN)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (now.state == ES_ID_KNOWN)
+				raise_taken(event, now.differs);
+			es_scavenge_give_way(ids->cat, ids->log, ids->stored);
+		}
+	}
+}
+
+/*
+ * Has this call been carried out and committed before?  Then its old result is set.  Raises
+ * SE003 if its ids were used otherwise.
+ */
+bool
+es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	EsKnownId  *known = MemoryContextAllocHuge(CurrentMemoryContext,
+											   sizeof(EsKnownId) * Max(call->nevents, 1));
+	EsIds		ids;
+	int			anchor = -1;
+
+	open_ids(&ids, cat, log);
+	for (int i = 0; i < call->nevents; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		known[i] = look_up_id(call, &ids, &call->events[i]);
+		if (known[i].state == ES_ID_KNOWN && anchor < 0)
+			anchor = i;
+	}
+	if (anchor >= 0)
+		set_result(call, &ids, known, find_places(call, known), anchor);
+	else
+		make_way(call, &ids, known);
+	close_ids(&ids);
+	pfree(known);
+	return anchor >= 0;
+}
+
+/*
+ * Is one of the call's ids used, or remembered?  Then es_idempotency_is_duplicate must decide,
+ * under the streams' locks, whether the call is repeated.
  */
 bool
 es_idempotency_may_repeat(const EsAppend *call, const EsCatalog *cat, Relation log)
 {
-	Relation	id_index;
-	IndexScanDesc scan;
-	TupleTableSlot *stored;
+	EsIds		ids;
 	bool		found = false;
 
 	if (!call->has_ids)
 		return false;
-	id_index = index_open(cat->event_log_id, AccessShareLock);
-	scan = begin_id_scan(log, id_index, SnapshotSelf);
-	stored = table_slot_create(log, NULL);
+	open_ids(&ids, cat, log);
 	for (int i = 0; i < call->nevents && !found; i++)
 	{
+		EsRemoved	removed;
+
 		CHECK_FOR_INTERRUPTS();
-		look_for(scan, &call->events[i]);
-		found = index_getnext_slot(scan, ForwardScanDirection, stored);
+		look_for(ids.scan, &call->events[i]);
+		found = index_getnext_slot(ids.scan, ForwardScanDirection, ids.stored) ||
+			es_removed_find(removed_ids(&ids), &call->events[i].id, &removed);
 	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(stored);
-	index_close(id_index, NoLock);
+	close_ids(&ids);
 	return found;
 }
 

@@ -91,6 +91,8 @@ es_compat_wait_event(const char *name)
 #define es_compat_function_acl(function, mode) \
 	object_aclcheck(ProcedureRelationId, (function), GetUserId(), (mode))
 /* Does the current user own it, or may act as its owner? */
+#define es_compat_schema_acl(schema, mode) \
+	object_aclcheck(NamespaceRelationId, (schema), GetUserId(), (mode))
 #define es_compat_owns_relation(relid) \
 	object_ownercheck(RelationRelationId, (relid), GetUserId())
 #define es_compat_owns_database(dboid) \
@@ -103,6 +105,8 @@ es_compat_wait_event(const char *name)
 
 #define es_compat_function_acl(function, mode) \
 	pg_proc_aclcheck((function), GetUserId(), (mode))
+#define es_compat_schema_acl(schema, mode) \
+	pg_namespace_aclcheck((schema), GetUserId(), (mode))
 #define es_compat_owns_relation(relid) \
 	pg_class_ownercheck((relid), GetUserId())
 #define es_compat_owns_database(dboid) \

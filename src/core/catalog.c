@@ -18,8 +18,9 @@
  *    indexes may have changed until then (REINDEX CONCURRENTLY).
  * 4. What is kept, or found missing, was looked up without an invalidation in
  *    between.
- * 5. generation changes whenever the OIDs may have changed; caches that hang
- *    on the store's contents (the dictionary, the names of streams) compare it.
+ * 5. generation changes whenever the OIDs may have changed, and with the storage of
+ *    event_type, which es_reset() makes anew; caches that hang on the store's contents (the
+ *    dictionary, the names of streams) compare it.
  *
  * Callbacks get the OID of the relation, or InvalidOid for "everything"
  * (utils/cache/inval.c).
@@ -96,17 +97,18 @@ es_catalog_init(void)
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 }
 
-static Oid
-relation_owner(Oid relid)
+/* The row of pg_class of a relation that is there. */
+static FormData_pg_class
+relation_row(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
+	FormData_pg_class row;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	memcpy(&row, GETSTRUCT(tuple), CLASS_TUPLE_SIZE);
 	ReleaseSysCache(tuple);
-	return owner;
+	return row;
 }
 
 /*
@@ -191,6 +193,8 @@ static const Part parts[] = {
 	TABLE(projection, false),
 	TABLE(hidden, false),
 	INDEX(hidden_pkey, hidden, false),
+	TABLE(removed_id, false),
+	INDEX(removed_id_event, removed_id, false),
 	TABLE(retention, false),
 	INDEX(retention_pkey, retention, false),
 	TABLE(upcaster, false),
@@ -262,7 +266,8 @@ look_up_store(EsCatalog *found)
 		if (!look_up_part(found, &parts[i], extension))
 			return false;
 	}
-	found->owner = relation_owner(found->event_log);
+	found->owner = relation_row(found->event_log).relowner;
+	found->types_storage = relation_row(found->event_type).relfilenode;
 	found->event = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("es_event"),
 								   ObjectIdGetDatum(check_version(extension)));
 	return OidIsValid(found->event);

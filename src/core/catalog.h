@@ -39,6 +39,8 @@ typedef struct EsCatalog
 	Oid			projection;
 	Oid			hidden;
 	Oid			hidden_pkey;			/* unique (stream_key) */
+	Oid			removed_id;
+	Oid			removed_id_event;		/* (event_id) */
 	Oid			retention;
 	Oid			retention_pkey;			/* unique (name) */
 	Oid			upcaster;
@@ -48,6 +50,7 @@ typedef struct EsCatalog
 	Oid			subscription_partition_pkey;	/* unique (subscription_id, partition) */
 	Oid			event;					/* the type es_event */
 	Oid			owner;					/* of event_log */
+	Oid			types_storage;			/* of event_type: its relfilenode */
 } EsCatalog;
 
 /*

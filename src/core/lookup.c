@@ -95,6 +95,23 @@ es_lookup_name(EsLookup *lookup, EsName key)
 	return row;
 }
 
+/* The first row with a uuid as key, or NULL.  Valid until the next call. */
+TupleTableSlot *
+es_lookup_uuid(EsLookup *lookup, const pg_uuid_t *key)
+{
+	ScanKeyData scankey;
+
+	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(key));
+	return find_row(lookup, &scankey);
+}
+
+/* The next row with the same key, where the index is not unique. */
+TupleTableSlot *
+es_lookup_next(EsLookup *lookup)
+{
+	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->row) ? lookup->row : NULL;
+}
+
 /* NULL may be given. */
 void
 es_lookup_close(EsLookup *lookup)

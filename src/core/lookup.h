@@ -12,6 +12,7 @@
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#include "utils/uuid.h"
 
 typedef struct EsLookup
 {
@@ -25,6 +26,8 @@ extern EsLookup *es_lookup_open(Oid table, const Oid *index, Snapshot snapshot);
 extern EsLookup *es_lookup_open_unless_empty(Oid table, const Oid *index, Snapshot snapshot);
 extern TupleTableSlot *es_lookup_number(EsLookup *lookup, int64 key);
 extern TupleTableSlot *es_lookup_name(EsLookup *lookup, EsName key);
+extern TupleTableSlot *es_lookup_uuid(EsLookup *lookup, const pg_uuid_t *key);
+extern TupleTableSlot *es_lookup_next(EsLookup *lookup);
 extern void es_lookup_close(EsLookup *lookup);
 
 #endif							/* ES_LOOKUP_H */

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "common/jsonapi.h"
+#include "datatype/timestamp.h"
 #include "mb/pg_wchar.h"
 #include "utils/guc.h"
 
@@ -23,6 +24,7 @@ int			es_guc_max_projections = 1000;
 int			es_guc_max_workers = 4;
 char	   *es_guc_metadata = NULL;
 int			es_guc_projection_timeout = 60 * 1000;
+int			es_guc_remember_ids = SECS_PER_DAY;
 bool		es_guc_restore = false;
 int			es_guc_scavenge_interval = 60 * 1000;
 
@@ -115,6 +117,13 @@ es_settings_init(bool preloading)
 							&es_guc_projection_timeout,
 							60 * 1000, 0, PG_INT32_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("eventstore.remember_ids",
+							"Time for which the ids of events are remembered that were taken away.",
+							"A repeated append of such events is a duplicate until then, and a new one afterwards.",
+							&es_guc_remember_ids,
+							SECS_PER_DAY, 0, PG_INT32_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("eventstore.restore",
 							 "Allows to insert directly into a log that has seen appends, to restore events.",

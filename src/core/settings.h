@@ -14,6 +14,7 @@ extern int	es_guc_max_projections;
 extern int	es_guc_max_workers;
 extern char *es_guc_metadata;
 extern int	es_guc_projection_timeout;
+extern int	es_guc_remember_ids;
 extern bool es_guc_restore;
 extern int	es_guc_scavenge_interval;
 

@@ -7,6 +7,10 @@
  * plan survives DROP and CREATE EXTENSION, for it is made anew when the relations
  * that it names have changed (utils/cache/plancache.c).
  *
+ * The tables take rows from these statements only, once the store is alive (log/guard.c).
+ * While one of them runs, "running_at" is how many triggers deep that is, so that the guard
+ * knows whether the statement itself has fired it, or what some trigger of users' did.
+ *
  * An error leaves no trace: the abort of the (sub)transaction restores the role and
  * the settings, and ends SPI.
  */
@@ -15,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
 #include "core/spi.h"
@@ -50,10 +55,45 @@ prepare(EsStatement *statement)
 	statement->plan = plan;
 }
 
+static int	running_at = -1;	/* -1: none is running */
+
+/* How many trigger functions are being called, each by what another one does. */
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
+
+/* For a trigger: is it fired by a statement of the store itself? */
+bool
+es_spi_fires_trigger(void)
+{
+	return running_at >= 0 && trigger_depth() == running_at + 1;
+}
+
+static int
+execute(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
+{
+	int			before = running_at;
+	int			result;
+
+	running_at = trigger_depth();
+	PG_TRY();
+	{
+		result = SPI_execute_plan(statement->plan, (Datum *) values, nulls, read_only, 0);
+	}
+	PG_FINALLY();
+	{
+		running_at = before;
+	}
+	PG_END_TRY();
+	return result;
+}
+
 static uint64
 run(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
 {
-	int			result = SPI_execute_plan(statement->plan, (Datum *) values, nulls, read_only, 0);
+	int			result = execute(statement, values, nulls, read_only);
 
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(result));

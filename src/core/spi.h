@@ -31,6 +31,7 @@ extern uint64 es_spi_see(EsStatement *statement, const Datum *values);
 extern uint64 es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull);
 extern Datum es_spi_value(int row, int column, bool *isnull);
 extern char *es_spi_text(int row, int column);
+extern bool es_spi_fires_trigger(void);
 extern Datum es_spi_numbers(const int64 *numbers, int n);
 
 #endif							/* ES_SPI_H */

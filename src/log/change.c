@@ -80,16 +80,23 @@ es_change_begin(const char *function)
 }
 
 /*
- * A statement about projections or subscriptions begins.
+ * A statement about projections, subscriptions or the whole of the store begins.
  */
-const EsCatalog *
-es_control_begin(const char *function)
+void
+es_control_check(const char *function)
 {
 	es_change_begin(function);
 	if (is_in_progress(ES_PROJECTING))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called by the code of a projection", function)));
+}
+
+/* The same, and event_log is locked as by a read. */
+const EsCatalog *
+es_control_begin(const char *function)
+{
+	es_control_check(function);
 	return es_catalog_lock(AccessShareLock);
 }
 

@@ -4,8 +4,14 @@
  *
  * es_guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
  * that session_replication_role does not switch it off.  It refuses UPDATE,
- * DELETE and TRUNCATE to everybody, a superuser who slips included, and INSERT
+ * DELETE and TRUNCATE to everybody but es_reset(), a superuser who slips included, and INSERT
  * except to restore: see seal.c.  The append itself does not fire it (writer.c).
+ *
+ * The tables in which the store keeps what else it knows (projections, dead letters,
+ * checkpoints, ...) take a direct INSERT at the same times only: a restore into a store that
+ * is alive would bring back what has been dealt with.  The store's own statements are let
+ * through (core/spi.c); nothing says so that users' code could set.  UPDATE and DELETE are
+ * their owner's affair.
  *
  * The drop of one of these tables, of a column or an index that the store made,
  * which is also how DROP EXTENSION, DROP SCHEMA and DROP OWNED arrive here, is
@@ -38,6 +44,7 @@
 
 #include "compat/compat.h"
 #include "core/settings.h"
+#include "core/spi.h"
 #include "log/dictionary.h"
 #include "log/event.h"
 #include "log/guard.h"
@@ -80,6 +87,23 @@ refuse(TriggerData *trigger, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* A row for a table of what the store keeps besides the log. */
+static void
+guard_kept(TriggerData *trigger)
+{
+	Oid			relid = RelationGetRelid(trigger->tg_relation);
+
+	if (es_spi_fires_trigger())
+		return;
+	if (es_compat_owns_relation(relid) && es_seal_allows_restore())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("cannot INSERT into \"%s.%s\": the store keeps it itself", "eventstore",
+					RelationGetRelationName(trigger->tg_relation)),
+			 errhint("To restore rows into a store that has seen appends, a superuser can set eventstore.restore = on.")));
+}
+
 /*
  * eventstore.guard() → trigger
  */
@@ -93,6 +117,14 @@ guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("eventstore.guard can only be called as a trigger")));
 
+	if (!es_catalog_is_of_log(RelationGetRelationName(trigger->tg_relation)))
+	{
+		guard_kept(trigger);
+		return PointerGetDatum(trigger->tg_trigtuple);
+	}
+	/* the store itself empties it: es_reset() */
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && es_spi_fires_trigger())
+		return PointerGetDatum(NULL);
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		refuse(trigger, "Events are immutable: append an event that corrects.");
 

@@ -251,6 +251,18 @@ es_seal_allows_insert(void)
 }
 
 /*
+ * May what the store keeps besides the log be inserted directly now?  That breaks no seal: the
+ * log stays whole.
+ */
+bool
+es_seal_allows_restore(void)
+{
+	const EsCatalog *cat = es_catalog_lock(RowExclusiveLock);	/* (1) */
+
+	return es_guc_restore || !is_sealed(cat);
+}
+
+/*
  * May the log still be restored?  Not known on a standby: no.
  */
 bool

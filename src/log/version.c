@@ -172,7 +172,8 @@ es_version_check_expected(int64 version)
 
 /*
  * A deleted stream has no events, though its versions go on: 0 matches it, and so does
- * the last version.
+ * the last version.  Which of the others' events are shown is not asked here: see
+ * streams/visible.c.
  */
 bool
 es_version_matches(const EsStream *stream, int64 expected, int64 actual)

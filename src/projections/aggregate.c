@@ -3,7 +3,8 @@
  *		A stream folded on demand: es_aggregate.
  *
  * With the caller's rights and snapshot, its own uncommitted events included, from the
- * newest usable snapshot of the stream on.  "as_of" folds the events up to the last one
+ * newest usable snapshot of the stream on: one whose kind is the reducer's name, and that was
+ * saved since the reducer was last replaced (streams/reducer.c).  "as_of" folds the events up to the last one
  * that was created at or before that moment; the clock may have gone back, but not the
  * stream.  A snapshot saved after that moment is not used: it may hold later events.
  *
@@ -27,29 +28,16 @@
 
 #include "compat/compat.h"
 #include "core/args.h"
+#include "core/digest.h"
 #include "log/event.h"
 #include "log/version.h"
 #include "projections/code.h"
 #include "projections/state.h"
 #include "read/load.h"
 #include "read/rows.h"
+#include "streams/reducer.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate);
-
-/*
- * What to begin with: the snapshot whose kind is the reducer's name, else the one of
- * the kind that es_save_snapshot() gives by itself.
- */
-static EsKept
-usable_snapshot(const EsStream *stream, const char *reducer, EsKeptLimit limit)
-{
-	EsKept	found = {0};
-
-	if (stream->key == 0)
-		return found;
-	found = es_snapshot_find(stream, reducer, limit);
-	return found.version > 0 ? found : es_snapshot_find(stream, "default", limit);
-}
 
 static int64
 last_version_at(EsBatch *batch, TimestampTz moment)
@@ -73,12 +61,17 @@ last_version_at(EsBatch *batch, TimestampTz moment)
 static bool
 was_later(const EsCatalog *cat, const EsStream *stream, int64 version, TimestampTz moment, Snapshot snapshot)
 {
-	EsBatch    *batch = es_batch_of_stream(cat, stream, version - 1, version, snapshot);
-	TupleTableSlot *slot = es_batch_slot(batch);
+	EsBatch    *batch;
+	TupleTableSlot *slot;
 	bool		isnull;
-	bool		later = es_batch_next(batch, slot) &&
-		DatumGetTimestampTz(slot_getattr(slot, ES_EVENT_COL_CREATED_AT, &isnull)) > moment;
+	bool		later;
 
+	if (moment == DT_NOEND)
+		return false;
+	batch = es_batch_of_stream(cat, stream, version - 1, version, snapshot);
+	slot = es_batch_slot(batch);
+	later = es_batch_next(batch, slot) &&
+		DatumGetTimestampTz(slot_getattr(slot, ES_EVENT_COL_CREATED_AT, &isnull)) > moment;
 	ExecDropSingleTupleTableSlot(slot);
 	es_batch_free(batch);
 	return later;
@@ -98,73 +91,121 @@ look_up_reducer(const char *name, Oid event_type)
 	return function;
 }
 
+/* What is folded, and how far it has come. */
+typedef struct Fold
+{
+	const EsCatalog *cat;
+	Snapshot	snapshot;
+	EsStream	stream;
+	const char *name;			/* of the reducer, as given */
+	FmgrInfo   *reducer;
+	int64		up_to;			/* version */
+	TimestampTz as_of;			/* DT_NOEND: no such limit */
+	Datum		state;
+	bool		isnull;
+	bool		own_state;		/* allocated here */
+} Fold;
+
+/*
+ * The snapshot to begin with: that of the reducer's name as kind, made by the reducer as it
+ * is defined now, of no event created after "as_of", nor saved after it.
+ */
+static EsKept
+usable_snapshot(const Fold *fold)
+{
+	EsKept		none = {0};
+	EsKept		found;
+
+	if (fold->stream.key == 0)
+		return none;
+	found = es_snapshot_find(&fold->stream, fold->name, (EsKeptLimit) {fold->up_to, fold->as_of});
+	if (found.version == 0 ||
+		!es_digest_equal(found.made_by, es_reducer_digest(fold->reducer->fn_oid)) ||
+		was_later(fold->cat, &fold->stream, found.version, fold->as_of, fold->snapshot))
+		return none;
+	return found;
+}
+
+/* The events to be folded; the state is that before the first of them. */
+static EsBatch *
+begin_fold(Fold *fold)
+{
+	EsKept		kept;
+	EsBatch    *batch;
+
+	fold->up_to = Min(fold->up_to, es_version_look_up(fold->cat, fold->snapshot, &fold->stream));
+	kept = usable_snapshot(fold);
+	batch = es_load_events(fold->cat, &fold->stream, fold->up_to, fold->snapshot, &kept);
+	if (kept.version > 0)
+	{
+		fold->state = kept.state;
+		fold->isnull = false;
+	}
+	if (fold->as_of != DT_NOEND)
+		fold->up_to = Min(fold->up_to, last_version_at(batch, fold->as_of));
+	return batch;
+}
+
+/* Apply the reducer to an event.  "step" is the memory of one application. */
+static void
+fold_event(Fold *fold, TupleTableSlot *event, MemoryContext step)
+{
+	MemoryContext old = MemoryContextSwitchTo(step);
+	Datum		next = es_state_fold(fold->reducer, fold->state, &fold->isnull,
+									 ExecFetchSlotHeapTupleDatum(event));
+
+	MemoryContextSwitchTo(old);
+	next = fold->isnull ? 0 : PointerGetDatum(PG_DETOAST_DATUM_COPY(next));
+	if (fold->own_state)
+		pfree(DatumGetPointer(fold->state));
+	fold->state = next;
+	fold->own_state = !fold->isnull;
+	MemoryContextReset(step);
+}
+
+static void
+fold_events(Fold *fold, EsBatch *batch)
+{
+	TupleTableSlot *event = es_batch_slot(batch);
+	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore fold",
+											   ALLOCSET_DEFAULT_SIZES);
+
+	while (es_batch_next(batch, event))
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (DatumGetInt64(slot_getattr(event, ES_EVENT_COL_VERSION, &isnull)) > fold->up_to)
+			break;
+		fold_event(fold, event, step);
+	}
+	ExecDropSingleTupleTableSlot(event);
+}
+
 /*
  * es_aggregate(stream, reducer, initial, up_to_version, as_of) → jsonb
  */
 Datum
 es_aggregate(PG_FUNCTION_ARGS)
 {
-	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
-	EsStream	stream = {.name = es_arg_name(fcinfo, 0, "stream")};
-	EsKept	kept;
-	EsKeptLimit limit = {PG_INT64_MAX, DT_NOEND};
-	Snapshot	snapshot = GetActiveSnapshot();
-	FmgrInfo   *reducer;
+	Fold		fold = {.cat = es_catalog_lock(AccessShareLock), .snapshot = GetActiveSnapshot(),
+	.as_of = DT_NOEND, .isnull = PG_ARGISNULL(2)};
 	EsBatch    *batch;
-	TupleTableSlot *slot;
-	MemoryContext step;
-	int64		up_to;
-	Datum		state;
-	bool		own_state = false;	/* allocated here */
-	bool		isnull = PG_ARGISNULL(2);
 
+	fold.stream.name = es_arg_name(fcinfo, 0, "stream");
 	es_arg_require(fcinfo, 1, "reducer");
-	up_to = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
+	fold.up_to = es_arg_place(fcinfo, 3, "up_to_version", PG_INT64_MAX);
 	if (!PG_ARGISNULL(4))
-		limit.saved_at = PG_GETARG_TIMESTAMPTZ(4);
-	es_rows_refuse_row_security(cat);
-	reducer = look_up_reducer(text_to_cstring(PG_GETARG_TEXT_PP(1)), cat->event);
-	state = isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
+		fold.as_of = PG_GETARG_TIMESTAMPTZ(4);
+	es_rows_refuse_row_security(fold.cat);
+	fold.name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	fold.reducer = look_up_reducer(fold.name, fold.cat->event);
+	fold.state = fold.isnull ? 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 
-	up_to = limit.version = Min(up_to, es_version_look_up(cat, snapshot, &stream));
-	kept = usable_snapshot(&stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), limit);
-	if (kept.version > 0 && !PG_ARGISNULL(4) &&
-		was_later(cat, &stream, kept.version, PG_GETARG_TIMESTAMPTZ(4), snapshot))
-		kept.version = 0;
-	batch = es_load_events(cat, &stream, up_to, snapshot, &kept);
-	if (kept.version > 0)
-	{
-		state = kept.state;
-		isnull = false;
-	}
-	if (!PG_ARGISNULL(4))
-		up_to = Min(up_to, last_version_at(batch, PG_GETARG_TIMESTAMPTZ(4)));
-	slot = es_batch_slot(batch);
-	step = AllocSetContextCreate(CurrentMemoryContext, "eventstore fold", ALLOCSET_DEFAULT_SIZES);
-	while (es_batch_next(batch, slot))
-	{
-		MemoryContext old = MemoryContextSwitchTo(step);
-		bool		none;
-		Datum		next;
-
-		CHECK_FOR_INTERRUPTS();
-		if (DatumGetInt64(slot_getattr(slot, ES_EVENT_COL_VERSION, &none)) > up_to)
-		{
-			MemoryContextSwitchTo(old);
-			break;
-		}
-		next = es_state_fold(reducer, state, &isnull, ExecFetchSlotHeapTupleDatum(slot));
-		MemoryContextSwitchTo(old);
-		next = isnull ? 0 : PointerGetDatum(PG_DETOAST_DATUM_COPY(next));
-		if (own_state)
-			pfree(DatumGetPointer(state));
-		state = next;
-		own_state = !isnull;
-		MemoryContextReset(step);
-	}
-	ExecDropSingleTupleTableSlot(slot);
+	batch = begin_fold(&fold);
+	fold_events(&fold, batch);
 	es_batch_free(batch);
-	if (isnull)
+	if (fold.isnull)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(state);
+	PG_RETURN_DATUM(fold.state);
 }

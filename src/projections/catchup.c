@@ -115,7 +115,7 @@ apply_next(EsCatchup *catchup, const EsProjection *projection)
 	Snapshot	snapshot = take_snapshot(catchup, &upto);
 	EsTaken		taken = es_events_read(cat, projection, from, Max(upto, from), snapshot,
 									   Min(catchup->limit, projection->batch_size),
-									   es_dead_letters_parked_streams(projection));
+									   es_dead_letters_parked_streams(cat, catchup->id));
 
 	catchup->events = taken.batch->count;
 	if (taken.parked != NIL)

@@ -32,7 +32,7 @@
 #include "projections/owner.h"
 #include "projections/state.h"
 #include "projections/switch.h"
-#include "streams/scavenge.h"
+#include "streams/gone.h"
 
 PG_FUNCTION_INFO_V1(es_drop_projection);
 PG_FUNCTION_INFO_V1(es_pause_projection);
@@ -260,7 +260,7 @@ es_resume_projection(PG_FUNCTION_ARGS)
 static void
 warn_of_gone(const EsProjection *projection)
 {
-	int64		gone = es_scavenge_gone(projection->filter.categories, projection->filter.ncategories);
+	int64		gone = es_gone_of_categories(projection->filter.categories, projection->filter.ncategories);
 
 	if (gone > 0)
 		ereport(WARNING,

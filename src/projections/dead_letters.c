@@ -6,8 +6,11 @@
  * later event of its stream, for as long as one of the stream waits.  retry.c applies
  * them again.
  *
- * Invariant: letters are added and removed under the lock of the projection's progress,
- * so that no event of a parked stream overtakes another.
+ * A letter whose event was taken away from its stream can never be applied.  It is removed
+ * when that is noticed, and nothing waits for it.
+ *
+ * Invariant: letters are added, and removed when their events are applied, under the lock of
+ * the projection's progress, so that no event of a parked stream overtakes another.
  *
  * Locks: those of catchup.c.
  * Crash: rows belong to their transaction.
@@ -23,34 +26,153 @@
 #include "core/spi.h"
 #include "projections/dead_letters.h"
 #include "projections/events.h"
+#include "streams/scavenge.h"
+#include "streams/visible.h"
 
-/* The streams with a letter that parks, whatever on_error says now; NULL: none. */
-HTAB *
-es_dead_letters_parked_streams(const EsProjection *projection)
+/* Letters are done with: applied, or their events were taken away. */
+static void
+remove_letters(int id, const int64 *positions, int n)
 {
-	static EsStatement read = {
-		"SELECT DISTINCT stream FROM eventstore.dead_letter WHERE projection_id = $1 AND parks",
-		{INT4OID}
+	static EsStatement remove = {
+		"DELETE FROM eventstore.dead_letter WHERE projection_id = $1 AND position = ANY ($2)",
+		{INT4OID, INT8ARRAYOID}
 	};
-	Datum		values[1] = {Int32GetDatum(projection->id)};
-	HASHCTL		ctl = {.keysize = ES_NAME_MAX_BYTES + 1, .entrysize = ES_NAME_MAX_BYTES + 1};
-	HTAB	   *streams = NULL;
+	Datum		values[2] = {Int32GetDatum(id), es_spi_numbers(positions, n)};
 	EsSpi		spi;
-	uint64		n;
 
-	ctl.hcxt = CurrentMemoryContext;
+	if (n == 0)
+		return;
 	es_spi_begin(&spi);
-	n = es_spi_run(&read, values, NULL);
-	if (n > 0)
-		streams = hash_create("eventstore parked streams", n, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	for (uint64 i = 1; i <= n; i++)
-	{
-		char		key[ES_NAME_MAX_BYTES + 1] = {0};
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+}
 
-		strlcpy(key, es_spi_text(i, 1), sizeof(key));
-		(void) hash_search(streams, key, HASH_ENTER, NULL);
+void
+es_dead_letters_done(int id, int64 position)
+{
+	remove_letters(id, &position, 1);
+}
+
+static EsDeadLetter *
+read_letters(EsStatement *statement, const Datum *values, int *n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	EsDeadLetter *letters;
+	EsSpi		spi;
+	bool		isnull;
+
+	es_spi_begin(&spi);
+	*n = (int) es_spi_run(statement, values, NULL);
+	letters = MemoryContextAllocExtended(caller, sizeof(EsDeadLetter) * Max(*n, 1),
+										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int i = 0; i < *n; i++)
+	{
+		letters[i].position = DatumGetInt64(es_spi_value(i + 1, 1, &isnull));
+		letters[i].stream = MemoryContextStrdup(caller, es_spi_text(i + 1, 2));
+		letters[i].parks = DatumGetBool(es_spi_value(i + 1, 3, &isnull));
+		letters[i].attempts = DatumGetInt32(es_spi_value(i + 1, 4, &isnull));
 	}
 	es_spi_end(&spi);
+	return letters;
+}
+
+/*
+ * Those of the letters whose events are still shown, in their order; how many.  The others
+ * are removed: they can never be applied, and nothing waits for them.
+ */
+static int
+keep_shown(const EsCatalog *cat, int id, EsDeadLetter *letters, int n)
+{
+	int64	   *positions = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
+	bool	   *shown = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * Max(n, 1));
+	int			kept = 0;
+	int			ngone = 0;
+
+	for (int i = 0; i < n; i++)
+		positions[i] = letters[i].position;
+	es_visible_look_at(cat, positions, n, shown);
+	for (int i = 0; i < n; i++)
+	{
+		if (shown[i])
+			letters[kept++] = letters[i];
+		else
+			positions[ngone++] = positions[i];
+	}
+	remove_letters(id, positions, ngone);
+	pfree(positions);
+	pfree(shown);
+	return kept;
+}
+
+/*
+ * The letters of a projection in the order of positions, but for those whose events were
+ * taken away.
+ */
+EsDeadLetter *
+es_dead_letters_read(const EsCatalog *cat, int id, int *n)
+{
+	static EsStatement read = {
+		"SELECT position, stream, parks, attempts FROM eventstore.dead_letter"
+		" WHERE projection_id = $1 ORDER BY position",
+		{INT4OID}
+	};
+	Datum		values[1] = {Int32GetDatum(id)};
+	EsDeadLetter *letters = read_letters(&read, values, n);
+
+	*n = keep_shown(cat, id, letters, *n);
+	return letters;
+}
+
+/* Does any letter that parks a stream stay? */
+static bool
+is_parked(const EsCatalog *cat, int id, const char *stream)
+{
+	static EsStatement read = {
+		"SELECT position, stream, parks, attempts FROM eventstore.dead_letter"
+		" WHERE projection_id = $1 AND stream = $2 AND parks",
+		{INT4OID, TEXTOID}
+	};
+	Datum		values[2] = {Int32GetDatum(id), CStringGetTextDatum(stream)};
+	int			n;
+	EsDeadLetter *letters = read_letters(&read, values, &n);
+
+	return keep_shown(cat, id, letters, n) > 0;
+}
+
+/*
+ * The streams with a letter that parks, whatever on_error says now; NULL: none.  Of each
+ * the last letter is looked at: what is taken away from a stream are its first events, so
+ * where the last one's is shown, the stream is parked.
+ */
+EsNameSet *
+es_dead_letters_parked_streams(const EsCatalog *cat, int id)
+{
+	static EsStatement read = {
+		"SELECT DISTINCT ON (stream) position, stream, parks, attempts FROM eventstore.dead_letter"
+		" WHERE projection_id = $1 AND parks ORDER BY stream, position DESC",
+		{INT4OID}
+	};
+	Datum		values[1] = {Int32GetDatum(id)};
+	EsNameSet  *streams;
+	EsDeadLetter *letters;
+	int64	   *positions;
+	bool	   *shown;
+	int			n;
+
+	letters = read_letters(&read, values, &n);
+	if (n == 0)
+		return NULL;
+	streams = es_name_set_create("eventstore parked streams");
+	positions = palloc(sizeof(int64) * n);
+	shown = palloc(sizeof(bool) * n);
+	for (int i = 0; i < n; i++)
+		positions[i] = letters[i].position;
+	es_visible_look_at(cat, positions, n, shown);
+	for (int i = 0; i < n; i++)
+	{
+		if (shown[i] || is_parked(cat, id, letters[i].stream))
+			es_name_set_add(streams, es_name_from_string(letters[i].stream));
+	}
 	return streams;
 }
 
@@ -181,4 +303,30 @@ es_dead_letters_remove(int id)
 	es_spi_begin(&spi);
 	(void) es_spi_run(&remove, values, NULL);
 	es_spi_end(&spi);
+}
+
+/*
+ * Events are being removed: nobody can apply them any more (streams/scavenge.c).  A letter
+ * that somebody has locked is found gone by whoever reads it next.
+ */
+static void
+events_removed(const int64 *positions, int n)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.dead_letter WHERE ctid IN"
+		" (SELECT ctid FROM eventstore.dead_letter WHERE position = ANY ($1) FOR UPDATE SKIP LOCKED)",
+		{INT8ARRAYOID}
+	};
+	Datum		values[1] = {es_spi_numbers(positions, n)};
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	(void) es_spi_run(&remove, values, NULL);
+	es_spi_end(&spi);
+}
+
+void
+es_dead_letters_init(void)
+{
+	es_scavenge_tell(events_removed);
 }

@@ -6,9 +6,9 @@
 #define ES_DEAD_LETTERS_H
 
 #include "core/error.h"
+#include "core/name_set.h"
 #include "nodes/pg_list.h"
 #include "projections/definition.h"
-#include "utils/hsearch.h"
 
 /* A letter, as far as it must be known to store it. */
 typedef struct EsDeadLetter
@@ -20,12 +20,15 @@ typedef struct EsDeadLetter
 	const EsError *error;		/* NULL: it only waits */
 } EsDeadLetter;
 
-extern HTAB *es_dead_letters_parked_streams(const EsProjection *projection);
+extern EsDeadLetter *es_dead_letters_read(const EsCatalog *cat, int id, int *n);
+extern void es_dead_letters_done(int id, int64 position);
+extern EsNameSet *es_dead_letters_parked_streams(const EsCatalog *cat, int id);
 extern void es_dead_letters_park(const EsProjection *projection, List *parked);
 extern void es_dead_letters_add(const EsProjection *projection, int64 position, int attempts,
 								const EsError *error);
 extern void es_dead_letters_skip(const EsProjection *projection, int64 position);
 extern void es_dead_letters_store(int id, const EsDeadLetter *letter);
 extern void es_dead_letters_remove(int id);
+extern void es_dead_letters_init(void);
 
 #endif							/* ES_DEAD_LETTERS_H */

@@ -20,17 +20,6 @@
 #include "projections/events.h"
 #include "read/wanted.h"
 
-static bool
-is_parked(HTAB *parked_streams, EsName stream)
-{
-	char		key[ES_NAME_MAX_BYTES + 1] = {0};
-
-	if (parked_streams == NULL)
-		return false;
-	memcpy(key, stream.bytes, Min(stream.len, ES_NAME_MAX_BYTES));
-	return hash_search(parked_streams, key, HASH_FIND, NULL) != NULL;
-}
-
 static EsParked *
 make_parked(int64 position, EsName stream)
 {
@@ -47,7 +36,7 @@ make_parked(int64 position, EsName stream)
  */
 EsTaken
 es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after, int64 upto,
-			   Snapshot snapshot, int64 limit, HTAB *parked_streams)
+			   Snapshot snapshot, int64 limit, const EsNameSet *parked_streams)
 {
 	EsBatch    *batch = es_batch_empty(cat);
 	EsTaken		taken = {.batch = batch};
@@ -62,21 +51,19 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 	es_wanted_read(wanted, range);
 	while (looked_at < limit && (event = es_wanted_next(wanted)) != NULL)
 	{
+		EsName		stream = ES_NAME_UNKNOWN;
+
 		batch->upto = es_log_number(event, ES_LOG_COL_POSITION);
 		if (parked_streams != NULL)
-		{
-			EsName		stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
-
-			if (is_parked(parked_streams, stream))
-			{
-				taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
-				looked_at++;
-				continue;
-			}
-		}
+			stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
 		looked_at++;
 		if (!es_rows_shows(rows, event))
 			continue;
+		if (parked_streams != NULL && es_name_set_has(parked_streams, stream))
+		{
+			taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
+			continue;
+		}
 		es_rows_put(rows, event, ES_NAME_UNKNOWN);
 		batch->count++;
 	}

@@ -5,9 +5,9 @@
 #ifndef ES_EVENTS_H
 #define ES_EVENTS_H
 
+#include "core/name_set.h"
 #include "projections/definition.h"
 #include "read/batch.h"
-#include "utils/hsearch.h"
 
 /* An event that waits behind one that was parked. */
 typedef struct EsParked
@@ -26,6 +26,6 @@ typedef struct EsTaken
 
 extern EsTaken es_events_read(const EsCatalog *cat, const EsProjection *projection,
 							  int64 after, int64 upto, Snapshot snapshot, int64 limit,
-							  HTAB *parked_streams);
+							  const EsNameSet *parked_streams);
 
 #endif							/* ES_EVENTS_H */

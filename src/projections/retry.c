@@ -4,7 +4,8 @@
  *
  * Letters are applied in the order of positions, each in a subtransaction.  One that
  * waits behind an earlier one of its stream that stays, because that was not asked for
- * or failed again, stays too.
+ * or failed again, stays too.  One whose event was taken away from its stream goes, is not
+ * counted, and holds nothing up.
  *
  * Invariant: a letter goes in the transaction that applies its event.
  *
@@ -13,13 +14,12 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
-#include "core/spi.h"
+#include "core/numbers.h"
 #include "core/subxact.h"
 #include "log/change.h"
 #include "projections/call.h"
@@ -29,61 +29,20 @@
 
 PG_FUNCTION_INFO_V1(es_retry_dead_letters);
 
-static EsDeadLetter *
-read_letters(int id, int *n)
-{
-	static EsStatement read = {
-		"SELECT position, stream, parks, attempts FROM eventstore.dead_letter"
-		" WHERE projection_id = $1 ORDER BY position",
-		{INT4OID}
-	};
-	Datum		values[1] = {Int32GetDatum(id)};
-	MemoryContext caller = CurrentMemoryContext;
-	EsDeadLetter *letters;
-	EsSpi		spi;
-	bool		isnull;
-
-	es_spi_begin(&spi);
-	*n = (int) es_spi_run(&read, values, NULL);
-	letters = MemoryContextAllocExtended(caller, sizeof(EsDeadLetter) * Max(*n, 1),
-										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	for (int i = 0; i < *n; i++)
-	{
-		letters[i].position = DatumGetInt64(es_spi_value(i + 1, 1, &isnull));
-		letters[i].stream = MemoryContextStrdup(caller, es_spi_text(i + 1, 2));
-		letters[i].parks = DatumGetBool(es_spi_value(i + 1, 3, &isnull));
-		letters[i].attempts = DatumGetInt32(es_spi_value(i + 1, 4, &isnull));
-	}
-	es_spi_end(&spi);
-	return letters;
-}
-
-static void
-remove_letter(int id, int64 position)
-{
-	static EsStatement remove = {
-		"DELETE FROM eventstore.dead_letter WHERE projection_id = $1 AND position = $2",
-		{INT4OID, INT8OID}
-	};
-	Datum		values[2] = {Int32GetDatum(id), Int64GetDatum(position)};
-	EsSpi		spi;
-
-	es_spi_begin(&spi);
-	(void) es_spi_run(&remove, values, NULL);
-	es_spi_end(&spi);
-}
-
-static void
+/* How many events: none if it was taken away in this moment, or the projection is gone. */
+static int64
 apply_letter(const EsCatalog *cat, const EsProjection *projection, const EsDeadLetter *letter)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	EsTaken		taken = es_events_read(cat, projection, letter->position - 1, letter->position,
 									   snapshot, 1, NULL);
+	int64		events = taken.batch->count;
 
-	if (taken.batch->count > 0)
+	if (events > 0)
 		es_call_apply(projection, cat, taken.batch);
 	es_batch_free(taken.batch);
 	UnregisterSnapshot(snapshot);
+	return events;
 }
 
 /* A letter that is tried once more. */
@@ -92,6 +51,7 @@ typedef struct Retry
 	const EsCatalog *cat;
 	int			id;				/* of the projection */
 	const EsDeadLetter *letter;
+	int64		applied;		/* events */
 } Retry;
 
 static bool
@@ -102,24 +62,27 @@ run_retry(void *arg)
 	const EsProjection *projection = es_definition_by_id(retry->cat, retry->id);
 
 	if (projection != NULL)
-		apply_letter(retry->cat, projection, retry->letter);
-	remove_letter(retry->id, retry->letter->position);
+		retry->applied = apply_letter(retry->cat, projection, retry->letter);
+	es_dead_letters_done(retry->id, retry->letter->position);
 	return true;
 }
 
 /*
- * Apply a letter in a subtransaction.  False: it failed again, which is noted.
+ * Apply a letter in a subtransaction.  False: it failed again, which is noted, and stays.
  */
 static bool
-try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter)
+try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter, int64 *applied)
 {
-	Retry		retry = {cat, id, letter};
+	Retry		retry = {.cat = cat, .id = id, .letter = letter};
 	EsDeadLetter again = *letter;
 	ErrorData  *error = es_subxact_try("eventstore_retry", run_retry, &retry);
 	EsError		parts;
 
 	if (error == NULL)
+	{
+		*applied += retry.applied;
 		return true;
+	}
 	/* not about the event: the caller's affair */
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
@@ -130,31 +93,6 @@ try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter)
 	es_dead_letters_store(id, &again);
 	FreeErrorData(error);
 	return false;
-}
-
-/* Does an earlier letter of this stream stay? */
-static bool
-waits(List *blocked, const char *stream)
-{
-	ListCell   *lc;
-
-	foreach(lc, blocked)
-	{
-		if (strcmp(lfirst(lc), stream) == 0)
-			return true;
-	}
-	return false;
-}
-
-static bool
-is_wanted(const int64 *positions, int n, int64 position)
-{
-	for (int i = 0; positions != NULL && i < n; i++)
-	{
-		if (positions[i] == position)
-			return true;
-	}
-	return positions == NULL;
 }
 
 /*
@@ -170,25 +108,25 @@ es_retry_dead_letters(PG_FUNCTION_ARGS)
 	int64	   *wanted = es_arg_positions(fcinfo, 1, "positions", &nwanted);
 	EsProgress	progress;
 	EsDeadLetter *letters;
-	List	   *blocked = NIL;
+	EsNameSet  *blocked = es_name_set_create("eventstore blocked streams");
 	int			n;
 	int64		applied = 0;
 
+	if (wanted != NULL)
+		nwanted = es_numbers_unique(wanted, nwanted);
 	es_control_require_read_committed("es_retry_dead_letters()");
 	es_definition_require_owner(projection);
 	(void) es_control_lock(cat, projection, &progress);
-	letters = read_letters(id, &n);
+	letters = es_dead_letters_read(cat, id, &n);
 	for (int i = 0; i < n; i++)
 	{
 		const EsDeadLetter *letter = &letters[i];
-		bool		try = is_wanted(wanted, nwanted, letter->position) &&
-			!(letter->parks && waits(blocked, letter->stream));
+		bool		try = (wanted == NULL || es_numbers_find(wanted, nwanted, letter->position) != NULL) &&
+			!(letter->parks && es_name_set_has(blocked, es_name_from_string(letter->stream)));
 
 		CHECK_FOR_INTERRUPTS();
-		if (try && try_letter(cat, id, letter))
-			applied++;
-		else if (letter->parks)
-			blocked = lappend(blocked, (void *) letter->stream);
+		if (!(try && try_letter(cat, id, letter, &applied)) && letter->parks)
+			es_name_set_add(blocked, es_name_from_string(letter->stream));
 	}
 	PG_RETURN_INT64(applied);
 }

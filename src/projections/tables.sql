@@ -118,6 +118,20 @@ CREATE TRIGGER eventstore_projection_restored
     FOR EACH ROW EXECUTE FUNCTION eventstore.projection_restored();
 ALTER TABLE eventstore.projection ENABLE ALWAYS TRIGGER eventstore_projection_restored;
 
+-- Rows come from the store itself, or from a restore: see log/guard.c.
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.projection
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.projection_progress
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.projection_state
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.dead_letter
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+ALTER TABLE eventstore.projection ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.projection_progress ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.projection_state ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.dead_letter ENABLE ALWAYS TRIGGER eventstore_guard;
+
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_ids', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_progress', '');

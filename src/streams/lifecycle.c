@@ -34,14 +34,17 @@
 #include "log/seal.h"
 #include "log/version.h"
 #include "streams/lifecycle.h"
+#include "streams/visible.h"
 
 PG_FUNCTION_INFO_V1(es_truncate_stream);
 PG_FUNCTION_INFO_V1(es_delete_stream);
 PG_FUNCTION_INFO_V1(es_tombstone_stream);
 
 static EsStatement hide = {
-	"INSERT INTO eventstore.hidden AS h (stream_key, before_version) VALUES ($1, $2)"
-	" ON CONFLICT (stream_key) DO UPDATE SET before_version = greatest(h.before_version, $2)",
+	"INSERT INTO eventstore.hidden AS h (stream_key, before_version, hidden_at)"
+	" VALUES ($1, $2, clock_timestamp())"
+	" ON CONFLICT (stream_key) DO UPDATE"
+	" SET before_version = greatest(h.before_version, $2), hidden_at = excluded.hidden_at",
 	{INT8OID, INT8OID}
 };
 
@@ -129,7 +132,7 @@ check_expected(FunctionCallInfo fcinfo, const EsHeldStream *held)
 		return;
 	expected = PG_GETARG_INT64(1);
 	es_version_check_expected(expected);
-	if (!es_version_matches(&held->stream, expected, held->version))
+	if (!es_visible_version_matches(held->cat, &held->stream, expected, held->version))
 		es_version_raise(held->stream.name, expected, held->version);
 }
 

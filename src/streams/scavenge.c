@@ -2,14 +2,18 @@
  * scavenge.c
  *		Removing the events that truncation, deletion and retention hide.
  *
- * A pass goes over the streams in eventstore.hidden, and then, for each rule of
- * retention, over the streams that it is for.  It is made in steps of some events
- * each.  The scheduler commits after each, so that it holds nothing for longer than
+ * A pass forgets the ids whose time is over (removed.c), goes over the streams in
+ * eventstore.hidden, and then, for each rule of retention, over the streams that it is for.
+ * It is made in steps of some events each.  The scheduler commits after each, so that it holds nothing for longer than
  * some milliseconds; es_scavenge() makes a whole pass in its caller's transaction.
  *
  * Rows are removed through the table access method, past the guard's triggers: nobody
  * else can remove an event.  Users' DELETE triggers are not fired, and foreign keys to
  * event_log not looked at.
+ *
+ * An append that uses the id of a hidden event anew, for its time is over, removes that
+ * event itself.  What higher rooms keep of events that are removed they remove when they are
+ * told: they say how to tell them when the library is loaded.
  *
  * Invariants
  * 1. One pass at a time works on a store: it holds ShareUpdateExclusive on
@@ -23,8 +27,12 @@
  * 4. Positions are not touched: the register says which have been handed out,
  *    whatever events there are (log/positions.c).
  *
- * Lock order: event_log, scavenging, stream, event_tag, hidden.  Rows are locked without
- * waiting; those of scavenged, last.
+ * 5. What is removed leaves its id behind, in the same transaction (removed.c).
+ * 6. A pass ends where the store is not the one that it began in.
+ *
+ * Lock order: event_log, scavenging, stream, event_tag, removed_id, hidden.  Rows are
+ * locked without waiting; those of scavenged, and what is removed by those who are told,
+ * last.
  * Crash: a step is done or not; the next pass finds what is left.
  */
 #include "postgres.h"
@@ -36,7 +44,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -48,7 +55,10 @@
 #include "log/event.h"
 #include "log/tags.h"
 #include "log/version.h"
+#include "streams/gone.h"
+#include "streams/hidden.h"
 #include "streams/lifecycle.h"
+#include "streams/removed.h"
 #include "streams/scavenge.h"
 #include "streams/visible.h"
 
@@ -57,10 +67,15 @@ PG_FUNCTION_INFO_V1(es_scavenge);
 /* Streams looked at in a step, at most. */
 #define STREAMS_A_STEP	100
 
+/* Positions that are told at once, at most. */
+#define TOLD_AT_ONCE	1000
+
 /* Where a pass stands. */
 struct EsScavenge
 {
 	MemoryContext context;
+	uint64		generation;		/* of the store; 0: before the first step */
+	bool		ids_done;		/* those whose time is over are forgotten */
 	bool		by_rules;		/* eventstore.hidden is done */
 	char	   *rule;			/* the rule that was last taken up; NULL: none */
 	bool		in_rule;		/* its streams are not done */
@@ -78,6 +93,11 @@ typedef struct Step
 	Snapshot	snapshot;
 	EsStreams  *streams;
 	EsVisible  *visible;
+	EsLookup   *hidden;			/* NULL: nothing is */
+	EsRemovals *removals;		/* NULL: nothing was removed yet */
+	EsHidden	by_statement;	/* of the present stream */
+	int64	   *told;			/* positions to be told */
+	int			ntold;
 	IndexScanDesc scan;
 	TupleTableSlot *event;
 	int64		reached;		/* version in the present stream: nothing is left before */
@@ -110,21 +130,27 @@ static EsStatement streams_of_rule = {
 	{TEXTOID, TEXTOID, INT4OID}
 };
 
-static EsStatement count_removed = {
-	"INSERT INTO eventstore.scavenged AS s (category, events) VALUES ($1, $2)"
-	" ON CONFLICT (category) DO UPDATE SET events = s.events + $2",
-	{TEXTOID, INT8OID}
-};
+/* ---- telling ---- */
 
-static EsStatement count_gone = {
-	"SELECT coalesce((SELECT sum(events) FROM eventstore.scavenged WHERE $2 OR category = ANY ($1)), 0)::int8"
-	" + (SELECT count(*) FROM eventstore.hidden h"
-	"    JOIN eventstore.stream s USING (stream_key)"
-	"    JOIN eventstore.event_log l ON l.stream_key = h.stream_key AND l.version < h.before_version"
-	"    JOIN (SELECT DISTINCT ON (type_key) type_key, category FROM eventstore.event_type) t ON t.type_key = l.type_key"
-	"    WHERE $2 OR coalesce(t.category, split_part(s.name, '-', 1)) = ANY ($1))",
-	{TEXTARRAYOID, BOOLOID}
-};
+static EsRemovedListener listeners[2];
+static int	nlisteners = 0;
+
+/* Who is told of events that are removed.  Call it when the library is loaded. */
+void
+es_scavenge_tell(EsRemovedListener listener)
+{
+	if (nlisteners == lengthof(listeners))
+		elog(ERROR, "too many rooms want to be told of removed events");
+	listeners[nlisteners++] = listener;
+}
+
+static void
+tell(Step *step)
+{
+	for (int i = 0; step->ntold > 0 && i < nlisteners; i++)
+		listeners[i] (step->told, step->ntold);
+	step->ntold = 0;
+}
 
 /* ---- removing ---- */
 
@@ -163,20 +189,37 @@ current_version(Step *step, const EsStream *stream)
 	return version;
 }
 
-/* False: somebody has locked the row, who is not waited for. */
+/* False: it is gone, or somebody has locked the row, who is not to be waited for. */
 static bool
-remove_event(Step *step, TupleTableSlot *event)
+delete_event(const EsCatalog *cat, Relation log, TupleTableSlot *event, Snapshot snapshot, bool wait)
 {
 	TM_FailureData failure;
 	Datum		tags;
 	bool		no_tags;
 
-	if (table_tuple_delete(step->log, &event->tts_tid, GetCurrentCommandId(true), step->snapshot,
-						   InvalidSnapshot, false, &failure, false) != TM_Ok)
+	if (table_tuple_delete(log, &event->tts_tid, GetCurrentCommandId(true), snapshot,
+						   InvalidSnapshot, wait, &failure, false) != TM_Ok)
 		return false;
 	tags = slot_getattr(event, ES_LOG_COL_TAGS, &no_tags);
 	if (!no_tags)
-		es_tags_remove(step->cat, step->snapshot, tags, es_log_number(event, ES_LOG_COL_POSITION));
+		es_tags_remove(cat, snapshot, tags, es_log_number(event, ES_LOG_COL_POSITION));
+	return true;
+}
+
+/* False: somebody has locked the row. */
+static bool
+remove_event(Step *step, TupleTableSlot *event)
+{
+	bool		by_statement = es_log_number(event, ES_LOG_COL_VERSION) < step->by_statement.before;
+
+	if (!delete_event(step->cat, step->log, event, step->snapshot, false))
+		return false;
+	if (step->removals == NULL)
+		step->removals = es_removals_open(step->cat);
+	es_removals_add(step->removals, event, by_statement ? step->by_statement.at : GetCurrentTimestamp());	/* (5) */
+	step->told[step->ntold++] = es_log_number(event, ES_LOG_COL_POSITION);
+	if (step->ntold == TOLD_AT_ONCE)
+		tell(step);
 	return true;
 }
 
@@ -226,19 +269,6 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 	return done;
 }
 
-static void
-count(EsName stream, int64 events)
-{
-	EsName		category = es_name_category(stream);
-	Datum		values[2] = {
-		PointerGetDatum(cstring_to_text_with_len(category.bytes, category.len)),
-		Int64GetDatum(events)
-	};
-
-	if (events > 0)
-		(void) es_spi_run(&count_removed, values, NULL);
-}
-
 /*
  * Look at one stream.  True: nothing is left to do there for this pass.
  */
@@ -253,8 +283,9 @@ scavenge_stream(Step *step, const char *name, bool hidden)
 	if (!es_stream_find(step->streams, &stream))
 		return true;
 	shown = es_visible_ask(step->visible, &stream);
+	step->by_statement = es_hidden_find(step->hidden, stream.key);
 	done = remove_hidden(step, &stream, &shown);
-	count(stream.name, step->removed - before);
+	es_gone_count(stream.name, step->removed - before);
 	if (done && hidden)
 	{
 		Datum		values[2] = {Int64GetDatum(stream.key), Int64GetDatum(stream.first_version)};
@@ -407,12 +438,23 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	bool		more = true;
 	EsSpi		spi;
 
+	if (scavenge->generation == 0)
+		scavenge->generation = es_catalog_generation();
+	if (scavenge->generation != es_catalog_generation())	/* (6) */
+		return false;
+	if (!scavenge->ids_done)
+	{
+		scavenge->ids_done = es_removed_forget(max_events) < max_events;
+		return true;
+	}
 	es_spi_begin(&spi);			/* what follows lives in its memory */
+	step.told = palloc(sizeof(int64) * TOLD_AT_ONCE);
 	step.log = table_open(cat->event_log, RowExclusiveLock);
 	step.index = index_open(cat->event_log_stream, RowExclusiveLock);
 	step.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	step.streams = es_streams_open(cat, RowExclusiveLock, SnapshotSelf);
 	step.visible = es_visible_open(cat, step.snapshot);
+	step.hidden = es_lookup_open_unless_empty(cat->hidden, &cat->hidden_pkey, step.snapshot);
 	step.scan = es_compat_index_beginscan(step.log, step.index, step.snapshot, 2);
 	step.event = table_slot_create(step.log, NULL);
 	if (!scavenge->by_rules)
@@ -421,8 +463,11 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 		scavenge_rule(scavenge, &step);
 	else
 		more = false;
+	es_removals_close(step.removals);
+	tell(&step);
 	ExecDropSingleTupleTableSlot(step.event);
 	index_endscan(step.scan);
+	es_lookup_close(step.hidden);
 	es_visible_close(step.visible);
 	es_streams_close(step.streams);
 	UnregisterSnapshot(step.snapshot);
@@ -435,7 +480,22 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 }
 
 /*
- * Is anything hidden, or are there rules by which something may be?
+ * An id is used anew: remove the event that has it, which a statement hides and whose time
+ * is over.  Its stream's row keeps the version since that statement (lifecycle.c), so that no
+ * lock on it is needed.  Waits for whoever else is removing it.  Not counted as gone: the
+ * caller stores it anew, and to count it he would have to wait for others who do the same.
+ */
+void
+es_scavenge_give_way(const EsCatalog *cat, Relation log, TupleTableSlot *event)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	(void) delete_event(cat, log, event, snapshot, true);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Is anything hidden, are there rules by which something may be, or ids whose time is over?
  */
 bool
 es_scavenge_is_wanted(void)
@@ -450,7 +510,7 @@ es_scavenge_is_wanted(void)
 	es_spi_begin(&spi);
 	wanted = es_spi_look(&look, NULL) > 0;
 	es_spi_end(&spi);
-	return wanted;
+	return wanted || es_removed_are_due();
 }
 
 /*
@@ -463,29 +523,6 @@ es_scavenge_lock(const EsCatalog *cat, bool wait)
 		return ConditionalLockRelationOid(cat->hidden, ShareUpdateExclusiveLock);
 	LockRelationOid(cat->hidden, ShareUpdateExclusiveLock);
 	return true;
-}
-
-/*
- * How many events of some categories (NULL: all) are not in the log any more, or are
- * hidden by a statement about their stream.
- */
-int64
-es_scavenge_gone(const EsName *categories, int ncategories)
-{
-	Datum	   *names = palloc(sizeof(Datum) * Max(ncategories, 1));
-	Datum		values[2] = {0, BoolGetDatum(categories == NULL)};
-	int64		gone;
-	bool		isnull;
-	EsSpi		spi;
-
-	for (int i = 0; i < ncategories; i++)
-		names[i] = PointerGetDatum(cstring_to_text_with_len(categories[i].bytes, categories[i].len));
-	values[0] = PointerGetDatum(construct_array(names, ncategories, TEXTOID, -1, false, TYPALIGN_INT));
-	es_spi_begin(&spi);
-	(void) es_spi_look(&count_gone, values);
-	gone = DatumGetInt64(es_spi_value(1, 1, &isnull));
-	es_spi_end(&spi);
-	return gone;
 }
 
 /*

@@ -6,16 +6,21 @@
 #define ES_SCAVENGE_H
 
 #include "core/catalog.h"
-#include "core/name.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
 
 /* A pass over what is hidden, in steps. */
 typedef struct EsScavenge EsScavenge;
 
+/* Is told the positions of events that are removed, in the same transaction. */
+typedef void (*EsRemovedListener) (const int64 *positions, int n);
+
+extern void es_scavenge_tell(EsRemovedListener listener);
 extern EsScavenge *es_scavenge_begin(MemoryContext context);
 extern bool es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int64 *removed);
 extern void es_scavenge_end(EsScavenge *scavenge);
+extern void es_scavenge_give_way(const EsCatalog *cat, Relation log, TupleTableSlot *event);
 extern bool es_scavenge_is_wanted(void);
 extern bool es_scavenge_lock(const EsCatalog *cat, bool wait);
-extern int64 es_scavenge_gone(const EsName *categories, int ncategories);
 
 #endif							/* ES_SCAVENGE_H */

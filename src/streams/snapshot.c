@@ -1,13 +1,14 @@
 /*
  * snapshot.c
- *		The states of streams that were kept: es_save_snapshot.
+ *		The states of streams that were kept: es_save_snapshot, es_delete_snapshots.
  *
  * A stream has one snapshot of each kind: the newest that was saved.  It is a shortcut
  * and nothing else: whatever is loaded with it (read/load.c) must be the same without.
  *
  * Invariants
  * 1. A snapshot is that of a version which the stream had when it was saved, and is
- *    replaced by none of an older version, however savers race.
+ *    replaced by none of an older version, however savers race, unless the reducer that its
+ *    kind names is another one by now (reducer.c): then nobody can use it.
  * 2. What was deleted does not come back by a snapshot: it is saved under the stream's
  *    lock, which the deletion, that removes it, has to take as well.
  *
@@ -37,21 +38,30 @@
 #include "core/args.h"
 #include "core/spi.h"
 #include "streams/lifecycle.h"
+#include "streams/reducer.h"
 #include "streams/snapshot.h"
 
 PG_FUNCTION_INFO_V1(es_save_snapshot);
+PG_FUNCTION_INFO_V1(es_delete_snapshots);
 
 static EsStatement save = {
-	"INSERT INTO eventstore.snapshot AS s (stream_key, kind, version, state, saved_at)"
-	" VALUES ($1, $2, $3, $4, pg_catalog.clock_timestamp())"
+	"INSERT INTO eventstore.snapshot AS s (stream_key, kind, version, state, saved_at, made_by)"
+	" VALUES ($1, $2, $3, $4, pg_catalog.clock_timestamp(), $5)"
 	" ON CONFLICT (stream_key, kind) DO UPDATE"
-	" SET version = excluded.version, state = excluded.state, saved_at = excluded.saved_at"
-	" WHERE s.version <= excluded.version",		/* (1) */
-	{INT8OID, TEXTOID, INT8OID, JSONBOID}
+	" SET version = excluded.version, state = excluded.state, saved_at = excluded.saved_at,"
+	"     made_by = excluded.made_by"
+	" WHERE s.version <= excluded.version OR s.made_by IS DISTINCT FROM excluded.made_by",		/* (1) */
+	{INT8OID, TEXTOID, INT8OID, JSONBOID, BYTEAOID}
+};
+
+static EsStatement delete_kind = {
+	"DELETE FROM eventstore.snapshot WHERE kind = $1"
+	" AND ($2 IS NULL OR stream_key = (SELECT stream_key FROM eventstore.stream WHERE name = $2))",
+	{TEXTOID, TEXTOID}
 };
 
 static EsStatement find = {
-	"SELECT version, state FROM eventstore.snapshot"
+	"SELECT version, state, made_by FROM eventstore.snapshot"
 	" WHERE stream_key = $1 AND kind = $2 AND version > $3 AND version <= $4 AND saved_at <= $5",
 	{INT8OID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 };
@@ -83,11 +93,14 @@ es_snapshot_find(const EsStream *stream, const char *kind, EsKeptLimit limit)
 	if (es_spi_see(&find, values) > 0)
 	{
 		bool		isnull;
+		Datum		made_by;
 		MemoryContext old;
 
 		found.version = DatumGetInt64(es_spi_value(1, 1, &isnull));
 		old = MemoryContextSwitchTo(context);
 		found.state = PointerGetDatum(PG_DETOAST_DATUM_COPY(es_spi_value(1, 2, &isnull)));
+		made_by = es_spi_value(1, 3, &isnull);
+		found.made_by = isnull ? NULL : DatumGetByteaPCopy(made_by);
 		MemoryContextSwitchTo(old);
 	}
 	es_spi_end(&spi);
@@ -114,7 +127,9 @@ es_save_snapshot(PG_FUNCTION_ARGS)
 	EsHeldStream held = {0};
 	char	   *kind;
 	int64		version;
-	Datum		values[4];
+	bytea	   *made_by;
+	Datum		values[5];
+	bool		isnull[5] = {false};
 	EsSpi		spi;
 
 	es_arg_require(fcinfo, 1, "version");
@@ -127,6 +142,7 @@ es_save_snapshot(PG_FUNCTION_ARGS)
 	kind = es_snapshot_kind(fcinfo, 3);
 
 	es_lifecycle_hold(&held, "es_save_snapshot()", name);	/* (2) */
+	made_by = es_reducer_digest_by_name(held.cat, kind);
 	es_streams_close(held.streams);
 	if (held.stream.tombstoned)
 		es_stream_refuse_tombstoned(&held.stream);
@@ -146,8 +162,32 @@ es_save_snapshot(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(kind);
 	values[2] = Int64GetDatum(version);
 	values[3] = PG_GETARG_DATUM(2);
+	values[4] = PointerGetDatum(made_by);
+	isnull[4] = made_by == NULL;
 	es_spi_begin(&spi);
-	(void) es_spi_run(&save, values, NULL);
+	(void) es_spi_run(&save, values, isnull);
 	es_spi_end(&spi);
 	PG_RETURN_VOID();
+}
+
+/*
+ * es_delete_snapshots(kind, stream) → bigint
+ */
+Datum
+es_delete_snapshots(PG_FUNCTION_ARGS)
+{
+	Datum		values[2];
+	bool		isnull[2] = {false, PG_ARGISNULL(1)};
+	int64		deleted;
+	EsSpi		spi;
+
+	(void) es_lifecycle_begin("es_delete_snapshots()");
+	values[0] = CStringGetTextDatum(es_snapshot_kind(fcinfo, 0));
+	values[1] = PG_GETARG_DATUM(1);
+	if (!isnull[1])
+		es_name_check(es_arg_name(fcinfo, 1, "stream"), "stream");
+	es_spi_begin(&spi);
+	deleted = (int64) es_spi_run(&delete_kind, values, isnull);
+	es_spi_end(&spi);
+	PG_RETURN_INT64(deleted);
 }

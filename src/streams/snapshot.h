@@ -14,6 +14,7 @@ typedef struct EsKept
 {
 	int64		version;		/* 0: there is none */
 	Datum		state;			/* jsonb */
+	bytea	   *made_by;		/* digest of the reducer that its kind named; NULL: none */
 } EsKept;
 
 /* The latest that may be begun with. */

@@ -52,6 +52,12 @@ CREATE FUNCTION es_save_snapshot(stream text, version bigint, state jsonb, kind 
 COMMENT ON FUNCTION es_save_snapshot(text, bigint, jsonb, text) IS
     'Keep the state of a stream at a version, to load it faster';
 
+CREATE FUNCTION es_delete_snapshots(kind text, stream text DEFAULT NULL) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'es_delete_snapshots'
+    LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION es_delete_snapshots(text, text) IS
+    'Remove the snapshots of a kind, of one stream or of all; how many';
+
 CREATE FUNCTION es_load(
     stream text,
     kind text DEFAULT 'default',

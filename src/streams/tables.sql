@@ -3,11 +3,29 @@
 CREATE TABLE eventstore.hidden (
     stream_key bigint NOT NULL,
     before_version bigint NOT NULL,
+    hidden_at timestamptz NOT NULL,
     PRIMARY KEY (stream_key)
 );
 COMMENT ON TABLE eventstore.hidden IS
     'Streams with events that no reader is shown any more, but that are not removed yet';
 COMMENT ON COLUMN eventstore.hidden.before_version IS 'Earlier events are hidden';
+COMMENT ON COLUMN eventstore.hidden.hidden_at IS 'When the last of them were taken away';
+
+CREATE TABLE eventstore.removed_id (
+    event_id uuid NOT NULL,
+    stream_key bigint NOT NULL,
+    version bigint NOT NULL,
+    "position" bigint NOT NULL,
+    type_key bigint NOT NULL,
+    taken_at timestamptz NOT NULL,
+    digest bytea NOT NULL
+);
+CREATE INDEX removed_id_event ON eventstore.removed_id (event_id);
+CREATE INDEX removed_id_taken ON eventstore.removed_id (taken_at);
+COMMENT ON TABLE eventstore.removed_id IS
+    'Events that were taken away and removed, as long as a repeated append is known by their ids';
+COMMENT ON COLUMN eventstore.removed_id.taken_at IS 'When they were taken away, or, by a rule, removed';
+COMMENT ON COLUMN eventstore.removed_id.digest IS 'SHA-256 of the data';
 
 CREATE TABLE eventstore.retention (
     name text COLLATE "C" NOT NULL,
@@ -56,10 +74,12 @@ CREATE TABLE eventstore.snapshot (
     version bigint NOT NULL,
     state jsonb NOT NULL,
     saved_at timestamptz NOT NULL,
+    made_by bytea,
     PRIMARY KEY (stream_key, kind)
 );
 COMMENT ON TABLE eventstore.snapshot IS 'The last snapshot of each kind of a stream';
 COMMENT ON COLUMN eventstore.snapshot.version IS 'The state is that after the event of this version';
+COMMENT ON COLUMN eventstore.snapshot.made_by IS 'SHA-256 of the definition, then, of the reducer that the kind names; null: it named none';
 
 -- Whoever reads keeps the upcasters: whatever changes the table tells them.
 CREATE FUNCTION eventstore.upcasters_changed() RETURNS trigger
@@ -83,8 +103,29 @@ CREATE TRIGGER eventstore_upcaster_restored
     FOR EACH ROW EXECUTE FUNCTION eventstore.upcaster_restored();
 ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_upcaster_restored;
 
+-- Rows come from the store itself, or from a restore: see log/guard.c.
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.hidden
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.removed_id
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.retention
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.scavenged
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.upcaster
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.snapshot
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+ALTER TABLE eventstore.hidden ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.removed_id ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.retention ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.scavenged ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.upcaster ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.snapshot ENABLE ALWAYS TRIGGER eventstore_guard;
+
 SELECT pg_catalog.pg_extension_config_dump('eventstore.upcaster_ids', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.hidden', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.removed_id', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.scavenged', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.upcaster', '');

@@ -43,13 +43,26 @@ WHERE (s.first_version IS NULL OR l.version OPERATOR(pg_catalog.>=) s.first_vers
 COMMENT ON VIEW eventstore.events IS
     'All events that the snapshot sees, as they are stored, also above the head: for questions, not for consumers';
 
+-- What is shown of a stream is what streams/visible.c says.
 CREATE VIEW eventstore.streams WITH (security_invoker = true) AS
 SELECT
     s.name AS stream,
     es_category(s.name) AS category,
-    coalesce(greatest(l.version, s.used_version), 0) AS version,
-    l.created_at AS last_event_at,
-    coalesce(s.first_version, 1) AS first_version,
+    v.version,
+    CASE WHEN l.version OPERATOR(pg_catalog.>=) v.shown_from
+          AND (r.max_age IS NULL
+               OR l.created_at OPERATOR(pg_catalog.>=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.max_age))
+         THEN l.created_at END AS last_event_at,
+    coalesce(
+        (SELECT e.version
+         FROM eventstore.event_log e
+         WHERE e.stream_key OPERATOR(pg_catalog.=) s.stream_key
+           AND e.version OPERATOR(pg_catalog.>=) v.shown_from
+           AND (r.max_age IS NULL
+                OR e.created_at OPERATOR(pg_catalog.>=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.max_age))
+         ORDER BY e.version
+         LIMIT 1),
+        v.version OPERATOR(pg_catalog.+) 1) AS first_version,
     (s.deleted IS TRUE AND s.tombstoned IS NOT TRUE AND greatest(l.version, s.used_version) OPERATOR(pg_catalog.=) s.used_version) AS deleted,
     s.tombstoned IS TRUE AS tombstoned
 FROM eventstore.stream s
@@ -59,11 +72,21 @@ LEFT JOIN LATERAL (
     WHERE e.stream_key OPERATOR(pg_catalog.=) s.stream_key
     ORDER BY e.version DESC
     LIMIT 1) l ON true
+LEFT JOIN LATERAL (
+    SELECT t.max_count, t.max_age
+    FROM eventstore.retention t
+    WHERE t.name OPERATOR(pg_catalog.=) coalesce(
+        (SELECT o.name FROM eventstore.retention o WHERE o.name OPERATOR(pg_catalog.=) s.name),
+        es_category(s.name))) r ON true
+CROSS JOIN LATERAL (SELECT
+    coalesce(greatest(l.version, s.used_version), 0) AS version,
+    greatest(s.first_version, 1,
+             coalesce(greatest(l.version, s.used_version), 0) OPERATOR(pg_catalog.-) r.max_count OPERATOR(pg_catalog.+) 1) AS shown_from) v
 WHERE l.version IS NOT NULL OR s.used_version IS NOT NULL OR s.tombstoned;
 COMMENT ON VIEW eventstore.streams IS 'The streams and their versions';
 COMMENT ON COLUMN eventstore.streams.version IS 'Of the last event; it stays when events are taken away';
-COMMENT ON COLUMN eventstore.streams.last_event_at IS 'When that was created; null: it has been removed';
-COMMENT ON COLUMN eventstore.streams.first_version IS 'Earlier events were truncated or deleted';
+COMMENT ON COLUMN eventstore.streams.last_event_at IS 'When that was created; null: it has been taken away';
+COMMENT ON COLUMN eventstore.streams.first_version IS 'Of the first event that readers are shown; beyond the version: none is';
 COMMENT ON COLUMN eventstore.streams.deleted IS 'Deleted, and not written again since';
 COMMENT ON COLUMN eventstore.streams.tombstoned IS 'Gone for good: takes no events';
 

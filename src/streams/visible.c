@@ -26,6 +26,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -33,14 +34,16 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "log/event.h"
 #include "log/version.h"
+#include "streams/hidden.h"
 #include "streams/visible.h"
 
-/* Columns of eventstore.hidden and eventstore.retention */
-#define HIDDEN_COL_BEFORE		2
+/* Columns of eventstore.retention */
 #define RETENTION_COL_COUNT		2
 #define RETENTION_COL_AGE		3
 
@@ -155,11 +158,10 @@ static EsShown
 ask(EsVisible *visible, const EsStream *stream)
 {
 	EsShown		shown = {stream->first_version, DT_NOBEGIN};
-	TupleTableSlot *row;
-	bool		isnull;
+	EsHidden	hidden = es_hidden_find(visible->hidden, stream->key);
 
-	if (visible->hidden != NULL && (row = es_lookup_number(visible->hidden, stream->key)) != NULL)
-		shown.first_version = DatumGetInt64(slot_getattr(row, HIDDEN_COL_BEFORE, &isnull));
+	if (hidden.before > 0)
+		shown.first_version = hidden.before;
 	if (visible->retention != NULL)
 		apply_rule(visible, stream, &shown);
 	return shown;
@@ -200,6 +202,30 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 }
 
 /*
+ * Which of the events at some positions are shown as of this moment.  One that was taken
+ * away is not, whether it has been removed or not.
+ */
+void
+es_visible_look_at(const EsCatalog *cat, const int64 *positions, int n, bool *shown)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	EsVisible  *visible = es_visible_open(cat, snapshot);
+	EsLookup   *events = es_log_lookup(cat, snapshot);
+
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *event;
+
+		CHECK_FOR_INTERRUPTS();
+		event = es_lookup_number(events, positions[i]);
+		shown[i] = event != NULL && (visible == NULL || es_visible_shows(visible, event));
+	}
+	es_lookup_close(events);
+	es_visible_close(visible);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
  * What is shown of a stream whose row has been found.
  */
 EsShown
@@ -223,4 +249,50 @@ es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *st
 
 	es_visible_close(visible);
 	return shown;
+}
+
+/* Is any event of a stream shown that stands in the log now?  From its end: a late one is. */
+static bool
+shows_any(const EsCatalog *cat, const EsStream *stream, const EsShown *shown)
+{
+	Relation	log = table_open(cat->event_log, AccessShareLock);
+	Relation	index = index_open(cat->event_log_stream, AccessShareLock);
+	IndexScanDesc scan = es_compat_index_beginscan(log, index, SnapshotSelf, 2);
+	TupleTableSlot *event = table_slot_create(log, NULL);
+	ScanKeyData keys[2];
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(shown->first_version));
+	index_rescan(scan, keys, 2, NULL, 0);
+	while (!found && index_getnext_slot(scan, BackwardScanDirection, event))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = es_log_number(event, ES_LOG_COL_CREATED_AT) >= shown->since;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(event);
+	index_close(index, AccessShareLock);
+	table_close(log, AccessShareLock);
+	return found;
+}
+
+/*
+ * Is an expected version right, as things stand?  The stream is locked, and "actual" is its
+ * version.  Where at least one event is expected, one must be shown; that takes a look at the
+ * log only if there are rules, or a version that is used without an event.
+ */
+bool
+es_visible_version_matches(const EsCatalog *cat, const EsStream *stream, int64 expected, int64 actual)
+{
+	EsShown		shown;
+
+	if (!es_version_matches(stream, expected, actual))
+		return false;
+	if (expected != ES_EXPECT_EXISTS)
+		return true;
+	shown = es_visible_of_stream(cat, SnapshotSelf, stream);
+	if (actual < shown.first_version)
+		return false;
+	return (shown.since == DT_NOBEGIN && actual > stream->used_version) || shows_any(cat, stream, &shown);
 }

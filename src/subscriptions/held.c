@@ -7,7 +7,8 @@
  * events, none of which is to blame; retry: a single one).  It stays while it is handed
  * out again, for its attempts to be counted, and goes when it is acked.
  *
- * Invariant: whoever writes here holds the lock of the partition; see subscription.c.
+ * Invariant: whoever writes here holds the lock of the partition (see subscription.c), but for
+ * the scavenger, who takes away what is parked and gone.
  * Crash: rows belong to their transaction.
  */
 #include "postgres.h"
@@ -16,7 +17,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "core/numbers.h"
 #include "core/spi.h"
+#include "streams/scavenge.h"
 #include "subscriptions/held.h"
 
 /* The held events of a partition, by position: the first ES_HELD_LOOKED_AT. */
@@ -223,32 +226,117 @@ es_held_remove_all(const EsSubscription *subscription, bool parked)
 }
 
 /*
- * Hand out again what is parked, with attempts counted anew; the number of events.  One
- * beyond "delivered" will come in its turn, since the subscription was set back.
+ * The positions of what is parked in a partition, rising: all, or those among some, which
+ * rise and are there once each.  Where "wanted" is NULL: all.
  */
-int64
-es_held_replay(const EsSubscription *subscription, int partition, int64 delivered)
+int64 *
+es_held_parked(const EsSubscription *subscription, int partition,
+			   const int64 *wanted, int nwanted, int *n)
+{
+	static EsStatement read = {
+		"SELECT position FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND partition = $2 AND status = 'parked' ORDER BY position",
+		{INT4OID, INT4OID}
+	};
+	Datum		values[2] = {Int32GetDatum(subscription->id), Int32GetDatum(partition)};
+	MemoryContext caller = CurrentMemoryContext;
+	int64	   *positions;
+	int			rows;
+	bool		isnull;
+	EsSpi		spi;
+
+	es_spi_begin(&spi);
+	rows = (int) es_spi_run(&read, values, NULL);
+	positions = MemoryContextAllocHuge(caller, sizeof(int64) * Max(rows, 1));
+	*n = 0;
+	for (int row = 1; row <= rows; row++)
+	{
+		int64		position = DatumGetInt64(es_spi_value(row, 1, &isnull));
+
+		if (wanted == NULL || es_numbers_find(wanted, nwanted, position) != NULL)
+			positions[(*n)++] = position;
+	}
+	es_spi_end(&spi);
+	return positions;
+}
+
+/*
+ * Hand out again what is parked at these positions of a partition, with attempts counted
+ * anew.  One beyond "delivered" will come in its turn, since the subscription was set
+ * back, and is forgotten.
+ */
+void
+es_held_replay(const EsSubscription *subscription, const int64 *positions, int n, int64 delivered)
 {
 	static EsStatement replay = {
 		"UPDATE eventstore.subscription_event SET status = 'retry', attempts = 0,"
 		" not_before = clock_timestamp()"
-		" WHERE subscription_id = $1 AND partition = $2 AND status = 'parked' AND position <= $3",
-		{INT4OID, INT4OID, INT8OID}
+		" WHERE subscription_id = $1 AND position = ANY ($2) AND status = 'parked' AND position <= $3",
+		{INT4OID, INT8ARRAYOID, INT8OID}
 	};
 	static EsStatement forget = {
 		"DELETE FROM eventstore.subscription_event"
-		" WHERE subscription_id = $1 AND partition = $2 AND status = 'parked' AND position > $3",
-		{INT4OID, INT4OID, INT8OID}
+		" WHERE subscription_id = $1 AND position = ANY ($2) AND status = 'parked' AND position > $3",
+		{INT4OID, INT8ARRAYOID, INT8OID}
 	};
 	Datum		values[3] = {
-		Int32GetDatum(subscription->id), Int32GetDatum(partition), Int64GetDatum(delivered)
+		Int32GetDatum(subscription->id), es_spi_numbers(positions, n), Int64GetDatum(delivered)
 	};
-	int64		n;
+	EsSpi		spi;
+
+	if (n == 0)
+		return;
+	es_spi_begin(&spi);
+	(void) es_spi_run(&replay, values, NULL);
+	(void) es_spi_run(&forget, values, NULL);
+	es_spi_end(&spi);
+}
+
+/* Forget what is parked at these positions; how many events that were. */
+int64
+es_held_discard(const EsSubscription *subscription, const int64 *positions, int n)
+{
+	static EsStatement discard = {
+		"DELETE FROM eventstore.subscription_event"
+		" WHERE subscription_id = $1 AND position = ANY ($2) AND status = 'parked'",
+		{INT4OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int32GetDatum(subscription->id), es_spi_numbers(positions, n)};
+	int64		discarded;
+	EsSpi		spi;
+
+	if (n == 0)
+		return 0;
+	es_spi_begin(&spi);
+	discarded = (int64) es_spi_run(&discard, values, NULL);
+	es_spi_end(&spi);
+	return discarded;
+}
+
+/*
+ * Events are being removed: what is parked of them can be delivered to nobody
+ * (streams/scavenge.c).  It counts for nothing in the row of its partition, which need not be
+ * locked; what somebody has locked is found gone when it is replayed.
+ */
+static void
+events_removed(const int64 *positions, int n)
+{
+	static EsStatement remove = {
+		"DELETE FROM eventstore.subscription_event WHERE ctid IN"
+		" (SELECT ctid FROM eventstore.subscription_event"
+		"  WHERE position = ANY ($1) AND status = 'parked' FOR UPDATE SKIP LOCKED)",
+		{INT8ARRAYOID}
+	};
+	Datum		values[1] = {es_spi_numbers(positions, n)};
 	EsSpi		spi;
 
 	es_spi_begin(&spi);
-	n = (int64) es_spi_run(&replay, values, NULL);
-	n += (int64) es_spi_run(&forget, values, NULL);
+	(void) es_spi_run(&remove, values, NULL);
 	es_spi_end(&spi);
-	return n;
+}
+
+void
+es_held_init(void)
+{
+	es_scavenge_tell(events_removed);
 }

@@ -39,6 +39,10 @@ extern int	es_held_fail(const EsSubscription *subscription, int partition,
 						 int64 *positions, int64 *stream_keys, int n, const EsFailure *failure);
 extern void es_held_remove(const EsSubscription *subscription, const int64 *positions, int n);
 extern void es_held_remove_all(const EsSubscription *subscription, bool parked);
-extern int64 es_held_replay(const EsSubscription *subscription, int partition, int64 delivered);
+extern int64 *es_held_parked(const EsSubscription *subscription, int partition,
+							 const int64 *wanted, int nwanted, int *n);
+extern void es_held_replay(const EsSubscription *subscription, const int64 *positions, int n, int64 delivered);
+extern int64 es_held_discard(const EsSubscription *subscription, const int64 *positions, int n);
+extern void es_held_init(void);
 
 #endif							/* ES_HELD_H */

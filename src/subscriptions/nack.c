@@ -1,6 +1,6 @@
 /*
  * nack.c
- *		es_nack and es_replay_parked: events that could not be handled.
+ *		es_nack, es_replay_parked and es_discard_parked: events that could not be handled.
  *
  * retry: the event becomes a held one, to be handed out again after 0.1, 0.2, 0.4 ...
  *	seconds; once it has failed more often than max_retries allows, it is parked.  What
@@ -11,7 +11,10 @@
  * A consumer that goes on with later events of the stream after a retry handles them
  * twice: its ack of them is not counted.
  *
- * Locks: as an ack; es_replay_parked locks all partitions, rising.
+ * A parked event that was taken away from its stream can be delivered to nobody: it is
+ * forgotten when that is noticed.
+ *
+ * Locks: as an ack; es_replay_parked and es_discard_parked lock all partitions, rising.
  */
 #include "postgres.h"
 
@@ -20,14 +23,17 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "core/numbers.h"
 #include "log/change.h"
 #include "log/event.h"
 #include "log/head.h"
+#include "streams/visible.h"
 #include "subscriptions/claim.h"
 #include "subscriptions/held.h"
 
 PG_FUNCTION_INFO_V1(es_nack);
 PG_FUNCTION_INFO_V1(es_replay_parked);
+PG_FUNCTION_INFO_V1(es_discard_parked);
 
 typedef enum EsAction
 {
@@ -170,13 +176,52 @@ es_nack(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_replay_parked(subscription) → bigint
+ * What is parked in a partition and can be delivered; what was taken away from its stream
+ * is forgotten.
+ */
+static int64 *
+deliverable(const EsSubscription *subscription, int partition, const int64 *wanted, int nwanted, int *n)
+{
+	int			nparked;
+	int64	   *parked = es_held_parked(subscription, partition, wanted, nwanted, &nparked);
+	bool	   *shown = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * Max(nparked, 1));
+	int64	   *gone = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(nparked, 1));
+	int			ngone = 0;
+
+	*n = 0;
+	es_visible_look_at(subscription->cat, parked, nparked, shown);
+	for (int i = 0; i < nparked; i++)
+	{
+		if (shown[i])
+			parked[(*n)++] = parked[i];
+		else
+			gone[ngone++] = parked[i];
+	}
+	(void) es_held_discard(subscription, gone, ngone);
+	return parked;
+}
+
+/* A bigint[] argument as a set; NULL gives NULL. */
+static int64 *
+set_of_positions(FunctionCallInfo fcinfo, int argno, int *n)
+{
+	int64	   *positions = es_arg_positions(fcinfo, argno, "positions", n);
+
+	if (positions != NULL)
+		*n = es_numbers_unique(positions, *n);
+	return positions;
+}
+
+/*
+ * es_replay_parked(subscription, positions) → bigint
  */
 Datum
 es_replay_parked(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_replay_parked()");
 	EsName		name = es_arg_name(fcinfo, 0, "subscription");
+	int			nwanted;
+	int64	   *wanted = set_of_positions(fcinfo, 1, &nwanted);
 	const EsSubscription *subscription = es_subscription_require(cat, name);
 	int			npartitions;
 	EsPartition *partitions = es_partitions_lock_all(subscription, &npartitions);
@@ -184,16 +229,40 @@ es_replay_parked(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < npartitions; i++)
 	{
-		int64		replayed = es_held_replay(subscription, partitions[i].number,
-											  partitions[i].delivered);
+		int			n;
+		int64	   *positions = deliverable(subscription, partitions[i].number, wanted, nwanted, &n);
 
-		if (replayed == 0)
+		if (n == 0)
 			continue;
-		total += replayed;
-		partitions[i].held += (int) replayed;
+		es_held_replay(subscription, positions, n, partitions[i].delivered);
+		total += n;
+		partitions[i].held += n;	/* counted anew */
 		es_partition_settle(subscription, &partitions[i]);
 		es_partition_store(subscription, &partitions[i]);
 	}
 	CommandCounterIncrement();
 	PG_RETURN_INT64(total);
+}
+
+/*
+ * es_discard_parked(subscription, positions) → bigint
+ */
+Datum
+es_discard_parked(PG_FUNCTION_ARGS)
+{
+	const EsCatalog *cat = es_control_begin("es_discard_parked()");
+	EsName		name = es_arg_name(fcinfo, 0, "subscription");
+	const EsSubscription *subscription;
+	int64	   *positions;
+	int			npartitions;
+	int			n;
+	int64		discarded;
+
+	es_arg_require(fcinfo, 1, "positions");
+	positions = set_of_positions(fcinfo, 1, &n);
+	subscription = es_subscription_require(cat, name);
+	(void) es_partitions_lock_all(subscription, &npartitions);
+	discarded = es_held_discard(subscription, positions, n);
+	CommandCounterIncrement();
+	PG_RETURN_INT64(discarded);
 }

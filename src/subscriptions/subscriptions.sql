@@ -67,8 +67,14 @@ CREATE FUNCTION es_nack(
 COMMENT ON FUNCTION es_nack(text, text, bigint[], text, text) IS
     'Events could not be handled: retry, park or skip them; the number that were pending';
 
-CREATE FUNCTION es_replay_parked(subscription text) RETURNS bigint
+CREATE FUNCTION es_replay_parked(subscription text, positions bigint[] DEFAULT NULL) RETURNS bigint
     AS 'MODULE_PATHNAME', 'es_replay_parked'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION es_replay_parked(text) IS
-    'Hand out again what was parked; the number of events';
+COMMENT ON FUNCTION es_replay_parked(text, bigint[]) IS
+    'Hand out again what was parked, all of it or some; the number of events that will be delivered';
+
+CREATE FUNCTION es_discard_parked(subscription text, positions bigint[]) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'es_discard_parked'
+    LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION es_discard_parked(text, bigint[]) IS
+    'Forget parked events for good; the number of those that were parked';

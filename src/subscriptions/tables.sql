@@ -80,6 +80,17 @@ COMMENT ON COLUMN eventstore.subscription_event.sqlstate IS 'Of an upcaster''s e
 COMMENT ON COLUMN eventstore.subscription_event.consumer IS 'Whose it was';
 COMMENT ON COLUMN eventstore.subscription_event.at IS 'When it failed, or was held back';
 
+-- Rows come from the store itself, or from a restore: see log/guard.c.
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.subscription
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.subscription_partition
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+CREATE TRIGGER eventstore_guard BEFORE INSERT ON eventstore.subscription_event
+    FOR EACH ROW EXECUTE FUNCTION eventstore.guard();
+ALTER TABLE eventstore.subscription ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.subscription_partition ENABLE ALWAYS TRIGGER eventstore_guard;
+ALTER TABLE eventstore.subscription_event ENABLE ALWAYS TRIGGER eventstore_guard;
+
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_ids', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_partition', '');

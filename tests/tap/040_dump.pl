@@ -278,6 +278,61 @@ refused($node, "COPY eventstore.stream FROM STDIN;\n1\tx\t\\N\t\\N\t\\N\t\\N\n\\
 }
 check_restored('eventstore.restore', $used);
 
+# ---- into a store that is alive ----
+
+# What was dealt with since the dump does not come back.
+my $alive = create_database('alive');
+$node->safe_psql($alive, <<'SQL');
+CREATE EXTENSION eventstore;
+CREATE TABLE refused (data jsonb);
+INSERT INTO refused VALUES ('"bad"');
+CREATE FUNCTION handle(event es_event) RETURNS void LANGUAGE plpgsql
+    AS $$ BEGIN IF event.data IN (SELECT data FROM refused) THEN RAISE 'no'; END IF; END $$;
+CREATE FUNCTION tally(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}')::int + 1) $$;
+SELECT es_create_projection('p', 'handle', on_error => 'skip', max_retries => 0, reset => '');
+SELECT es_create_subscription('s');
+SELECT es_append('A-1', 'T', '"bad"'), es_append('A-2', 'T', '{"é": [1.00, "東"]}', event_id => '00000000-0000-4000-8000-000000000001');
+SELECT es_append('A-3', 'T'), es_save_snapshot('A-3', 1, '100', 'tally');
+SELECT es_set_retention('B', 5);
+SQL
+gives($node, q{SELECT es_wait_for_projection('p', timeout => '60 s')}, 't', 'the projection has come to its dead letter', $alive);
+gives($node, q{SELECT es_nack('s', 'me', array_agg(position), 'park') FROM es_fetch('s', 'me')}, '3', 'three events are parked', $alive);
+$node->safe_psql($alive, q{SELECT es_delete_stream('A-2'), es_scavenge()});
+run_ok('pg_dump of the store', 'pg_dump', '-Fc', '-f', "$folder/alive", $alive);
+
+my $kept = <<'SQL';
+SELECT (SELECT count(*) FROM eventstore.dead_letter), (SELECT count(*) FROM eventstore.subscription_event),
+       (SELECT count(*) FROM eventstore.retention), (SELECT count(*) FROM eventstore.snapshot), (SELECT count(*) FROM eventstore.removed_id)
+SQL
+gives($node, $kept, '1|2|1|1|1', 'what is kept when the dump is made', $alive);
+$node->safe_psql($alive, <<'SQL');
+TRUNCATE refused;
+SELECT es_retry_dead_letters('p'), es_discard_parked('s', (SELECT array_agg(position) FROM eventstore.parked_events)),
+       es_set_retention('B'), es_delete_snapshots('tally');
+SQL
+gives($node, $kept, '0|0|0|0|1', 'and when it is restored', $alive);
+my ($out, $err);
+IPC::Run::run([ 'pg_restore', '--data-only', '-d', $node->connstr($alive), "$folder/alive" ], '>', \$out, '2>', \$err);
+like($err, qr/cannot INSERT into "eventstore\.dead_letter": the store keeps it itself/, 'a store that is alive says why it takes no rows');
+gives($node, $kept, '0|0|0|0|1', 'what was dealt with has not come back', $alive);
+
+# A new database has it all: the ids that are remembered, and what reducers have made.
+for my $encoding ('UTF8', 'EUC_JP')
+{
+	my $dbname = 'kept_' . lc $encoding;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $dbname TEMPLATE template0 ENCODING '$encoding' LOCALE 'C'");
+	restore_ok("pg_restore into $encoding", $dbname, "$folder/alive");
+	gives($node, $kept, '1|2|1|1|1', "$encoding: all that was kept is there", $dbname);
+	gives($node, q{SELECT es_aggregate('A-3', 'tally', '0')}, '100', "$encoding: a snapshot of the same reducer is used", $dbname);
+	gives($node, q{SET client_encoding = 'UTF8'; SELECT version, duplicate FROM es_append('A-2', 'T', '{"é": [1, "東"]}', event_id => '00000000-0000-4000-8000-000000000001')},
+		'1|t', "$encoding: an event that was removed before is known", $dbname);
+}
+$node->stop('immediate');
+$node->start;
+gives($node, q{SELECT version, duplicate FROM es_append('A-2', 'T', '{"é": [1, "東"]}', event_id => '00000000-0000-4000-8000-000000000001')},
+	'1|t', 'after a crash, too', $alive);
+
 # ---- copy ----
 
 my $scheduler = wait_for_scheduler($node);

@@ -1,0 +1,14 @@
+/*
+ * digest.h
+ *		What tells values apart without keeping them.
+ */
+#ifndef ES_DIGEST_H
+#define ES_DIGEST_H
+
+#include "postgres.h"
+
+extern bytea *es_digest_json(Datum json);
+extern bytea *es_digest_text(const char *string);
+extern bool es_digest_equal(const bytea *a, const bytea *b);
+
+#endif							/* ES_DIGEST_H */
