@@ -16,13 +16,13 @@ INSERT INTO try (statement) VALUES
     ($$INSERT INTO eventstore.removed_id VALUES (gen_random_uuid(), 1, 1, 1, 1, now(), '')$$),
     ($$INSERT INTO eventstore.retention VALUES ('Order', 1)$$),
     ($$INSERT INTO eventstore.scavenged VALUES ('Order', 1)$$),
-    ($$INSERT INTO eventstore.upcaster VALUES ('T', 1, 'T', 2, 'f', 'me', '')$$),
+    ($$INSERT INTO eventstore.upcaster VALUES (1, 'T', 1, 'T', 2, 'f', 'me', '', true)$$),
     ($$INSERT INTO eventstore.snapshot VALUES (1, 'k', 1, '1', now())$$),
     ($$INSERT INTO eventstore.projection_progress VALUES (1, 1)$$),
     ($$INSERT INTO eventstore.projection_state VALUES (1, 'k', '1')$$),
-    ($$INSERT INTO eventstore.dead_letter VALUES (1, 1, 'Order-1', false, 1, 'x', 'XX000', now())$$),
+    ($$INSERT INTO eventstore.dead_letter (projection_id, position, stream, parks, attempts, failed_at) VALUES (1, 1, 'Order-1', false, 1, now())$$),
     ($$INSERT INTO eventstore.subscription_partition VALUES (1, 1, 1, 1)$$),
-    ($$INSERT INTO eventstore.subscription_event VALUES (1, 1, 1, 1, 'parked', 1, NULL, 'x', 'x', now())$$);
+    ($$INSERT INTO eventstore.subscription_event (subscription_id, position, partition, stream_key, status, attempts, at) VALUES (1, 1, 1, 1, 'parked', 1, now())$$);
 -- None is forgotten that a dump would fill: those of the log have a guard of their own.
 SELECT c.oid::regclass AS "not guarded"
 FROM unnest((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')) t (oid)
@@ -52,13 +52,13 @@ ROLLBACK;
 SELECT version FROM es_append('Order-1', 'T');
 SELECT outcome(statement) FROM try ORDER BY n;
 SELECT outcome($$INSERT INTO eventstore.subscription SELECT 1, 's', NULL, NULL, 0, 1, '1 s', 1, now()$$);
-COPY eventstore.dead_letter FROM stdin;
+COPY eventstore.dead_letter (projection_id, position, stream, parks, attempts, error, sqlstate, failed_at) FROM stdin;
 1	1	Order-1	f	1	x	XX000	2026-01-01
 \.
-INSERT INTO eventstore.dead_letter SELECT 1, 1, 'Order-1', false, 1, 'x', 'XX000', now() ON CONFLICT DO NOTHING;
+INSERT INTO eventstore.dead_letter (projection_id, position, stream, parks, attempts, failed_at) SELECT 1, 1, 'Order-1', false, 1, now() ON CONFLICT DO NOTHING;
 MERGE INTO eventstore.retention r USING (VALUES ('Order')) v (name) ON r.name = v.name WHEN NOT MATCHED THEN INSERT VALUES (v.name, 1);
 -- Nothing to insert is nothing to refuse.
-COPY eventstore.dead_letter FROM stdin;
+COPY eventstore.dead_letter (projection_id, position, stream, parks, attempts, error, sqlstate, failed_at) FROM stdin;
 \.
 SET session_replication_role = replica;
 SELECT outcome(statement) FROM try WHERE n = 1;

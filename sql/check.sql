@@ -62,6 +62,8 @@ BEGIN
         ALTER TABLE eventstore.event_tag DISABLE TRIGGER ALL;
         ALTER TABLE eventstore.stream DISABLE TRIGGER ALL;
         ALTER TABLE eventstore.event_type DISABLE TRIGGER ALL;
+        ALTER TABLE eventstore.hidden DISABLE TRIGGER ALL;
+        ALTER TABLE eventstore.projection_state DISABLE TRIGGER ALL;
         EXECUTE statement;
         FOR r IN SELECT * FROM es_check() ORDER BY object, problem LOOP
             RAISE NOTICE '% | % | %', r.severity, r.object, r.problem;
@@ -112,8 +114,8 @@ CALL damage($$INSERT INTO eventstore.event_tag SELECT * FROM eventstore.event_ta
 CALL damage($$INSERT INTO eventstore.event_tag VALUES (7, 7000)$$);
 CALL damage($$UPDATE eventstore.event_log SET tags = '{other}' WHERE position = of_stream('Many1-1', 1)$$);
 -- what was taken away, and snapshots
-CALL damage($$INSERT INTO eventstore.hidden VALUES (7000, 1)$$);
-CALL damage($$INSERT INTO eventstore.hidden SELECT key_of('Order-1'), 5$$);
+CALL damage($$INSERT INTO eventstore.hidden VALUES (7000, 1, now())$$);
+CALL damage($$INSERT INTO eventstore.hidden SELECT key_of('Order-1'), 5, now()$$);
 CALL damage($$UPDATE eventstore.stream SET first_version = 5 WHERE name = 'Order-1'$$);
 CALL damage($$UPDATE eventstore.snapshot SET stream_key = 7000 WHERE version = 3$$);
 CALL damage($$UPDATE eventstore.snapshot SET version = 7 WHERE version = 3$$);
