@@ -45,6 +45,7 @@
 #include "log/change.h"
 #include "projections/control.h"
 #include "projections/owner.h"
+#include "projections/progress.h"
 #include "projections/roles.h"
 #include "projections/switch.h"
 #include "streams/upcaster_owner.h"
@@ -278,13 +279,14 @@ es_roles_function_altered(Oid function)
 
 /*
  * A carrier is about to be dropped: what has its owner goes along.  "by_name": by a
- * statement that names it, which is hardly meant so.  Otherwise the extension goes.
+ * statement that names it, which is hardly meant so.  Otherwise the extension goes, and
+ * appends and workers wait for that; or a role's objects do on a server that does not
+ * preload the library, where there are none.
  */
 void
 es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by_name)
 {
 	char	   *what = carried(cat, carrier);
-	const EsProjection *projection;
 
 	if (what == NULL)
 		return;
@@ -298,6 +300,9 @@ es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by
 				 errhint("You can drop the upcaster instead: drop its own function with CASCADE.")));
 	if (carrier->of == ES_CARRIES_UPCASTER)
 		es_upcaster_remove(cat, carrier->id);
-	else if ((projection = es_definition_by_id(cat, carrier->id)) != NULL)
-		(void) es_control_remove(cat, projection);
+	else
+	{
+		es_progress_remove(carrier->id);
+		CommandCounterIncrement();
+	}
 }
