@@ -286,9 +286,10 @@ scavenge_stream(Step *step, const char *name, bool hidden)
 	step->by_statement = es_hidden_find(step->hidden, stream.key);
 	done = remove_hidden(step, &stream, &shown);
 	es_gone_count(stream.name, step->removed - before);
+	/* what a statement has hidden since this step's snapshot was not looked at: that row stays */
 	if (done && hidden)
 	{
-		Datum		values[2] = {Int64GetDatum(stream.key), Int64GetDatum(stream.first_version)};
+		Datum		values[2] = {Int64GetDatum(stream.key), Int64GetDatum(step->by_statement.before)};
 
 		(void) es_spi_run(&hidden_done, values, NULL);
 	}

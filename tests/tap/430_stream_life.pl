@@ -353,6 +353,9 @@ CREATE EXTENSION eventstore;
 CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('old', data) $$;
 SQL
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'data_only', "$folder/life.data" ], 'pg_restore --data-only');
+gives($node, q{SELECT DISTINCT type FROM es_read_stream('Hidden-kept')}, 'Old', '--data-only: an upcaster without owner is not applied',
+	'data_only');
+$node->safe_psql('data_only', q{SELECT es_register_upcaster('Old', 1, 'public.upcast', 'New', 1)});
 check_restored('--data-only', 'data_only', $greatest);
 
 # ---- listeners ----
