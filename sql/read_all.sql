@@ -121,15 +121,11 @@ SELECT :next > :gone AS rises, es_head() < :gone AS "head below";
 COMMIT;
 SELECT es_head() - :next AS "head at it";
 
--- es_wait() returns at once if the head is there, else it waits.
+-- es_wait() returns at once if the head is there.  What nobody has got yet, and one's own
+-- uncommitted position, it would wait for in vain.  (The messages hold positions, which vary.)
 SELECT es_wait(es_head()), es_wait(0), es_wait(es_head(), '0 s');
-SELECT clock_timestamp() AS began \gset
-SELECT es_wait(es_head() + 1000000, '0.2 s');
-SELECT clock_timestamp() - :'began' BETWEEN '0.2 s' AND '5 s' AS waited;
-
--- For one's own uncommitted position it would wait for ever.  (The messages hold
--- positions, which vary.)
 \set VERBOSITY sqlstate
+SELECT es_wait(es_head() + 1000000, '60 s');
 BEGIN;
 SELECT position AS own FROM es_append('Order-6', 'Placed') \gset
 SELECT es_wait(:own - 1, '0 s');

@@ -245,6 +245,7 @@ es_wait(PG_FUNCTION_ARGS)
 	es_head_refuse_own(up_to);
 	if (es_head_glance(cat) >= up_to)
 		PG_RETURN_BOOL(true);
+	es_head_refuse_ahead(cat, up_to);
 	es_head_wait(cat, up_to - 1, deadline);
 	PG_RETURN_BOOL(es_head_glance(cat) >= up_to);
 }
