@@ -95,6 +95,7 @@ SELECT es_seek_subscription('wide', 8);
 SELECT count(*), count(DISTINCT stream) > 80 AS "of many streams", count(*) = count(DISTINCT position) AS once FROM es_fetch('wide', 'anna', 250);
 SELECT count(*) FROM es_fetch('wide', 'bob', 250);
 SELECT sum(pending), count(DISTINCT consumer), count(consumer) > 80 AS leased FROM eventstore.subscription_partitions;
+SELECT pg_get_viewdef('eventstore.subscription_partitions'::regclass) ~ 'ORDER BY s.name, p.partition;$' AS ordered;
 SELECT consumers, pending FROM eventstore.subscriptions;
 SELECT es_ack('wide', 'anna', (SELECT array_agg(position) FROM eventstore.events e WHERE es_category(stream) = 'Wide' AND EXISTS (SELECT FROM eventstore.subscription_partition p WHERE p.consumer = 'anna' AND e.position = ANY (p.pending))));
 SELECT es_ack('wide', 'bob', (SELECT array_agg(u) FROM eventstore.subscription_partition, unnest(pending) u));

@@ -36,7 +36,8 @@ CROSS JOIN LATERAL (
     FROM eventstore.subscription_partition q
     LEFT JOIN eventstore.subscription_lag(s.name) l USING (partition)
     WHERE q.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
-    OFFSET 0) p;
+    OFFSET 0) p
+ORDER BY s.name, p.partition;
 COMMENT ON VIEW eventstore.subscription_partitions IS 'How each partition of a subscription is doing';
 COMMENT ON COLUMN eventstore.subscription_partitions.checkpoint IS 'Nothing at or below is left to handle';
 COMMENT ON COLUMN eventstore.subscription_partitions.lag IS
