@@ -125,6 +125,14 @@ ALTER FUNCTION eventstore.owner_of_upcaster_1() SET SCHEMA models;
 DROP FUNCTION eventstore.owner_of_projection_1();
 DROP FUNCTION eventstore.owner_of_projection_1() CASCADE;
 DROP ROUTINE eventstore.owner_of_upcaster_1();
+-- Who says that the log may be dropped, as one who restores in its place, may drop them.
+BEGIN;
+SET LOCAL eventstore.allow_drop = on;
+DROP FUNCTION eventstore.owner_of_projection_1();
+DROP FUNCTION eventstore.owner_of_upcaster_1();
+SELECT count(*) AS left FROM eventstore.projections WHERE name = 'inline';
+SELECT count(*) AS left FROM eventstore.upcaster WHERE upcaster_id = 1;
+ROLLBACK;
 SET ROLE regress_joe;
 SELECT eventstore.owner_of_projection_1();
 DROP FUNCTION eventstore.owner_of_projection_1();

@@ -41,6 +41,7 @@
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
 
+#include "core/settings.h"
 #include "core/spi.h"
 #include "log/change.h"
 #include "projections/control.h"
@@ -279,9 +280,10 @@ es_roles_function_altered(Oid function)
 
 /*
  * A carrier is about to be dropped: what has its owner goes along.  "by_name": by a
- * statement that names it, which is hardly meant so.  Otherwise the extension goes, and
- * appends and workers wait for that; or a role's objects do on a server that does not
- * preload the library, where there are none.
+ * statement that names it, which is hardly meant so, but by pg_restore --clean with
+ * eventstore.allow_drop.  Otherwise the extension goes, and appends and workers wait for
+ * that; or a role's objects do on a server that does not preload the library, where there
+ * are none.
  */
 void
 es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by_name)
@@ -290,7 +292,7 @@ es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by
 
 	if (what == NULL)
 		return;
-	if (by_name)
+	if (by_name && !es_guc_allow_drop)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot drop function %s because %s requires it",
@@ -298,8 +300,12 @@ es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by
 				 carrier->of == ES_CARRIES_PROJECTION ?
 				 errhint("You can drop the projection instead, with es_drop_projection().") :
 				 errhint("You can drop the upcaster instead: drop its own function with CASCADE.")));
+	if (by_name)
+		ereport(NOTICE, (errmsg("drop cascades to %s", what)));
 	if (carrier->of == ES_CARRIES_UPCASTER)
 		es_upcaster_remove(cat, carrier->id);
+	else if (by_name)
+		(void) es_control_remove(cat, es_definition_by_id(cat, carrier->id));
 	else
 	{
 		es_progress_remove(carrier->id);

@@ -210,6 +210,19 @@ is(log_digest($node, 'again'), log_digest($node, 'custom'),
 	'a dump of a restored database: every event');
 goes_on('a dump of a restored database', 'again', one($node, 'SELECT es_head()', 'custom'));
 
+# A restore in place of a living store: only where that was meant.
+my $living = log_digest($node, 'again');
+restore_fails('pg_restore --clean over events', 'again',
+	qr/cannot drop function eventstore\.owner_of_projection_1\(\) because projection "some" requires it/,
+	'--clean', '--if-exists', "$folder/again");
+is(log_digest($node, 'again'), $living, 'refused: every event is there');
+{
+	local $ENV{PGOPTIONS} = '-c eventstore.allow_drop=on';
+	restore_ok('pg_restore --clean with allow_drop', 'again', '--clean', '--if-exists', "$folder/again");
+}
+is(log_digest($node, 'again'), log_digest($node, 'custom'), 'restored in its place: every event');
+goes_on('a restore in place', 'again', one($node, 'SELECT es_head()', 'custom'));
+
 # ---- while appends are running ----
 
 my $writing = create_database('writing');
