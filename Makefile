@@ -63,6 +63,7 @@ OBJS = \
 	src/log/tags.o \
 	src/log/version.o \
 	src/projections/aggregate.o \
+	src/projections/alter.o \
 	src/projections/call.o \
 	src/projections/catchup.o \
 	src/projections/changed.o \

@@ -32,6 +32,13 @@ PG_FUNCTION_INFO_V1(es_drop_subscription);
 
 #define MAX_RETRIES			1000
 
+/* Arguments of es_create_subscription */
+enum
+{
+	ARG_NAME, ARG_TYPES, ARG_CATEGORIES, ARG_START_AFTER, ARG_PARTITIONS, ARG_ACK_TIMEOUT,
+	ARG_MAX_RETRIES, ARG_IF_NOT_EXISTS, ARG_FILTER
+};
+
 /* 1 ms to 1 day; an interval of months or several days has no fixed length. */
 static void
 check_ack_timeout(const Interval *length)
@@ -78,19 +85,29 @@ exists(EsName name)
  * Insert the row.  Waits for whoever is making one of the same name.  0: there is one.
  */
 static int
-insert_row(const Datum *values, const bool *isnull)
+insert_row(FunctionCallInfo fcinfo)
 {
 	static EsStatement insert = {
 		"INSERT INTO eventstore.subscription"
-		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, created_at, filter)"
-		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), $8"
+		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, filter, created_at)"
+		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()"
 		" ON CONFLICT (name) DO NOTHING RETURNING subscription_id",
 		{TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INTERVALOID, INT4OID, JSONBOID}
 	};
+	static const int arguments[] = {
+		ARG_NAME, ARG_TYPES, ARG_CATEGORIES, ARG_START_AFTER, ARG_PARTITIONS, ARG_ACK_TIMEOUT, ARG_MAX_RETRIES, ARG_FILTER
+	};
+	Datum		values[lengthof(arguments)];
+	bool		isnull[lengthof(arguments)];
 	EsSpi		spi;
 	bool		null;
 	int			id = 0;
 
+	for (int i = 0; i < lengthof(arguments); i++)
+	{
+		values[i] = PG_GETARG_DATUM(arguments[i]);
+		isnull[i] = PG_ARGISNULL(arguments[i]);
+	}
 	es_spi_begin(&spi);
 	if (es_spi_run(&insert, values, isnull) > 0)
 		id = DatumGetInt32(es_spi_value(1, 1, &null));
@@ -106,38 +123,29 @@ Datum
 es_create_subscription(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_create_subscription()");
-	EsName		name = es_arg_name(fcinfo, 0, "name");
+	EsName		name = es_arg_name(fcinfo, ARG_NAME, "name");
 	int64		start_after;
-	Datum		values[8];
-	bool		isnull[8] = {false};
 	int			id;
 
 	es_name_check(name, "subscription");
-	es_wanted_check_arguments(fcinfo, 1, 2, 8);
-	es_arg_require(fcinfo, 3, "start_after");
-	start_after = es_arg_place(fcinfo, 3, "start_after", 0);
-	es_arg_require(fcinfo, 4, "partitions");
-	es_arg_check_range("partitions", PG_GETARG_INT32(4), 1, ES_MAX_PARTITIONS);
-	es_arg_require(fcinfo, 5, "ack_timeout");
-	check_ack_timeout(PG_GETARG_INTERVAL_P(5));
-	es_arg_require(fcinfo, 6, "max_retries");
-	es_arg_check_range("max_retries", PG_GETARG_INT32(6), 0, MAX_RETRIES);
-	es_arg_require(fcinfo, 7, "if_not_exists");
+	es_wanted_check_arguments(fcinfo, ARG_TYPES, ARG_CATEGORIES, ARG_FILTER);
+	es_arg_require(fcinfo, ARG_START_AFTER, "start_after");
+	start_after = es_arg_place(fcinfo, ARG_START_AFTER, "start_after", 0);
+	es_arg_require(fcinfo, ARG_PARTITIONS, "partitions");
+	es_arg_check_range("partitions", PG_GETARG_INT32(ARG_PARTITIONS), 1, ES_MAX_PARTITIONS);
+	es_arg_require(fcinfo, ARG_ACK_TIMEOUT, "ack_timeout");
+	check_ack_timeout(PG_GETARG_INTERVAL_P(ARG_ACK_TIMEOUT));
+	es_arg_require(fcinfo, ARG_MAX_RETRIES, "max_retries");
+	es_arg_check_range("max_retries", PG_GETARG_INT32(ARG_MAX_RETRIES), 0, MAX_RETRIES);
+	es_arg_require(fcinfo, ARG_IF_NOT_EXISTS, "if_not_exists");
 
-	if (exists(name) && there_is_one(name, PG_GETARG_BOOL(7)))
+	if (exists(name) && there_is_one(name, PG_GETARG_BOOL(ARG_IF_NOT_EXISTS)))
 		PG_RETURN_VOID();
 	es_head_refuse_ahead(cat, start_after);
-	for (int i = 0; i < 7; i++)
-	{
-		values[i] = PG_GETARG_DATUM(i);
-		isnull[i] = PG_ARGISNULL(i);
-	}
-	isnull[7] = PG_ARGISNULL(8);
-	values[7] = PG_GETARG_DATUM(8);
-	id = insert_row(values, isnull);
-	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(7)))
+	id = insert_row(fcinfo);
+	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(ARG_IF_NOT_EXISTS)))
 		PG_RETURN_VOID();
-	es_partitions_create(id, PG_GETARG_INT32(4), start_after);
+	es_partitions_create(id, PG_GETARG_INT32(ARG_PARTITIONS), start_after);
 	CommandCounterIncrement();
 	PG_RETURN_VOID();
 }
