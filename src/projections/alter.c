@@ -117,7 +117,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(ARG_BATCH_SIZE))
 		es_declare_check_batch_size(PG_GETARG_INT32(ARG_BATCH_SIZE));
 	if (!PG_ARGISNULL(ARG_ON_ERROR))
-		es_declare_check_on_error(es_arg_text(fcinfo, ARG_ON_ERROR));
+		(void) es_declare_parse_on_error(es_arg_text(fcinfo, ARG_ON_ERROR));
 	if (!PG_ARGISNULL(ARG_MAX_RETRIES))
 		es_declare_check_max_retries(PG_GETARG_INT32(ARG_MAX_RETRIES));
 

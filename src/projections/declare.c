@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 
 #include "core/args.h"
+#include "core/existing.h"
 #include "core/spi.h"
 #include "log/change.h"
 #include "log/head.h"
@@ -28,7 +29,7 @@
 #include "projections/progress.h"
 #include "projections/state.h"
 #include "projections/switch.h"
-#include "read/wanted.h"
+#include "read/kept.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 
@@ -50,13 +51,11 @@ typedef struct Declaration
 	EsForm		form;
 	char	   *code;			/* a function as given, until analyze_code qualifies it */
 	bool		is_inline;
-	NullableDatum types;		/* as given */
-	NullableDatum categories;
-	NullableDatum filter;
+	EsFilter	filter;			/* of the arguments types, categories and filter */
 	char	   *partition_by;
 	int64		start_after;
 	int			batch_size;
-	char	   *on_error;
+	EsOnError	on_error;
 	int			max_retries;
 	char	   *reset;			/* NULL: none given */
 	bool		if_not_exists;
@@ -80,13 +79,14 @@ es_declare_check_batch_size(int batch_size)
 	es_arg_check_range("batch_size", batch_size, 1, MAX_BATCH_SIZE);
 }
 
-void
-es_declare_check_on_error(const char *on_error)
+EsOnError
+es_declare_parse_on_error(const char *on_error)
 {
 	EsOnError	parsed;
 
 	if (!es_on_error_parse(on_error, &parsed))
 		refuse_argument("on_error", on_error, "Use 'stop', 'skip' or 'park'.");
+	return parsed;
 }
 
 void
@@ -138,10 +138,7 @@ parse_arguments(FunctionCallInfo fcinfo)
 	new.form = form_argument(fcinfo, &new.code);
 	new.is_inline = inline_argument(fcinfo);
 	es_name_check(new.name, "projection");
-	es_wanted_check_arguments(fcinfo, ARG_TYPES, ARG_CATEGORIES, ARG_FILTER);
-	new.types = fcinfo->args[ARG_TYPES];
-	new.categories = fcinfo->args[ARG_CATEGORIES];
-	new.filter = fcinfo->args[ARG_FILTER];
+	new.filter = es_kept_arguments(fcinfo, ARG_TYPES, ARG_CATEGORIES, ARG_FILTER);
 	es_arg_require(fcinfo, ARG_PARTITION_BY, "partition_by");
 	new.partition_by = es_arg_text(fcinfo, ARG_PARTITION_BY);
 	es_state_check_partition(new.partition_by);
@@ -151,8 +148,7 @@ parse_arguments(FunctionCallInfo fcinfo)
 	new.batch_size = PG_GETARG_INT32(ARG_BATCH_SIZE);
 	es_declare_check_batch_size(new.batch_size);
 	es_arg_require(fcinfo, ARG_ON_ERROR, "on_error");
-	new.on_error = es_arg_text(fcinfo, ARG_ON_ERROR);
-	es_declare_check_on_error(new.on_error);
+	new.on_error = es_declare_parse_on_error(es_arg_text(fcinfo, ARG_ON_ERROR));
 	es_arg_require(fcinfo, ARG_MAX_RETRIES, "max_retries");
 	new.max_retries = PG_GETARG_INT32(ARG_MAX_RETRIES);
 	es_declare_check_max_retries(new.max_retries);
@@ -199,7 +195,7 @@ draw_id(void)
  * the same name.  0: there is one.
  */
 static int
-insert_row(const EsCatalog *cat, const Declaration *new)
+insert_row(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
 {
 	static EsStatement insert = {
 		"INSERT INTO eventstore.projection"
@@ -222,13 +218,13 @@ insert_row(const EsCatalog *cat, const Declaration *new)
 		{CStringGetTextDatum(es_form_name(new->form))},
 		{CStringGetTextDatum(new->code)},
 		{CStringGetTextDatum(new->is_inline ? "inline" : "async")},
-		new->types,
-		new->categories,
-		new->filter,
+		fcinfo->args[ARG_TYPES],
+		fcinfo->args[ARG_CATEGORIES],
+		fcinfo->args[ARG_FILTER],
 		{CStringGetTextDatum(new->partition_by)},
 		{Int64GetDatum(new->start_after)},
 		{Int32GetDatum(new->batch_size)},
-		{CStringGetTextDatum(new->on_error)},
+		fcinfo->args[ARG_ON_ERROR],
 		{Int32GetDatum(new->max_retries)},
 		{reset ? CStringGetTextDatum(new->reset) : 0, !reset},
 		{es_spi_texts(new->named)}
@@ -253,27 +249,73 @@ insert_row(const EsCatalog *cat, const Declaration *new)
 	return inserted ? id : 0;
 }
 
-static void
-tell_there_is_one(const Declaration *new)
+/* ---- the projection that is there already ---- */
+
+/* Is the code that was given, which may not be analysed, that of the projection? */
+static bool
+same_code(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
 {
-	ereport(new->if_not_exists ? NOTICE : ERROR,
-			(errcode(ERRCODE_DUPLICATE_OBJECT),
-			 new->if_not_exists ?
-			 errmsg("projection \"" ES_NAME_FORMAT "\" already exists, skipping", ES_NAME_ARGS(new->name)) :
-			 errmsg("projection \"" ES_NAME_FORMAT "\" already exists", ES_NAME_ARGS(new->name))));
+	if (existing->form != new->form)
+		return false;
+	return new->form == ES_FORM_QUERY ? strcmp(new->code, existing->code) == 0 :
+		es_code_is_function(new->code, existing->code, new->form, cat->event);
 }
+
+static bool
+same_reset(const char *existing, const char *new)
+{
+	if (existing == NULL || new == NULL)
+		return existing == new;
+	return strcmp(existing, new) == 0;
+}
+
+/*
+ * In what a projection that there is differs from what was asked for: arguments, and what
+ * a new one would take from the session.  Nothing is an error here.
+ */
+static List *
+differences(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
+{
+	List	   *differing = NIL;
+
+	es_existing_differs(&differing, !same_code(cat, existing, new), es_form_name(new->form));
+	es_existing_differs(&differing, existing->is_inline != new->is_inline, "mode");
+	es_kept_compare(&existing->filter, &new->filter, &differing);
+	es_existing_differs(&differing, strcmp(existing->partition_by, new->partition_by) != 0, "partition_by");
+	es_existing_differs(&differing, existing->start_after != new->start_after, "start_after");
+	es_existing_differs(&differing, existing->batch_size != new->batch_size, "batch_size");
+	es_existing_differs(&differing, existing->on_error != new->on_error, "on_error");
+	es_existing_differs(&differing, existing->max_retries != new->max_retries, "max_retries");
+	es_existing_differs(&differing, !same_reset(existing->reset, new->reset), "reset");
+	es_existing_differs(&differing, existing->carrier.owner != GetUserId(), "owner");
+	es_existing_differs(&differing, strcmp(existing->search_path, namespace_search_path) != 0, "search_path");
+	return differing;
+}
+
+/* There is one of that name; "existing" is NULL if it has been dropped meanwhile. */
+static void
+tell_there_is_one(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
+{
+	es_existing_tell("projection", new->name, new->if_not_exists,
+					 new->if_not_exists && existing != NULL ? differences(cat, existing, new) : NIL);
+}
+
+/* ---- es_create_projection ---- */
 
 /* Make the projection, whose code is analysed, unless there is one of that name. */
 static void
-store(const EsCatalog *cat, const Declaration *new)
+store(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
 {
-	int			id = insert_row(cat, new);
+	int			id = insert_row(cat, fcinfo, new);
 
 	if (id == 0)
 	{
-		tell_there_is_one(new);
+		/* who made it has committed, but perhaps not yet told of it */
+		(void) es_definitions_anew(cat);
+		tell_there_is_one(cat, es_definition_by_name(cat, new->name), new);
 		return;
 	}
+	es_kept_tell_unknown_types(cat, &new->filter);
 	es_progress_create(id, new->start_after);
 	CommandCounterIncrement();
 	if (new->is_inline)
@@ -290,14 +332,15 @@ es_create_projection(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_create_projection()");
 	Declaration new = parse_arguments(fcinfo);
+	const EsProjection *existing = es_definition_by_name(cat, new.name);
 
-	if (es_definition_by_name(cat, new.name) != NULL)
+	if (existing != NULL)
 	{
-		tell_there_is_one(&new);
+		tell_there_is_one(cat, existing, &new);
 		PG_RETURN_VOID();
 	}
 	es_head_refuse_ahead(cat, new.start_after);
 	analyze_code(cat, &new);
-	store(cat, &new);
+	store(cat, fcinfo, &new);
 	PG_RETURN_VOID();
 }
