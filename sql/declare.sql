@@ -67,6 +67,13 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT version FROM es_append('Order-2', 'OrderBilled');
 SELECT es_create_subscription('own in serializable', types => '{OrderPaid,OrderBilled}');
 ROLLBACK;
+-- Looking for a type is no reason for a transaction with a new one to fail: it leaves no predicate lock.
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT es_create_subscription('no lock', types => '{OrderPaid}');
+SELECT count(*) FROM pg_locks
+WHERE mode = 'SIReadLock' AND (relation = 'eventstore.event_type'::regclass OR
+    relation IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'eventstore.event_type'::regclass));
+ROLLBACK;
 
 -- What the table of types holds is not told to a role that may not read it.
 CREATE ROLE declare_blind;
