@@ -34,6 +34,7 @@ OBJS = \
 	src/core/digest.o \
 	src/core/durable.o \
 	src/core/error.o \
+	src/core/existing.o \
 	src/core/hash.o \
 	src/core/json.o \
 	src/core/lookup.o \
@@ -63,6 +64,7 @@ OBJS = \
 	src/log/tags.o \
 	src/log/version.o \
 	src/projections/aggregate.o \
+	src/projections/alter.o \
 	src/projections/call.o \
 	src/projections/catchup.o \
 	src/projections/changed.o \
@@ -89,6 +91,7 @@ OBJS = \
 	src/read/count.o \
 	src/read/cursor.o \
 	src/read/filter.o \
+	src/read/kept.o \
 	src/read/load.o \
 	src/read/metadata.o \
 	src/read/query.o \
@@ -169,7 +172,7 @@ REGRESS = \
 	stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
-	subscription views rights triggers bad_input catalog maintenance bookkeeping format check reset
+	declare subscription views rights triggers bad_input catalog maintenance bookkeeping format check reset
 ISOLATION = \
 	version check_version own_events event_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \

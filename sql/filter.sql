@@ -94,9 +94,12 @@ SELECT 100 + n, 'lists', NULL, CASE WHEN n % 3 < 2 THEN ARRAY['T' || (random() *
     CASE WHEN n % 3 > 0 THEN ARRAY['S' || (random() * 3)::int, 'S' || (random() * 4)::int] END
 FROM generate_series(1, 6) n;
 
+-- Without the notices about types that no event has yet.
 CREATE TABLE seen (n int, how text, position bigint);
+SET client_min_messages = warning;
 SELECT count(es_create_projection('inline ' || n, query => format('INSERT INTO seen SELECT %s, ''inline'', position FROM es_batch ORDER BY position', n),
     mode => 'inline', filter => filter, types => types, categories => categories)) FROM asked;
+RESET client_min_messages;
 SELECT count(*) AS "live already" FROM eventstore.projections WHERE mode = 'inline' AND state = 'running' AND name LIKE 'inline %';
 
 -- By each of the calls.

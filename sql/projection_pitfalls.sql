@@ -136,12 +136,14 @@ SELECT es_drop_projection('folds');
 
 -- Queries whose events make other queries run, more of them than plans are kept.
 CREATE TABLE links (link int, n bigint);
+SET client_min_messages = warning;
 DO $$
 BEGIN
     FOR i IN 1 .. 260 LOOP
         PERFORM es_create_projection('link' || i, query => format('INSERT INTO links SELECT %s, version FROM es_batch', i), mode => 'inline', types => ARRAY['Link' || i]);
     END LOOP;
 END $$;
+RESET client_min_messages;
 SELECT es_create_projection('chain', query => $$ SELECT es_append('Link-' || i, 'Link' || i) FROM es_batch, generate_series(1, 260) i $$, mode => 'inline', types => '{Go}');
 SELECT version FROM es_append('Chain-1', 'Go');
 SELECT version FROM es_append('Chain-1', 'Go');

@@ -155,11 +155,7 @@ typedef struct NameOrder
 static int
 compare_names(const void *a, const void *b)
 {
-	EsName		x = ((const NameOrder *) a)->name;
-	EsName		y = ((const NameOrder *) b)->name;
-	int			order = memcmp(x.bytes, y.bytes, Min(x.len, y.len));
-
-	return order != 0 ? order : x.len - y.len;
+	return es_name_compare(((const NameOrder *) a)->name, ((const NameOrder *) b)->name);
 }
 
 static NameOrder *

@@ -25,6 +25,13 @@ es_arg_require(FunctionCallInfo fcinfo, int argno, const char *name)
 				 errmsg("%s must not be null", name)));
 }
 
+/* A text argument as a C string, palloc'd.  NULL gives NULL. */
+char *
+es_arg_text(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
 /* A text argument that must be there; its form is not looked at. */
 EsName
 es_arg_name(FunctionCallInfo fcinfo, int argno, const char *name)

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 extern void es_arg_require(FunctionCallInfo fcinfo, int argno, const char *name);
+extern char *es_arg_text(FunctionCallInfo fcinfo, int argno);
 extern EsName es_arg_name(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_arg_count(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_arg_place(FunctionCallInfo fcinfo, int argno, const char *name,

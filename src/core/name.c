@@ -243,3 +243,24 @@ es_name_category(EsName stream)
 	category.len = is_bare_uuid(stream) ? 0 : dash - stream.bytes;
 	return category;
 }
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return es_name_compare(*(const EsName *) a, *(const EsName *) b);
+}
+
+/* Sorted by their bytes, each once; how many are left. */
+int
+es_names_unique(EsName *names, int n)
+{
+	int			kept = 0;
+
+	qsort(names, n, sizeof(EsName), compare_names);
+	for (int i = 0; i < n; i++)
+	{
+		if (kept == 0 || !es_name_equal(names[i], names[kept - 1]))
+			names[kept++] = names[i];
+	}
+	return kept;
+}

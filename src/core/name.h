@@ -31,11 +31,21 @@ es_name_equal(EsName a, EsName b)
 	return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
 }
 
+/* By their bytes: less than, equal to, or greater than 0. */
+static inline int
+es_name_compare(EsName a, EsName b)
+{
+	int			order = memcmp(a.bytes, b.bytes, Min(a.len, b.len));
+
+	return order != 0 ? order : a.len - b.len;
+}
+
 extern EsName es_name_from_text(Datum value);
 extern EsName es_name_from_string(const char *string);
 extern text *es_name_to_text(EsName name);
 extern EsName es_name_in_utf8(EsName name);
 extern void es_name_check(EsName name, const char *what);
 extern EsName es_name_category(EsName stream);
+extern int	es_names_unique(EsName *names, int n);
 
 #endif							/* ES_NAME_H */

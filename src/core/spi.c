@@ -172,3 +172,15 @@ es_spi_numbers(const int64 *numbers, int n)
 	memcpy(ARR_DATA_PTR(array), numbers, sizeof(int64) * n);
 	return PointerGetDatum(array);
 }
+
+/* A parameter that is a text[], of C strings. */
+Datum
+es_spi_texts(List *strings)
+{
+	ArrayBuildState *array = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ListCell   *lc;
+
+	foreach(lc, strings)
+		accumArrayResult(array, CStringGetTextDatum(lfirst(lc)), false, TEXTOID, CurrentMemoryContext);
+	return makeArrayResult(array, CurrentMemoryContext);
+}

@@ -8,7 +8,7 @@
 #include "core/catalog.h"
 #include "executor/spi.h"
 
-#define ES_SPI_MAX_ARGS		12
+#define ES_SPI_MAX_ARGS		20
 
 /* A statement, its parameters' types ended by 0, and its plan once it has one. */
 typedef struct EsStatement
@@ -33,5 +33,6 @@ extern Datum es_spi_value(int row, int column, bool *isnull);
 extern char *es_spi_text(int row, int column);
 extern bool es_spi_fires_trigger(void);
 extern Datum es_spi_numbers(const int64 *numbers, int n);
+extern Datum es_spi_texts(List *strings);
 
 #endif							/* ES_SPI_H */

@@ -54,6 +54,7 @@
 
 #include "compat/compat.h"
 #include "core/hash.h"
+#include "core/lookup.h"
 #include "core/target.h"
 #include "log/dictionary.h"
 #include "log/format.h"
@@ -525,4 +526,34 @@ es_dictionary_of_type(const EsCatalog *cat, Snapshot snapshot,
 	es_catalog_refresh();
 	collect(rel, cat->event_type_type, snapshot, F_TEXTEQ, name_datum(type), found);
 	table_close(rel, AccessShareLock);
+}
+
+/*
+ * Does any event, as far as is known, have this type?  As of this moment, whatever the
+ * isolation level, and own uncommitted events count.  Leaves no predicate lock: see
+ * stream.c (2).
+ */
+bool
+es_dictionary_has_type(const EsCatalog *cat, EsName type)
+{
+	EsLookup   *lookup = es_lookup_open(cat->event_type, &cat->event_type_type, SnapshotSelf);
+	bool		found = es_lookup_name(lookup, type) != NULL;
+
+	es_lookup_close(lookup);
+	return found;
+}
+
+/* Does it hold no type at all?  Likewise. */
+bool
+es_dictionary_is_empty(const EsCatalog *cat)
+{
+	Relation	rel = table_open(cat->event_type, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return !found;
 }

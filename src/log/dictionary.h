@@ -44,5 +44,7 @@ extern void es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
 									  EsName category, EsEventTypes *found);
 extern void es_dictionary_of_type(const EsCatalog *cat, Snapshot snapshot,
 								  EsName type, EsEventTypes *found);
+extern bool es_dictionary_has_type(const EsCatalog *cat, EsName type);
+extern bool es_dictionary_is_empty(const EsCatalog *cat);
 
 #endif							/* ES_DICTIONARY_H */

@@ -19,8 +19,11 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/value.h"
 #include "parser/analyze.h"
 #include "parser/parse_func.h"
 #include "parser/parser.h"
@@ -31,6 +34,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+#include "utils/varlena.h"
 
 #include "compat/compat.h"
 #include "projections/code.h"
@@ -57,6 +61,16 @@ check_function(Oid function, const char *name, EsForm form)
 				 errmsg("reducer %s must return jsonb", name)));
 }
 
+/* The function of that name, in parts, with the signature of the form; or InvalidOid. */
+static Oid
+find_function(List *names, EsForm form, Oid event_type)
+{
+	Oid			types[2] = {JSONBOID, event_type};
+	bool		reducer = form == ES_FORM_REDUCER;
+
+	return LookupFuncName(names, reducer ? 2 : 1, reducer ? types : types + 1, true);
+}
+
 /*
  * The function of that name with the signature of the form.  If it is missing:
  * an error, or InvalidOid.  Looked at each time, for another one may have been given
@@ -65,10 +79,7 @@ check_function(Oid function, const char *name, EsForm form)
 Oid
 es_code_function(const char *name, EsForm form, Oid event_type, bool missing_ok)
 {
-	List	   *names = es_compat_name_list(name);
-	Oid			types[2] = {JSONBOID, event_type};
-	bool		reducer = form == ES_FORM_REDUCER;
-	Oid			function = LookupFuncName(names, reducer ? 2 : 1, reducer ? types : types + 1, true);
+	Oid			function = find_function(es_compat_name_list(name), form, event_type);
 
 	if (OidIsValid(function))
 		check_function(function, name, form);
@@ -80,14 +91,41 @@ es_code_function(const char *name, EsForm form, Oid event_type, bool missing_ok)
 	return function;
 }
 
+static char *
+qualified_name(Oid function)
+{
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
+									  get_func_name(function));
+}
+
 /* The name of a function as given, qualified. */
 char *
 es_code_qualify(const char *given, EsForm form, Oid event_type)
 {
-	Oid			function = es_code_function(given, form, event_type, false);
+	return qualified_name(es_code_function(given, form, event_type, false));
+}
 
-	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-									  get_func_name(function));
+/*
+ * Does the name that is given stand for the function of that qualified name?  Never an
+ * error: a name that stands for nothing, or for what cannot be the function of a
+ * projection, stands for another one.
+ */
+bool
+es_code_is_function(const char *given, const char *qualified, EsForm form, Oid event_type)
+{
+	List	   *parts;
+	Oid			function;
+
+	if (!SplitIdentifierString(pstrdup(given), '.', &parts))
+		return false;
+	if (list_length(parts) == 3 && strcmp(linitial(parts), get_database_name(MyDatabaseId)) == 0)
+		parts = list_delete_first(parts);
+	if (list_length(parts) == 2)
+		return strcmp(quote_qualified_identifier(linitial(parts), lsecond(parts)), qualified) == 0;
+	if (list_length(parts) != 1)
+		return false;
+	function = find_function(list_make1(makeString(linitial(parts))), form, event_type);
+	return OidIsValid(function) && strcmp(qualified_name(function), qualified) == 0;
 }
 
 /* ---- what code names ---- */

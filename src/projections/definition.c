@@ -31,7 +31,7 @@
 #include "core/spi.h"
 #include "core/table_cache.h"
 #include "projections/definition.h"
-#include "read/wanted.h"
+#include "read/kept.h"
 
 /* Columns of eventstore.projection */
 enum
@@ -169,7 +169,7 @@ read_projection(TableScanDesc scan, TupleTableSlot *slot, EsProjection *projecti
 	projection->is_inline = strcmp(text_of(slot, COL_MODE), "inline") == 0;
 	projection->filter.types = names_of(slot, COL_TYPES, &projection->filter.ntypes);
 	projection->filter.categories = names_of(slot, COL_CATEGORIES, &projection->filter.ncategories);
-	projection->filter.query = es_wanted_stored_query(slot, COL_FILTER);
+	projection->filter.query = es_kept_query(slot, COL_FILTER);
 	projection->partition_by = text_of(slot, COL_PARTITION_BY);
 	projection->start_after = number_of(slot, COL_START_AFTER, true);
 	projection->batch_size = (int) number_of(slot, COL_BATCH_SIZE, false);

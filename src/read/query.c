@@ -107,6 +107,7 @@ es_query_parse(JsonbContainer *container)
 
 	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
 		refuse("a query must be a JSON array");
+	query->json = container;
 	if (JsonContainerSize(container) == 0)
 		refuse("a query must have at least one item");
 	if (JsonContainerSize(container) > MAX_ITEMS)

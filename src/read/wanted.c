@@ -29,51 +29,6 @@ struct EsWanted
 	EsMatches  *matches;
 };
 
-/* ---- filters that are kept ---- */
-
-static void
-check_names(const EsName *names, int n, const char *what)
-{
-	for (int i = 0; i < n; i++)
-		es_name_check(names[i], what);
-}
-
-/*
- * The arguments of a filter that is to be kept: types and categories, or a query.  What no
- * event can have is a mistake.
- */
-void
-es_wanted_check_arguments(FunctionCallInfo fcinfo, int types, int categories, int filter)
-{
-	EsQuery    *query;
-
-	es_filter_check_names(fcinfo, types, "types", "type");
-	es_filter_check_names(fcinfo, categories, "categories", "category");
-	if (PG_ARGISNULL(filter))
-		return;
-	if (!PG_ARGISNULL(types) || !PG_ARGISNULL(categories))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a filter goes without types and categories"),
-				 errhint("Put the types into its items.")));
-	query = es_query_parse(&PG_GETARG_JSONB_P(filter)->root);
-	for (int i = 0; i < query->nitems; i++)
-	{
-		check_names(query->items[i].types, query->items[i].ntypes, "type");
-		check_names(query->items[i].tags, query->items[i].ntags, "tag");
-	}
-}
-
-/* The query in a column of jsonb, in the current memory context; NULL: it is null. */
-const EsQuery *
-es_wanted_stored_query(TupleTableSlot *row, int column)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(row, column, &isnull);
-
-	return isnull ? NULL : es_query_parse(&DatumGetJsonbPCopy(value)->root);
-}
-
 /* ---- one event ---- */
 
 static bool

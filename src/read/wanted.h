@@ -18,8 +18,6 @@ typedef struct EsTraits
 	Datum		tags;			/* text[]; 0: none */
 } EsTraits;
 
-extern void es_wanted_check_arguments(FunctionCallInfo fcinfo, int types, int categories, int filter);
-extern const EsQuery *es_wanted_stored_query(TupleTableSlot *row, int column);
 extern bool es_wanted_takes(const EsFilter *filter, const EsUpcasts *upcasts, const EsTraits *event);
 
 /* Those of the log, in order. */

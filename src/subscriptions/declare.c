@@ -14,14 +14,14 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "core/args.h"
+#include "core/existing.h"
 #include "core/spi.h"
 #include "log/change.h"
 #include "log/head.h"
-#include "read/wanted.h"
+#include "read/kept.h"
 #include "subscriptions/held.h"
 #include "subscriptions/partition.h"
 
@@ -32,10 +32,18 @@ PG_FUNCTION_INFO_V1(es_drop_subscription);
 
 #define MAX_RETRIES			1000
 
-/* 1 ms to 1 day; an interval of months or several days has no fixed length. */
-static void
-check_ack_timeout(const Interval *length)
+/* Arguments of es_create_subscription */
+enum
 {
+	ARG_NAME, ARG_TYPES, ARG_CATEGORIES, ARG_START_AFTER, ARG_PARTITIONS, ARG_ACK_TIMEOUT,
+	ARG_MAX_RETRIES, ARG_IF_NOT_EXISTS, ARG_FILTER
+};
+
+/* In microseconds.  1 ms to 1 day; an interval of months or several days has no fixed length. */
+static int64
+ack_timeout_argument(FunctionCallInfo fcinfo, int argno)
+{
+	const Interval *length = PG_GETARG_INTERVAL_P(argno);
 	bool		in_days = length->month == 0 && (length->day == 0 || length->day == 1);
 	bool		in_range = in_days && length->time >= -USECS_PER_DAY && length->time <= USECS_PER_DAY;
 	int64		total = in_range ? length->day * USECS_PER_DAY + length->time : 0;
@@ -44,53 +52,91 @@ check_ack_timeout(const Interval *length)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("ack_timeout must be from 1 ms to 1 day")));
+	return total;
 }
 
-static bool
-there_is_one(EsName name, bool if_not_exists)
+static int
+max_retries_argument(FunctionCallInfo fcinfo, int argno)
 {
-	ereport(if_not_exists ? NOTICE : ERROR,
-			(errcode(ERRCODE_DUPLICATE_OBJECT),
-			 if_not_exists ?
-			 errmsg("subscription \"" ES_NAME_FORMAT "\" already exists, skipping", ES_NAME_ARGS(name)) :
-			 errmsg("subscription \"" ES_NAME_FORMAT "\" already exists", ES_NAME_ARGS(name))));
-	return true;
+	es_arg_check_range("max_retries", PG_GETARG_INT32(argno), 0, MAX_RETRIES);
+	return PG_GETARG_INT32(argno);
 }
 
-/* Is there one of that name, as of this moment? */
-static bool
-exists(EsName name)
-{
-	static EsStatement find = {
-		"SELECT 1 FROM eventstore.subscription WHERE name = $1", {TEXTOID}
-	};
-	Datum		values[1] = {PointerGetDatum(cstring_to_text_with_len(name.bytes, name.len))};
-	EsSpi		spi;
-	bool		found;
+/* ---- es_create_subscription ---- */
 
-	es_spi_begin(&spi);
-	found = es_spi_look(&find, values) > 0;
-	es_spi_end(&spi);
-	return found;
+/* What the arguments say, checked; without what a subscription gets when it is stored. */
+static EsSubscription
+parse_arguments(FunctionCallInfo fcinfo)
+{
+	EsName		name = es_arg_name(fcinfo, ARG_NAME, "name");
+	EsSubscription new = {0};
+
+	es_name_check(name, "subscription");
+	new.filter = es_kept_arguments(fcinfo, ARG_TYPES, ARG_CATEGORIES, ARG_FILTER);
+	es_arg_require(fcinfo, ARG_START_AFTER, "start_after");
+	new.start_after = es_arg_place(fcinfo, ARG_START_AFTER, "start_after", 0);
+	es_arg_require(fcinfo, ARG_PARTITIONS, "partitions");
+	new.partitions = PG_GETARG_INT32(ARG_PARTITIONS);
+	es_arg_check_range("partitions", new.partitions, 1, ES_MAX_PARTITIONS);
+	es_arg_require(fcinfo, ARG_ACK_TIMEOUT, "ack_timeout");
+	new.ack_timeout = ack_timeout_argument(fcinfo, ARG_ACK_TIMEOUT);
+	es_arg_require(fcinfo, ARG_MAX_RETRIES, "max_retries");
+	new.max_retries = max_retries_argument(fcinfo, ARG_MAX_RETRIES);
+	es_arg_require(fcinfo, ARG_IF_NOT_EXISTS, "if_not_exists");
+	return new;
+}
+
+/* In which arguments a subscription that there is differs from what was asked for. */
+static List *
+differences(const EsSubscription *existing, const EsSubscription *new)
+{
+	List	   *differing = NIL;
+
+	es_kept_compare(&existing->filter, &new->filter, &differing);
+	es_existing_differs(&differing, existing->start_after != new->start_after, "start_after");
+	es_existing_differs(&differing, existing->partitions != new->partitions, "partitions");
+	es_existing_differs(&differing, existing->ack_timeout != new->ack_timeout, "ack_timeout");
+	es_existing_differs(&differing, existing->max_retries != new->max_retries, "max_retries");
+	return differing;
+}
+
+/* There is one of that name; "existing" is NULL if it has been dropped meanwhile. */
+static void
+tell_there_is_one(FunctionCallInfo fcinfo, const EsSubscription *existing, const EsSubscription *new)
+{
+	bool		if_not_exists = PG_GETARG_BOOL(ARG_IF_NOT_EXISTS);
+
+	es_existing_tell("subscription", es_name_from_text(PG_GETARG_DATUM(ARG_NAME)), if_not_exists,
+					 if_not_exists && existing != NULL ? differences(existing, new) : NIL);
 }
 
 /*
  * Insert the row.  Waits for whoever is making one of the same name.  0: there is one.
  */
 static int
-insert_row(const Datum *values, const bool *isnull)
+insert_row(FunctionCallInfo fcinfo)
 {
 	static EsStatement insert = {
 		"INSERT INTO eventstore.subscription"
-		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, created_at, filter)"
-		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), $8"
+		" (subscription_id, name, types, categories, start_after, partitions, ack_timeout, max_retries, filter, created_at)"
+		" SELECT nextval('eventstore.subscription_ids'), $1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()"
 		" ON CONFLICT (name) DO NOTHING RETURNING subscription_id",
 		{TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID, INTERVALOID, INT4OID, JSONBOID}
 	};
+	static const int arguments[] = {
+		ARG_NAME, ARG_TYPES, ARG_CATEGORIES, ARG_START_AFTER, ARG_PARTITIONS, ARG_ACK_TIMEOUT, ARG_MAX_RETRIES, ARG_FILTER
+	};
+	Datum		values[lengthof(arguments)];
+	bool		isnull[lengthof(arguments)];
 	EsSpi		spi;
 	bool		null;
 	int			id = 0;
 
+	for (int i = 0; i < lengthof(arguments); i++)
+	{
+		values[i] = PG_GETARG_DATUM(arguments[i]);
+		isnull[i] = PG_ARGISNULL(arguments[i]);
+	}
 	es_spi_begin(&spi);
 	if (es_spi_run(&insert, values, isnull) > 0)
 		id = DatumGetInt32(es_spi_value(1, 1, &null));
@@ -106,41 +152,29 @@ Datum
 es_create_subscription(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_create_subscription()");
-	EsName		name = es_arg_name(fcinfo, 0, "name");
-	int64		start_after;
-	Datum		values[8];
-	bool		isnull[8] = {false};
-	int			id;
+	EsSubscription new = parse_arguments(fcinfo);
+	EsName		name = es_name_from_text(PG_GETARG_DATUM(ARG_NAME));
+	const EsSubscription *existing = es_subscription_find(cat, name);
 
-	es_name_check(name, "subscription");
-	es_wanted_check_arguments(fcinfo, 1, 2, 8);
-	es_arg_require(fcinfo, 3, "start_after");
-	start_after = es_arg_place(fcinfo, 3, "start_after", 0);
-	es_arg_require(fcinfo, 4, "partitions");
-	es_arg_check_range("partitions", PG_GETARG_INT32(4), 1, ES_MAX_PARTITIONS);
-	es_arg_require(fcinfo, 5, "ack_timeout");
-	check_ack_timeout(PG_GETARG_INTERVAL_P(5));
-	es_arg_require(fcinfo, 6, "max_retries");
-	es_arg_check_range("max_retries", PG_GETARG_INT32(6), 0, MAX_RETRIES);
-	es_arg_require(fcinfo, 7, "if_not_exists");
-
-	if (exists(name) && there_is_one(name, PG_GETARG_BOOL(7)))
-		PG_RETURN_VOID();
-	es_head_refuse_ahead(cat, start_after);
-	for (int i = 0; i < 7; i++)
+	if (existing != NULL)
 	{
-		values[i] = PG_GETARG_DATUM(i);
-		isnull[i] = PG_ARGISNULL(i);
-	}
-	isnull[7] = PG_ARGISNULL(8);
-	values[7] = PG_GETARG_DATUM(8);
-	id = insert_row(values, isnull);
-	if (id == 0 && there_is_one(name, PG_GETARG_BOOL(7)))
+		tell_there_is_one(fcinfo, existing, &new);
 		PG_RETURN_VOID();
-	es_partitions_create(id, PG_GETARG_INT32(4), start_after);
+	}
+	es_head_refuse_ahead(cat, new.start_after);
+	new.id = insert_row(fcinfo);
+	if (new.id == 0)
+	{
+		tell_there_is_one(fcinfo, es_subscription_find(cat, name), &new);
+		PG_RETURN_VOID();
+	}
+	es_kept_tell_unknown_types(cat, &new.filter);
+	es_partitions_create(new.id, new.partitions, new.start_after);
 	CommandCounterIncrement();
 	PG_RETURN_VOID();
 }
+
+/* ---- alter, seek, drop ---- */
 
 /*
  * es_alter_subscription(name, ack_timeout, max_retries)
@@ -161,9 +195,9 @@ es_alter_subscription(PG_FUNCTION_ARGS)
 	EsSpi		spi;
 
 	if (!PG_ARGISNULL(1))
-		check_ack_timeout(PG_GETARG_INTERVAL_P(1));
+		(void) ack_timeout_argument(fcinfo, 1);
 	if (!PG_ARGISNULL(2))
-		es_arg_check_range("max_retries", PG_GETARG_INT32(2), 0, MAX_RETRIES);
+		(void) max_retries_argument(fcinfo, 2);
 	values[0] = Int32GetDatum(es_subscription_require(cat, name)->id);
 	es_spi_begin(&spi);
 	if (es_spi_run(&alter, values, isnull) == 0)

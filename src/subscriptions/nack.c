@@ -151,7 +151,7 @@ es_nack(PG_FUNCTION_ARGS)
 	positions = es_arg_positions(fcinfo, 2, "positions", &n);
 	action = action_argument(fcinfo, 3);
 	failure.park = action == ES_ACTION_PARK;
-	failure.reason = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4));
+	failure.reason = es_arg_text(fcinfo, 4);
 	subscription = es_subscription_require(cat, name);
 	es_claim(cat, subscription, consumer, positions, n, &claim);
 

@@ -60,7 +60,7 @@
 
 #include "core/args.h"
 #include "core/lookup.h"
-#include "read/wanted.h"
+#include "read/kept.h"
 #include "subscriptions/subscription.h"
 
 /* Columns of eventstore.subscription */
@@ -139,6 +139,7 @@ es_subscription_find(const EsCatalog *cat, EsName name)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	EsLookup   *lookup = es_lookup_open(cat->subscription, &cat->subscription_name, snapshot);
 	TupleTableSlot *row = es_lookup_name(lookup, name);
+	bool		isnull;
 
 	if (row == NULL)
 	{
@@ -151,7 +152,8 @@ es_subscription_find(const EsCatalog *cat, EsName name)
 	found->name = pnstrdup(name.bytes, name.len);
 	found->filter.types = names_in(row, COL_TYPES, &found->filter.ntypes);
 	found->filter.categories = names_in(row, COL_CATEGORIES, &found->filter.ncategories);
-	found->filter.query = es_wanted_stored_query(row, COL_FILTER);
+	found->filter.query = es_kept_query(row, COL_FILTER);
+	found->start_after = DatumGetInt64(slot_getattr(row, COL_START_AFTER, &isnull));
 	found->partitions = number_in(row, COL_PARTITIONS);
 	found->ack_timeout = microseconds_in(row, COL_ACK_TIMEOUT);
 	found->max_retries = number_in(row, COL_MAX_RETRIES);

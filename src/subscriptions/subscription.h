@@ -28,6 +28,7 @@ typedef struct EsSubscription
 	int			id;
 	char	   *name;
 	EsFilter	filter;
+	int64		start_after;
 	int			partitions;
 	int64		ack_timeout;	/* microseconds */
 	int			max_retries;
