@@ -304,7 +304,7 @@ tell_there_is_one(const EsCatalog *cat, const EsProjection *existing, const Decl
 
 /* Make the projection, whose code is analysed, unless there is one of that name. */
 static void
-store(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
+store_declaration(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
 {
 	int			id = insert_row(cat, fcinfo, new);
 
@@ -341,6 +341,6 @@ es_create_projection(PG_FUNCTION_ARGS)
 	}
 	es_head_refuse_ahead(cat, new.start_after);
 	analyze_code(cat, &new);
-	store(cat, fcinfo, &new);
+	store_declaration(cat, fcinfo, &new);
 	PG_RETURN_VOID();
 }

@@ -22,7 +22,7 @@
 #include "log/dictionary.h"
 #include "read/kept.h"
 
-/* So many types are named in one message. */
+/* Types named in one message, at most. */
 #define MAX_NAMED		20
 
 /* ---- arguments and rows ---- */
