@@ -541,8 +541,10 @@ es_figures_hurry(const EsCatalog *cat, int id)
 }
 
 /*
- * A statement waits for the projection's lock: let the worker that runs it stop its
- * batch.  It applies the events again later, or never.
+ * A statement is going to wait for the projection's lock: let the worker that runs it stop
+ * its batch, and none begin one before the statement has the lock.  For a worker that has
+ * it may wait for a table that the statement has locked already.  The events are applied
+ * later, or never.
  */
 void
 es_figures_interrupt(const EsCatalog *cat, int id)
@@ -553,6 +555,9 @@ es_figures_interrupt(const EsCatalog *cat, int id)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	entry = find_entry(cat->position_register, id);
+	if (entry != NULL)
+		entry->not_before = Max(entry->not_before,
+								GetCurrentTimestamp() + ES_INTERRUPTED_MS * INT64CONST(1000));
 	if (entry != NULL && entry->pid != 0 && entry->pid != MyProcPid)
 	{
 		entry->interrupted = true;

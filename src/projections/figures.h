@@ -8,6 +8,9 @@
 #include "log/registry.h"
 #include "projections/definition.h"
 
+/* Delay before a projection that a statement wants to lock is run again. */
+#define ES_INTERRUPTED_MS	200
+
 /* A projection that workers run.  All fields: the figures' lock. */
 typedef struct EsFigures
 {

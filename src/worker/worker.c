@@ -56,8 +56,6 @@
 
 /* Idle time after which a worker that is not needed leaves. */
 #define IDLE_MS				10000
-/* Delay before a projection that a statement wants is run again. */
-#define INTERRUPTED_MS		50
 /* Greatest number of turns a second, of all projections together, that find nothing. */
 #define IDLE_LOOKS			1000
 /* Delay before a projection is run again whose failure could not be recorded. */
@@ -176,7 +174,7 @@ note_failure(EsCatchup *catchup, ErrorData *error)
 	if (es_figures_was_interrupted(claimed) && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		!batch_timed_out)
 	{
-		es_figures_put_off(claimed, INTERRUPTED_MS, 0);
+		es_figures_put_off(claimed, ES_INTERRUPTED_MS, 0);
 		return;
 	}
 	/* should recording it fail as well, and end this process */
@@ -231,7 +229,7 @@ take_turn(MemoryContext context)
 	if (error != NULL)
 		note_failure(&catchup, error);
 	else if (!catchup.runs)
-		es_figures_put_off(claimed, INTERRUPTED_MS, 0);
+		es_figures_put_off(claimed, ES_INTERRUPTED_MS, 0);
 	else if (catchup.complete && catchup.events == 0)
 		es_figures_put_off(claimed, es_figures_count(claimed->store) * 1000 / IDLE_LOOKS, 0);
 	MemoryContextSwitchTo(context);
