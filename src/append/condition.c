@@ -87,7 +87,7 @@ typedef struct TagLock
 /* ---- the argument ---- */
 
 static void
-refuse(const char *what)
+refuse_condition(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -120,7 +120,7 @@ parse_after(const JsonbValue *value)
 				 errhint("Write the number without quotes. What a driver returns for a bigint may be a string, as with node-postgres: "
 						 "convert it before it goes into the JSON.")));
 	if (!es_json_whole_number(value, &after) || after < 0)
-		refuse("\"after\" of a condition must be a position");
+		refuse_condition("\"after\" of a condition must be a position");
 	return after;
 }
 
@@ -140,7 +140,7 @@ es_condition_argument(FunctionCallInfo fcinfo, int argno)
 		return NULL;
 	json = PG_GETARG_JSONB_P(argno);
 	if (!JB_ROOT_IS_OBJECT(json))
-		refuse("condition must be a JSON object");
+		refuse_condition("condition must be a JSON object");
 	condition = palloc0(sizeof(EsCondition));
 	iterator = JsonbIteratorInit(&json->root);
 	(void) JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
@@ -150,14 +150,14 @@ es_condition_argument(FunctionCallInfo fcinfo, int argno)
 		if (es_json_key_is(&key, "after"))
 			condition->after = value.type == jbvNull ? 0 : parse_after(&value);
 		else if (!es_json_key_is(&key, "query"))
-			refuse(psprintf("unknown key \"%.*s\" in a condition", key.val.string.len, key.val.string.val));
+			refuse_condition(psprintf("unknown key \"%.*s\" in a condition", key.val.string.len, key.val.string.val));
 		else if (value.type != jbvBinary)
-			refuse("\"query\" of a condition must be an array");
+			refuse_condition("\"query\" of a condition must be an array");
 		else
 			condition->query = es_query_parse(value.val.binary.data);
 	}
 	if (condition->query == NULL)
-		refuse("a condition needs a \"query\"");
+		refuse_condition("a condition needs a \"query\"");
 	return condition;
 }
 

@@ -57,7 +57,7 @@ static uint64 generation = 1;
 static uint64 invalidations = 0;
 
 static void
-forget(void)
+forget_catalog(void)
 {
 	invalidations++;
 	catalog_valid = false;
@@ -78,23 +78,23 @@ is_known(Oid relid)
 }
 
 static void
-relation_changed(Datum arg, Oid relid)
+store_table_changed(Datum arg, Oid relid)
 {
 	if (!catalog_valid || relid == InvalidOid || is_known(relid))
-		forget();
+		forget_catalog();
 }
 
 static void
-schema_changed(Datum arg, int cacheid, uint32 hashvalue)
+store_schema_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	forget();
+	forget_catalog();
 }
 
 void
 es_catalog_init(void)
 {
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(store_table_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, store_schema_changed, (Datum) 0);
 }
 
 /* The row of pg_class of a relation that is there. */

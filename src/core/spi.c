@@ -40,7 +40,7 @@ es_spi_end(EsSpi *spi)
 }
 
 static void
-prepare(EsStatement *statement)
+prepare_statement(EsStatement *statement)
 {
 	SPIPlanPtr	plan;
 	int			n = 0;
@@ -72,7 +72,7 @@ es_spi_fires_trigger(void)
 }
 
 static int
-execute(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
+execute_plan(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
 {
 	int			before = running_at;
 	int			result;
@@ -91,9 +91,9 @@ execute(EsStatement *statement, const Datum *values, const char *nulls, bool rea
 }
 
 static uint64
-run(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
+run_checked(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
 {
-	int			result = execute(statement, values, nulls, read_only);
+	int			result = execute_plan(statement, values, nulls, read_only);
 
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(result));
@@ -110,8 +110,8 @@ es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull)
 
 	for (int i = 0; i < ES_SPI_MAX_ARGS; i++)
 		nulls[i] = isnull != NULL && OidIsValid(statement->types[i]) && isnull[i] ? 'n' : ' ';
-	prepare(statement);
-	return run(statement, values, nulls, false);
+	prepare_statement(statement);
+	return run_checked(statement, values, nulls, false);
 }
 
 /*
@@ -123,9 +123,9 @@ es_spi_look(EsStatement *statement, const Datum *values)
 {
 	uint64		rows;
 
-	prepare(statement);
+	prepare_statement(statement);
 	PushActiveSnapshot(GetLatestSnapshot());
-	rows = run(statement, values, NULL, true);
+	rows = run_checked(statement, values, NULL, true);
 	PopActiveSnapshot();
 	return rows;
 }
@@ -136,8 +136,8 @@ es_spi_look(EsStatement *statement, const Datum *values)
 uint64
 es_spi_see(EsStatement *statement, const Datum *values)
 {
-	prepare(statement);
-	return run(statement, values, NULL, true);
+	prepare_statement(statement);
+	return run_checked(statement, values, NULL, true);
 }
 
 /* A value of the last statement's result; rows and columns from 1. */

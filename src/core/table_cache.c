@@ -41,7 +41,7 @@ struct EsCachedTable
 };
 
 static void
-relation_changed(Datum arg, Oid relid)
+cached_table_changed(Datum arg, Oid relid)
 {
 	EsTableCache *cache = (EsTableCache *) DatumGetPointer(arg);
 
@@ -56,7 +56,7 @@ relation_changed(Datum arg, Oid relid)
 void
 es_table_cache_init(EsTableCache *cache)
 {
-	CacheRegisterRelcacheCallback(relation_changed, PointerGetDatum(cache));
+	CacheRegisterRelcacheCallback(cached_table_changed, PointerGetDatum(cache));
 }
 
 static void
@@ -140,7 +140,7 @@ es_table_cache_rows_anew(EsTableCache *cache, Oid table)
 }
 
 static void
-unpin(void *arg)
+unpin_rows(void *arg)
 {
 	EsCachedTable *cached = arg;
 
@@ -157,7 +157,7 @@ es_table_cache_pin(EsTableCache *cache)
 {
 	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
 
-	callback->func = unpin;
+	callback->func = unpin_rows;
 	callback->arg = cache->current;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
 	cache->current->pins++;

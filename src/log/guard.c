@@ -74,7 +74,7 @@ es_guard_function(Relation log)
 }
 
 static void
-refuse(TriggerData *trigger, const char *hint)
+refuse_change(TriggerData *trigger, const char *hint)
 {
 	const char *verb = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT into" :
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
@@ -126,13 +126,13 @@ guard(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && es_spi_fires_trigger())
 		return PointerGetDatum(NULL);
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		refuse(trigger, "Events are immutable: append an event that corrects.");
+		refuse_change(trigger, "Events are immutable: append an event that corrects.");
 
 	if (!es_compat_owns_relation(RelationGetRelid(trigger->tg_relation)))
-		refuse(trigger, "Append with es_append().");
+		refuse_change(trigger, "Append with es_append().");
 	if (!es_seal_allows_insert())
-		refuse(trigger, "Append with es_append(). To restore events into a log that has seen appends, "
-			   "a superuser can set eventstore.restore = on.");
+		refuse_change(trigger, "Append with es_append(). To restore events into a log that has seen appends, "
+					  "a superuser can set eventstore.restore = on.");
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
@@ -182,7 +182,7 @@ is_guarded(const char *name, int column)
 }
 
 static void
-before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+before_drop_of_log(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
 	Oid			schema;
 	Oid			log;
@@ -216,5 +216,5 @@ void
 es_guard_init(void)
 {
 	prev_object_access_hook = object_access_hook;
-	object_access_hook = before_drop;
+	object_access_hook = before_drop_of_log;
 }

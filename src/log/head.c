@@ -131,14 +131,14 @@ es_head_handed_out(const EsCatalog *cat)
 
 /* A position that was never handed out came from another log. */
 void
-es_head_refuse_ahead(const EsCatalog *cat, int64 place)
+es_head_refuse_ahead(const EsCatalog *cat, int64 position)
 {
 	int64		handed_out = es_head_handed_out(cat);
 
-	if (place > handed_out)
+	if (position > handed_out)
 		ereport(ERROR,
 				(errcode(ES_POSITION_AHEAD),
-				 errmsg("position %lld is ahead of the log", (long long) place),
+				 errmsg("position %lld is ahead of the log", (long long) position),
 				 errdetail("The greatest position handed out is %lld.", (long long) handed_out),
 				 errhint("The log is not the one that this position came from, or lacks its newest events: "
 						 "compare es_epoch() with the epoch stored with the position.")));
@@ -172,7 +172,7 @@ stop_waiting(int code, Datum arg)
 
 /* Sleep until the head may have moved. */
 static void
-sleep_once(EsDatabase *db, TimestampTz deadline)
+sleep_for_head(EsDatabase *db, TimestampTz deadline)
 {
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -201,7 +201,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 	if (db == NULL)
 	{
 		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
-			sleep_once(NULL, deadline);
+			sleep_for_head(NULL, deadline);
 		return;
 	}
 
@@ -212,7 +212,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 		ConditionVariablePrepareToSleep(&db->head_moved);
 		es_registry_wake_scheduler(db);
 		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
-			sleep_once(db, deadline);
+			sleep_for_head(db, deadline);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
 	stop_waiting(0, PointerGetDatum(db));

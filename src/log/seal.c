@@ -161,7 +161,7 @@ check_restored(const EsCatalog *cat, int64 *next_position, int64 *next_stream_ke
  * Seal the log, unless somebody else has by the time we have the lock.
  */
 static void
-seal(void)
+seal_log(void)
 {
 	const EsCatalog *cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
 	Oid			log = cat->event_log;
@@ -195,7 +195,7 @@ es_seal_lock_log(void)
 		if (pg_atomic_read_u32(&es_positions_attach(cat)->sealed))
 			return cat;
 		UnlockRelationOid(cat->event_log, RowExclusiveLock);
-		seal();
+		seal_log();
 	}
 }
 

@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(projections_changed);
 static EsDatabase *changed_in = NULL;	/* this transaction has changed the list */
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+wake_scheduler_at_end(XactEvent event, void *arg)
 {
 	EsDatabase *db = changed_in;
 
@@ -79,5 +79,5 @@ projections_changed(PG_FUNCTION_ARGS)
 void
 es_changed_init(void)
 {
-	RegisterXactCallback(end_of_transaction, NULL);
+	RegisterXactCallback(wake_scheduler_at_end, NULL);
 }

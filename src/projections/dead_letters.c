@@ -310,7 +310,7 @@ es_dead_letters_remove(int id)
  * that somebody has locked is found gone by whoever reads it next.
  */
 static void
-events_removed(const int64 *positions, int n)
+remove_letters_at(const int64 *positions, int n)
 {
 	static EsStatement remove = {
 		"DELETE FROM eventstore.dead_letter WHERE ctid IN"
@@ -328,5 +328,5 @@ events_removed(const int64 *positions, int n)
 void
 es_dead_letters_init(void)
 {
-	es_scavenge_tell(events_removed);
+	es_scavenge_add_listener(remove_letters_at);
 }

@@ -62,7 +62,7 @@ typedef struct Statement
 static Statement statement;
 
 static bool
-names(const EsProjection *projection, const char *identity)
+names_object(const EsProjection *projection, const char *identity)
 {
 	for (int i = 0; i < projection->nnamed; i++)
 	{
@@ -80,7 +80,7 @@ find_dependent(const EsCatalog *cat, const char *identity)
 
 	for (int i = 0; i < all->n; i++)
 	{
-		if (names(&all->list[i], identity))
+		if (names_object(&all->list[i], identity))
 			return &all->list[i];
 	}
 	return NULL;
@@ -103,7 +103,7 @@ drop_later(Oid carrier)
 }
 
 static void
-before_drop(Oid class_id, Oid object_id, void *arg)
+before_drop_of_named(Oid class_id, Oid object_id, void *arg)
 {
 	const EsCatalog *cat;
 	const EsProjection *projection;
@@ -160,7 +160,7 @@ object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id
 	if (sub_id != 0)
 		return;
 	if (access == OAT_DROP)
-		before_drop(class_id, object_id, arg);
+		before_drop_of_named(class_id, object_id, arg);
 	else if (class_id == ProcedureRelationId && access == OAT_POST_CREATE)
 		es_roles_function_created(object_id);
 	else if (class_id == ProcedureRelationId && access == OAT_POST_ALTER)
@@ -220,9 +220,9 @@ end_statement(Node *node)
 }
 
 static void
-process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
+process_dropping_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+						 ProcessUtilityContext context, ParamListInfo params,
+						 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
 	ProcessUtility_hook_type next = prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility;
 	Statement	outer = statement;
@@ -261,7 +261,7 @@ load_guard(PG_FUNCTION_ARGS)
 
 /* What load_guard() has noted ends with the transaction at the latest. */
 static void
-end_of_transaction(XactEvent event, void *arg)
+forget_statement_at_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		if (statement.context == NULL)
@@ -274,6 +274,6 @@ es_depend_init(void)
 	prev_object_access_hook = object_access_hook;
 	object_access_hook = object_accessed;
 	prev_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
-	RegisterXactCallback(end_of_transaction, NULL);
+	ProcessUtility_hook = process_dropping_utility;
+	RegisterXactCallback(forget_statement_at_end, NULL);
 }

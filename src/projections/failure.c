@@ -84,7 +84,7 @@ delay_ms(int failures)
  * How many events to try next, of a batch that failed; 0: the batch is small enough.
  */
 static int64
-narrower(const EsProjection *projection, int64 events, int64 done, Cause cause)
+narrower_limit(const EsProjection *projection, int64 events, int64 done, Cause cause)
 {
 	if (events <= 1 || cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE)
 		return 0;
@@ -101,7 +101,7 @@ narrower(const EsProjection *projection, int64 events, int64 done, Cause cause)
  * To the server's log: what became of the projection, then the error itself, whole.
  */
 static void
-report(const char *what, const ErrorData *error, const char *attempts, const char *advice)
+report_failure(const char *what, const ErrorData *error, const char *attempts, const char *advice)
 {
 	const char *detail = error->detail != NULL ? error->detail : error->detail_log;
 	const char *hint = error->hint;
@@ -120,16 +120,16 @@ report(const char *what, const ErrorData *error, const char *attempts, const cha
 
 /* It is tried again.  Only what differs from the last failure is worth a line in the log. */
 static void
-note(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
+note_retry(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
 {
 	EsError		parts = es_error_of(error);
 
 	if (!es_progress_fail(projection->id, failures, position, &parts))
 		return;
-	report(position > 0 ?
-		   psprintf("projection \"%s\" could not apply the event at position %lld", projection->name, (long long) position) :
-		   psprintf("projection \"%s\" could not apply a batch", projection->name),
-		   error, "It is tried again.", NULL);
+	report_failure(position > 0 ?
+				   psprintf("projection \"%s\" could not apply the event at position %lld", projection->name, (long long) position) :
+				   psprintf("projection \"%s\" could not apply a batch", projection->name),
+				   error, "It is tried again.", NULL);
 }
 
 static void
@@ -139,24 +139,24 @@ let_pass(const EsProjection *projection, int64 position, int failures, const Err
 
 	es_dead_letters_add(projection, position, failures, &parts);
 	es_progress_move(projection->id, position);
-	report(psprintf("projection \"%s\" was let pass the event at position %lld, which it could not apply",
-					projection->name, (long long) position),
-		   error, psprintf("Tried %d times.", failures),
-		   "See eventstore.dead_letters, and es_retry_dead_letters().");
+	report_failure(psprintf("projection \"%s\" was let pass the event at position %lld, which it could not apply",
+							projection->name, (long long) position),
+				   error, psprintf("Tried %d times.", failures),
+				   "See eventstore.dead_letters, and es_retry_dead_letters().");
 }
 
 static void
-stop(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
+stop_projection(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
 {
 	EsError		parts = es_error_of(error);
 
 	(void) es_progress_fail(projection->id, failures, position, &parts);
 	es_progress_set_state(projection->id, ES_STATE_STOPPED, false, projection->rebuild_up_to);
-	report(psprintf("projection \"%s\" is stopped by an error", projection->name),
-		   error, position > 0 ?
-		   psprintf("At position %lld, tried %d times.", (long long) position, failures) :
-		   psprintf("Tried %d times.", failures),
-		   "When the cause is mended, run es_resume_projection(); with skip_failed => true to go on without that event.");
+	report_failure(psprintf("projection \"%s\" is stopped by an error", projection->name),
+				   error, position > 0 ?
+				   psprintf("At position %lld, tried %d times.", (long long) position, failures) :
+				   psprintf("Tried %d times.", failures),
+				   "When the cause is mended, run es_resume_projection(); with skip_failed => true to go on without that event.");
 }
 
 /*
@@ -178,7 +178,7 @@ es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 
 		(projection = es_definition_under_lock(cat, figures->id)) == NULL ||
 		!projection->runs)
 		return;
-	fewer = narrower(projection, events, done, cause);
+	fewer = narrower_limit(projection, events, done, cause);
 	if (fewer > 0)
 	{
 		es_figures_put_off(figures, 0, (int) fewer);
@@ -188,11 +188,11 @@ es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 
 	progress.failures++;
 	if (cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE || progress.failures <= projection->max_retries)
 	{
-		note(projection, position, progress.failures, error);
+		note_retry(projection, position, progress.failures, error);
 		es_figures_put_off(figures, delay_ms(progress.failures), cause == CAUSE_EVENT ? 1 : 0);
 	}
 	else if (projection->on_error == ES_ON_ERROR_STOP || cause == CAUSE_CODE || position == 0)
-		stop(projection, position, progress.failures, error);
+		stop_projection(projection, position, progress.failures, error);
 	else
 	{
 		let_pass(projection, position, progress.failures, error);

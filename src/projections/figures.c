@@ -116,7 +116,7 @@ reached_from(const EsFigures *entry, TransactionId version, int64 checkpoint)
 /* ---- scheduler ---- */
 
 static EsFigures *
-find_entry(Oid store, int id)
+find_figures(Oid store, int id)
 {
 	for (int i = 0; i < table->n; i++)
 	{
@@ -514,7 +514,7 @@ es_figures_reached(const EsCatalog *cat, const EsProjection *projection, int64 c
 	if (table == NULL)
 		return checkpoint;
 	LWLockAcquire(table->lock, LW_SHARED);
-	entry = find_entry(cat->position_register, projection->id);
+	entry = find_figures(cat->position_register, projection->id);
 	if (entry != NULL)
 		reached = reached_from(entry, projection->version, checkpoint);
 	LWLockRelease(table->lock);
@@ -530,7 +530,7 @@ es_figures_hurry(const EsCatalog *cat, int id)
 	if (table == NULL)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	entry = find_entry(cat->position_register, id);
+	entry = find_figures(cat->position_register, id);
 	if (entry != NULL)
 	{
 		entry->not_before = entry->switch_at = 0;
@@ -552,7 +552,7 @@ es_figures_interrupt(const EsCatalog *cat, int id)
 	if (table == NULL)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	entry = find_entry(cat->position_register, id);
+	entry = find_figures(cat->position_register, id);
 	if (entry != NULL && entry->pid != 0 && entry->pid != MyProcPid)
 	{
 		entry->interrupted = true;

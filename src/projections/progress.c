@@ -37,7 +37,7 @@ es_progress_create(int id, int64 checkpoint)
 }
 
 static bool
-read_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
+read_progress_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
 {
 	Datum		values[1] = {Int32GetDatum(id)};
 	bool		isnull;
@@ -69,7 +69,7 @@ es_progress_lock(int id, EsProgress *progress)
 		{INT4OID}
 	};
 
-	if (read_row(&lock, true, id, progress))
+	if (read_progress_row(&lock, true, id, progress))
 		return true;
 	if (IsolationUsesXactSnapshot() && es_progress_read(id, progress))
 		ereport(ERROR,
@@ -89,7 +89,7 @@ es_progress_try_lock(int id, EsProgress *progress)
 		{INT4OID}
 	};
 
-	return read_row(&lock, true, id, progress);
+	return read_progress_row(&lock, true, id, progress);
 }
 
 /* The row as of this moment. */
@@ -102,7 +102,7 @@ es_progress_read(int id, EsProgress *progress)
 		{INT4OID}
 	};
 
-	return read_row(&read, false, id, progress);
+	return read_progress_row(&read, false, id, progress);
 }
 
 /* All events up to the checkpoint are applied, or let pass. */

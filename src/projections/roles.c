@@ -185,7 +185,7 @@ es_roles_after_statement(Node *statement)
 
 /* What a carrier is for, as a message calls it; NULL: there is no such thing. */
 static char *
-carried(const EsCatalog *cat, const EsCarrier *carrier)
+describe_carried(const EsCatalog *cat, const EsCarrier *carrier)
 {
 	const EsProjection *projection;
 
@@ -226,7 +226,7 @@ projection_changed(const EsCatalog *cat, const EsCarrier *carrier, bool is_new)
 
 /* Tell what a carrier, as it is now, is for. */
 static void
-tell_of(const EsCarrier *carrier, bool is_new)
+carrier_changed(const EsCarrier *carrier, bool is_new)
 {
 	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
 
@@ -248,7 +248,7 @@ es_roles_function_created(Oid function)
 	EsCarrier	now = es_carrier_of_function(function, SnapshotSelf);
 
 	if (now.of != ES_CARRIES_NOTHING)
-		tell_of(&now, true);
+		carrier_changed(&now, true);
 }
 
 /*
@@ -264,7 +264,7 @@ es_roles_function_altered(Oid function)
 	if (before.of != ES_CARRIES_NOTHING && !same)
 	{
 		const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
-		char	   *what = cat != NULL ? carried(cat, &before) : NULL;
+		char	   *what = cat != NULL ? describe_carried(cat, &before) : NULL;
 
 		if (what != NULL)
 			ereport(ERROR,
@@ -274,7 +274,7 @@ es_roles_function_altered(Oid function)
 					 errhint("The function carries the owner; ALTER FUNCTION ... OWNER TO changes that.")));
 	}
 	if (now.of != ES_CARRIES_NOTHING && !(same && before.owner == now.owner))
-		tell_of(&now, !same);
+		carrier_changed(&now, !same);
 }
 
 /*
@@ -286,7 +286,7 @@ es_roles_function_altered(Oid function)
 void
 es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by_name)
 {
-	char	   *what = carried(cat, carrier);
+	char	   *what = describe_carried(cat, carrier);
 
 	if (what == NULL)
 		return;

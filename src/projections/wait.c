@@ -50,7 +50,7 @@ has_reached(const EsCatalog *cat, EsName name, int64 position)
 }
 
 static void
-sleep_once(EsDatabase *db, TimestampTz deadline)
+sleep_for_projection(EsDatabase *db, TimestampTz deadline)
 {
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -75,7 +75,7 @@ wait_until(const EsCatalog *cat, EsName name, int64 position, TimestampTz deadli
 	if (db != NULL)
 		ConditionVariablePrepareToSleep(&db->progress_moved);
 	while (!(reached = has_reached(cat, name, position)) && GetCurrentTimestamp() < deadline)
-		sleep_once(db, deadline);
+		sleep_for_projection(db, deadline);
 	if (db != NULL)
 		ConditionVariableCancelSleep();
 	return reached;

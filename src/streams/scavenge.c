@@ -137,7 +137,7 @@ static int	nlisteners = 0;
 
 /* Who is told of events that are removed.  Call it when the library is loaded. */
 void
-es_scavenge_tell(EsRemovedListener listener)
+es_scavenge_add_listener(EsRemovedListener listener)
 {
 	if (nlisteners == lengthof(listeners))
 		elog(ERROR, "too many rooms want to be told of removed events");
@@ -145,7 +145,7 @@ es_scavenge_tell(EsRemovedListener listener)
 }
 
 static void
-tell(Step *step)
+tell_listeners(Step *step)
 {
 	for (int i = 0; step->ntold > 0 && i < nlisteners; i++)
 		listeners[i] (step->told, step->ntold);
@@ -219,7 +219,7 @@ remove_event(Step *step, TupleTableSlot *event)
 	es_removals_add(step->removals, event, by_statement ? step->by_statement.at : GetCurrentTimestamp());	/* (5) */
 	step->told[step->ntold++] = es_log_number(event, ES_LOG_COL_POSITION);
 	if (step->ntold == TOLD_AT_ONCE)
-		tell(step);
+		tell_listeners(step);
 	return true;
 }
 
@@ -465,7 +465,7 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	else
 		more = false;
 	es_removals_close(step.removals);
-	tell(&step);
+	tell_listeners(&step);
 	ExecDropSingleTupleTableSlot(step.event);
 	index_endscan(step.scan);
 	es_lookup_close(step.hidden);

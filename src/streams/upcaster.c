@@ -89,7 +89,7 @@ text_of(TupleTableSlot *row, int column)
 }
 
 static int32
-number_of(TupleTableSlot *row, int column)
+int_of(TupleTableSlot *row, int column)
 {
 	bool		isnull;
 
@@ -102,11 +102,11 @@ read_upcaster(TableScanDesc scan, TupleTableSlot *row, EsUpcaster *upcaster)
 	bool		isnull;
 
 	upcaster->carrier = es_carrier_find(RelationGetNamespace(scan->rs_rd), ES_CARRIES_UPCASTER,
-										number_of(row, COL_ID), scan->rs_snapshot);
+										int_of(row, COL_ID), scan->rs_snapshot);
 	upcaster->type = name_of(text_of(row, COL_TYPE));
-	upcaster->from_schema = number_of(row, COL_FROM_SCHEMA);
+	upcaster->from_schema = int_of(row, COL_FROM_SCHEMA);
 	upcaster->to_type = name_of(text_of(row, COL_TO_TYPE));
-	upcaster->to_schema = number_of(row, COL_TO_SCHEMA);
+	upcaster->to_schema = int_of(row, COL_TO_SCHEMA);
 	upcaster->function = text_of(row, COL_FUNCTION);
 	upcaster->owner_then = text_of(row, COL_OWNER_THEN);
 	upcaster->search_path = text_of(row, COL_SEARCH_PATH);
@@ -434,7 +434,7 @@ is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
  * subscription has passed it does not see again.
  */
 static void
-tell_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
+announce_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
 {
 	if (es_name_equal(new->type, new->to_type) ||
 		(former != NULL && es_name_equal(former->to_type, new->to_type)) ||
@@ -487,7 +487,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 	former = upcasts != NULL ? es_upcaster_find(upcasts, new.type, new.from_schema) : NULL;
 	if (former != NULL)
 		require_ownership(former);
-	tell_new_name(cat, former, &new);
+	announce_new_name(cat, former, &new);
 
 	new.search_path = namespace_search_path;
 	store_upcaster(cat, former, &new);

@@ -44,7 +44,7 @@ is_set(void)
 }
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+relax_commit_at_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -70,7 +70,7 @@ es_fetch_is_first(void)
 	static bool registered = false;
 
 	if (!registered)
-		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterXactCallback(relax_commit_at_end, NULL);
 	registered = true;
 	return XactLastRecEnd == fetched_upto;
 }

@@ -77,7 +77,7 @@ note_time(EsFetch *fetch, TimestampTz time)
 
 /* Is there something to hand out again?  Then it is to be taken first. */
 static bool
-judge(EsFetch *fetch, EsOffer *offer)
+judge_offer(EsFetch *fetch, EsOffer *offer)
 {
 	const EsGlance *glance = &offer->glance;
 	int			limit = glance->batch_limit > 0 ? glance->batch_limit : ES_MAX_PENDING;
@@ -127,7 +127,7 @@ give_again(EsFetch *fetch, EsOffer **due, int ndue)
 
 /* Store what has become of a partition. */
 static void
-finish(EsFetch *fetch, EsOffer *offer)
+store_offer(EsFetch *fetch, EsOffer *offer)
 {
 	EsPartition *row = &offer->row;
 
@@ -150,7 +150,7 @@ finish(EsFetch *fetch, EsOffer *offer)
  * Look once for events.  "known" is from the last look, unless this is the first.
  */
 static void
-look(EsFetch *fetch, EsKnown *known, bool first)
+look_for_events(EsFetch *fetch, EsKnown *known, bool first)
 {
 	bool		restoring = es_seal_is_open(fetch->cat);
 	EsGlance   *glances;
@@ -183,7 +183,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 		if (!first && known[i].delivered <= glances[i].delivered)
 			offer->looked = Max(offer->looked, known[i].looked);
 		furthest = Max(furthest, glances[i].delivered);
-		if (!restoring && judge(fetch, offer))	/* (3) */
+		if (!restoring && judge_offer(fetch, offer))	/* (3) */
 			due[ndue++] = offer;
 	}
 	if (first)
@@ -197,7 +197,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 	{
 		EsOffer    *offer = &fetch->offers[i];
 
-		finish(fetch, offer);
+		store_offer(fetch, offer);
 		fetch->changed |= offer->changed;
 		known[i] = (EsKnown) {offer->glance.delivered, offer->looked, offer->taken};
 	}
@@ -217,7 +217,7 @@ run_look(void *arg)
 {
 	Look	   *this = arg;
 
-	look(this->fetch, this->known, this->first);
+	look_for_events(this->fetch, this->known, this->first);
 	return this->fetch->given > 0 || this->fetch->changed;
 }
 
@@ -234,7 +234,7 @@ look_and_let_go(EsFetch *fetch, EsKnown *known, bool first)
 
 /* Let pass the partitions that are known to have nothing. */
 static void
-advance(EsFetch *fetch, const EsKnown *known)
+advance_empty_partitions(EsFetch *fetch, const EsKnown *known)
 {
 	int			partitions = fetch->subscription->partitions;
 	int		   *numbers = palloc(sizeof(int) * partitions);
@@ -308,7 +308,7 @@ es_fetch(PG_FUNCTION_ARGS)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		if (deadline == 0)
-			look(&fetch, known, last_head < 0);
+			look_for_events(&fetch, known, last_head < 0);
 		else
 			look_and_let_go(&fetch, known, last_head < 0);
 		MemoryContextSwitchTo(old);
@@ -324,7 +324,7 @@ es_fetch(PG_FUNCTION_ARGS)
 			break;
 	}
 	MemoryContextDelete(context);
-	advance(&fetch, known);
+	advance_empty_partitions(&fetch, known);
 	CommandCounterIncrement();
 	if (is_first && !fetch.ran_code)
 		es_fetch_was_all();

@@ -319,7 +319,7 @@ es_held_discard(const EsSubscription *subscription, const int64 *positions, int 
  * locked; what somebody has locked is found gone when it is replayed.
  */
 static void
-events_removed(const int64 *positions, int n)
+remove_parked_at(const int64 *positions, int n)
 {
 	static EsStatement remove = {
 		"DELETE FROM eventstore.subscription_event WHERE ctid IN"
@@ -338,5 +338,5 @@ events_removed(const int64 *positions, int n)
 void
 es_held_init(void)
 {
-	es_scavenge_tell(events_removed);
+	es_scavenge_add_listener(remove_parked_at);
 }

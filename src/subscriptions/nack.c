@@ -117,8 +117,8 @@ take_back(const EsSubscription *subscription, EsPartition *partition, EsLookup *
 
 /* Retry or park events of a partition, which are pending no more. */
 static void
-fail(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
-	 int64 *positions, int n, const EsFailure *failure)
+fail_events(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
+			int64 *positions, int n, const EsFailure *failure)
 {
 	int64	   *stream_keys = palloc(sizeof(int64) * Max(n, 1));
 
@@ -166,7 +166,7 @@ es_nack(PG_FUNCTION_ARGS)
 		if (action == ES_ACTION_SKIP && partition->held > 0)
 			es_held_remove(subscription, claim.found[i], claim.nfound[i]);
 		if (action != ES_ACTION_SKIP && claim.nfound[i] > 0)
-			fail(subscription, partition, lookup, claim.found[i], claim.nfound[i], &failure);
+			fail_events(subscription, partition, lookup, claim.found[i], claim.nfound[i], &failure);
 		es_claim_renew(subscription, partition, claim.nfound[i] > 0 || n == 0);
 	}
 	es_lookup_close(lookup);
@@ -180,7 +180,7 @@ es_nack(PG_FUNCTION_ARGS)
  * is forgotten.
  */
 static int64 *
-deliverable(const EsSubscription *subscription, int partition, const int64 *wanted, int nwanted, int *n)
+deliverable_positions(const EsSubscription *subscription, int partition, const int64 *wanted, int nwanted, int *n)
 {
 	int			nparked;
 	int64	   *parked = es_held_parked(subscription, partition, wanted, nwanted, &nparked);
@@ -230,7 +230,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	for (int i = 0; i < npartitions; i++)
 	{
 		int			n;
-		int64	   *positions = deliverable(subscription, partitions[i].number, wanted, nwanted, &n);
+		int64	   *positions = deliverable_positions(subscription, partitions[i].number, wanted, nwanted, &n);
 
 		if (n == 0)
 			continue;

@@ -40,7 +40,7 @@ es_offer_has_room(const EsFetch *fetch, const EsOffer *offer)
 
 /* Keep the later events of a stream back. */
 static void
-block(EsOffer *offer, int64 stream_key)
+block_stream(EsOffer *offer, int64 stream_key)
 {
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64),
 	.hcxt = CurrentMemoryContext};
@@ -103,7 +103,7 @@ hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, co
 	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .error = &error, .consumer = fetch->consumer};
 
 	if (es_held_fail(fetch->subscription, offer->row.number, &position, &stream_key, 1, &failure) > 0)
-		block(offer, stream_key);
+		block_stream(offer, stream_key);
 	offer->row.held++;			/* counted anew before it is stored */
 	offer->changed = true;
 }
@@ -211,7 +211,7 @@ give_held(EsFetch *fetch, EsOffer *offer)
 			continue;
 		if (held[i].not_before > now)
 		{
-			block(offer, held[i].stream_key);
+			block_stream(offer, held[i].stream_key);
 			continue;
 		}
 		event = es_lookup_number(lookup, held[i].position);

@@ -109,7 +109,7 @@ statement_snapshot(void)
 
 /* Lock the row that next_row came to; false: somebody has it, or it is gone (4). */
 static bool
-lock_row(Rows *rows, LockWaitPolicy policy)
+lock_partition_row(Rows *rows, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = rows->row->tts_tid;
@@ -130,7 +130,7 @@ lock_row(Rows *rows, LockWaitPolicy policy)
 
 /* Allocated in the current context. */
 static void
-read_row(TupleTableSlot *row, EsPartition *partition)
+read_partition_row(TupleTableSlot *row, EsPartition *partition)
 {
 	ArrayType  *pending = DatumGetArrayTypePCopy(es_slot_or_0(row, COL_PENDING));
 	Datum		consumer = es_slot_or_0(row, COL_CONSUMER);
@@ -223,7 +223,7 @@ es_partition_look(const EsSubscription *subscription, int number, EsPartition *p
 
 	open_rows(&rows, subscription, number, AccessShareLock, GetLatestSnapshot());
 	if ((found = next_row(&rows)))
-		read_row(rows.row, partition);
+		read_partition_row(rows.row, partition);
 	close_rows(&rows);
 	return found;
 }
@@ -256,9 +256,9 @@ es_partition_try_lock(const EsSubscription *subscription, int number, EsPartitio
 
 	open_rows(&rows, subscription, number, RowShareLock, statement_snapshot());
 	found = next_row(&rows);
-	locked = found && lock_row(&rows, LockWaitSkip);
+	locked = found && lock_partition_row(&rows, LockWaitSkip);
 	if (locked)
-		read_row(rows.row, partition);
+		read_partition_row(rows.row, partition);
 	close_rows(&rows);
 	if (!found)
 		refuse_younger(subscription, number);
@@ -285,9 +285,9 @@ lock_rows(const EsSubscription *subscription, const char *consumer, int *n)
 		/* it may be another one's when the lock has been waited for */
 		if (consumer != NULL && !has_leased(rows.row, consumer))
 			continue;
-		if (lock_row(&rows, LockWaitBlock) &&
+		if (lock_partition_row(&rows, LockWaitBlock) &&
 			(consumer == NULL || has_leased(rows.row, consumer)))
-			read_row(rows.row, &partitions[(*n)++]);
+			read_partition_row(rows.row, &partitions[(*n)++]);
 	}
 	close_rows(&rows);
 	return partitions;
@@ -404,7 +404,7 @@ fill_row(TupleTableSlot *row, const EsPartition *partition)
 
 /* As UPDATE does, by the owner of the table: there may be triggers. */
 static void
-update_row(Relation rel, TupleTableSlot *former, TupleTableSlot *row)
+update_partition_row(Relation rel, TupleTableSlot *former, TupleTableSlot *row)
 {
 	EsTarget	target = es_target_open(rel);
 	EPQState	none;
@@ -442,7 +442,7 @@ es_partition_store(const EsSubscription *subscription, EsPartition *partition)
 	memcpy(row->tts_isnull, former->tts_isnull, sizeof(bool) * row->tts_tupleDescriptor->natts);
 	fill_row(row, partition);
 	ExecStoreVirtualTuple(row);
-	update_row(rel, former, row);
+	update_partition_row(rel, former, row);
 	partition->tid = row->tts_tid;
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(former);

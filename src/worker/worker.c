@@ -241,7 +241,7 @@ take_turn(MemoryContext context)
 
 /* The store of this database; NULL: there is none. */
 static EsDatabase *
-find_store(Oid *store)
+find_own_store(Oid *store)
 {
 	const EsCatalog *cat;
 	EsDatabase *db = NULL;
@@ -262,7 +262,7 @@ find_store(Oid *store)
  * the read models may be just then.
  */
 static EsFigures *
-claim(EsDatabase *db)
+claim_projection(EsDatabase *db)
 {
 	if (!pg_atomic_read_u32(&db->sealed))
 		return NULL;
@@ -276,7 +276,7 @@ store_has_gone(EsDatabase *db, Oid store)
 	Oid			store_now = InvalidOid;
 
 	return pg_atomic_read_u32(&db->scheduler) == 0 &&
-		(find_store(&store_now) == NULL || store_now != store);
+		(find_own_store(&store_now) == NULL || store_now != store);
 }
 
 /*
@@ -296,7 +296,7 @@ sleep_until_woken(EsDatabase *db, Oid store)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	set_ps_display("idle");
 	es_pool_set_idle(true);
-	claimed = claim(db);
+	claimed = claim_projection(db);
 	if (claimed != NULL)
 	{
 		es_pool_set_idle(false);
@@ -349,7 +349,7 @@ es_worker_main(Datum arg)
 	before_shmem_exit(die_claimed, (Datum) 0);
 	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	db = find_store(&store);
+	db = find_own_store(&store);
 
 	if (db == NULL)
 		make_scheduler_look();
@@ -363,7 +363,7 @@ es_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		if (claimed == NULL)
-			claimed = claim(db);
+			claimed = claim_projection(db);
 		if (claimed == NULL)
 		{
 			if (!sleep_until_woken(db, store))
