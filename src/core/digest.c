@@ -1,6 +1,6 @@
 /*
  * digest.c
- *		What tells values apart without keeping them: SHA-256.
+ *		Digests that tell values apart without keeping them: SHA-256.
  *
  * Equal values have equal digests, in every database and on every machine, so that digests
  * can be dumped: text counts as UTF-8, a number as its shortest digits (1.0 is 1), and the
@@ -166,7 +166,7 @@ put_container(pg_cryptohash_ctx *hash, JsonbContainer *container)
 	hash_bytes(hash, '.', "", 0);
 }
 
-/* Of a jsonb. */
+/* The digest of a jsonb. */
 bytea *
 es_digest_json(Datum json)
 {
@@ -181,7 +181,7 @@ es_digest_json(Datum json)
 	return end_digest(hash);
 }
 
-/* Of a text. */
+/* The digest of a text. */
 bytea *
 es_digest_text(const char *string)
 {

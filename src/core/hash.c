@@ -1,10 +1,10 @@
 /*
  * hash.c
- *		The hash of what is stored by its hash: XXH64 over UTF-8.
+ *		The hash by which names are stored and found: XXH64 over UTF-8.
  *
- * The server's own hash functions do not do for what is stored: they differ with the
- * byte order of the machine and see a name as the database's encoding writes it, and a
- * dump goes to other machines and encodings.
+ * The server's own hash functions cannot be used for that: they differ with the byte order
+ * of the machine and see a name as the database's encoding writes it, and a dump goes to
+ * other machines and encodings.
  *
  * The algorithm: four accumulators take 32 bytes a round; they are merged, the rest of
  * the bytes is added in pieces of 8, 4 and 1, and the bits are mixed.

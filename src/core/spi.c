@@ -1,6 +1,6 @@
 /*
  * spi.c
- *		Statements on the store's own tables, where no append waits for them.
+ *		SQL statements on the store's own tables, for work that appends do not wait for.
  *
  * They run with the rights of the tables' owner and a search_path that holds
  * nothing of the caller's; their plans are kept for the life of the backend.  A
@@ -8,8 +8,8 @@
  * that it names have changed (utils/cache/plancache.c).
  *
  * The tables take rows from these statements only, once the store is alive (log/guard.c).
- * While one of them runs, "running_at" is how many triggers deep that is, so that the guard
- * knows whether the statement itself has fired it, or what some trigger of users' did.
+ * While one of them runs, "running_at" is the depth of triggers at which it does: by that the
+ * guard knows whether it was fired by the statement itself, or by a trigger of users'.
  *
  * An error leaves no trace: the abort of the (sub)transaction restores the role and
  * the settings, and ends SPI.
@@ -57,7 +57,7 @@ prepare_statement(EsStatement *statement)
 
 static int	running_at = -1;	/* -1: none is running */
 
-/* How many trigger functions are being called, each by what another one does. */
+/* How many trigger functions are running, one within another. */
 static int
 trigger_depth(void)
 {

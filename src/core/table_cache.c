@@ -1,10 +1,10 @@
 /*
  * table_cache.c
- *		A small table as each backend keeps it.
+ *		A small table, of which each backend keeps a copy.
  *
- * Read as a whole, for what an append or a read must know of it may cost nothing.  The
- * copy holds until the table changes: a trigger on it sends an invalidation of the table,
- * as DDL does, and a backend takes that in with the next lock that it takes.
+ * The table is read as a whole: appends and reads need it often, and it must cost them
+ * nothing.  The copy holds until the table changes: a trigger on the table sends an
+ * invalidation, as DDL does, which a backend takes in with the next lock that it takes.
  *
  * Invariants
  * 1. The table is read with a snapshot of this moment, whatever the isolation level: an

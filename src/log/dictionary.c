@@ -61,7 +61,7 @@
 
 #define ES_OWN_CATEGORIES	1000
 
-/* Entries a backend keeps; beyond, it starts anew. */
+/* Most entries that a backend keeps; then it empties its caches. */
 #define CACHE_LIMIT			4096
 
 /*

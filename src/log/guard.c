@@ -1,23 +1,21 @@
 /*
  * guard.c
- *		Nobody writes the log but through the API, and nobody drops it by mistake.
+ *		The log is written through the API only, and is not dropped by mistake.
  *
- * es_guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
- * that session_replication_role does not switch it off.  It refuses UPDATE,
- * DELETE and TRUNCATE to everybody but es_reset(), a superuser who slips included, and INSERT
- * except to restore: see seal.c.  The append itself does not fire it (writer.c).
+ * The guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
+ * that session_replication_role does not switch it off.  It refuses UPDATE, DELETE and
+ * TRUNCATE to everybody but es_reset(), a superuser who slips included, and INSERT except to
+ * restore: see seal.c.  The append itself does not fire it (writer.c).
  *
- * The tables in which the store keeps what else it knows (projections, dead letters,
- * checkpoints, ...) take a direct INSERT at the same times only: a restore into a store that
- * is alive would bring back what has been dealt with.  The store's own statements are let
- * through (core/spi.c); nothing says so that users' code could set.  UPDATE and DELETE are
- * their owner's affair.
+ * The store's other tables (projections, dead letters, checkpoints, ...) take a direct INSERT
+ * at the same times only: a restore into a store that is in use would bring back what has
+ * been dealt with.  The store's own statements are let through (core/spi.c), which users'
+ * code cannot pretend to be.  UPDATE and DELETE of these tables are their owner's affair.
  *
- * The drop of one of these tables, of a column or an index that the store made,
- * which is also how DROP EXTENSION, DROP SCHEMA and DROP OWNED arrive here, is
- * refused while the log holds events, unless
- * eventstore.allow_drop is on.  The object access hook is called for each object
- * of a drop before it is removed (catalog/dependency.c, deleteOneObject).
+ * The drop of one of these tables, of a column or an index that the store made, which is
+ * also how DROP EXTENSION, DROP SCHEMA and DROP OWNED arrive here, is refused while the log
+ * holds events, unless eventstore.allow_drop is on.  The object access hook is called for
+ * each object of a drop before it is removed (catalog/dependency.c, deleteOneObject).
  *
  * A server that does not preload the library has no hook until something loads it:
  * an event trigger does, before any statement that could drop (projections/depend.c).
@@ -87,7 +85,7 @@ refuse_change(TriggerData *trigger, const char *hint)
 			 errhint("%s", hint)));
 }
 
-/* A row for a table of what the store keeps besides the log. */
+/* A row for one of the store's tables besides the log. */
 static void
 guard_kept(TriggerData *trigger)
 {

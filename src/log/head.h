@@ -1,6 +1,6 @@
 /*
  * head.h
- *		How far the log can be read.
+ *		The head: how far the log can be read.
  */
 #ifndef ES_HEAD_H
 #define ES_HEAD_H

@@ -298,7 +298,7 @@ es_positions_raise(EsDatabase *db, const EsCatalog *cat,
  * eventstore.begin_history() → void
  *
  * Called once by the install script: the history of this store begins on the
- * timeline that the server is on now.  Whoever installs it learns here what it lacks.
+ * timeline that the server is on now.  Warns if the library is not preloaded.
  */
 Datum
 begin_history(PG_FUNCTION_ARGS)

@@ -56,7 +56,7 @@ struct EsStreams
 	Relation	name_index;
 	Snapshot	snapshot;
 	IndexScanDesc scan;
-	TupleTableSlot *found;		/* the row that find came to */
+	TupleTableSlot *found;		/* the row that was found last */
 
 	/* to create and update streams, made when needed */
 	TupleTableSlot *made;

@@ -66,14 +66,14 @@ typedef struct Frame
 static Frame *top = NULL;
 static int64 failed_position = 0;
 
-/* The event whose application raised the last error; 0: no single one. */
+/* The position of the event whose application raised the last error; 0: no single one. */
 int64
 es_call_failed_position(void)
 {
 	return failed_position;
 }
 
-/* What comes now may fail without any event being applied. */
+/* From here on an error is about no event, until one is applied. */
 void
 es_call_forget_failure(void)
 {

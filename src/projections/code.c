@@ -59,7 +59,7 @@ check_function(Oid function, const char *name, EsForm form)
 
 /*
  * The function of that name with the signature of the form.  If it is missing:
- * an error, or InvalidOid.  Looked at each time, for another one may have been given
+ * an error, or InvalidOid.  Looked up each time, for another function may have been given
  * the name since.
  */
 Oid
@@ -198,7 +198,7 @@ add_names(Node *node, List **named)
 
 /* ---- statements ---- */
 
-/* What is being analysed: a position in it is not one in the caller's statement. */
+/* The text that is analysed: a position in it is not one in the caller's statement. */
 typedef struct GivenText
 {
 	const char *argument;

@@ -1,20 +1,21 @@
 /*
  * depend.c
- *		What a projection names is not dropped without it.
+ *		Objects that a projection names are not dropped without the projection.
  *
- * The function of a handler or reducer, and what a query or reset names, stand in
- * the projection's list of names (code.c); an upcaster's function is treated alike.  A DROP of one of them is refused, with
- * the projection named, or with CASCADE takes the projection along: what PostgreSQL
- * does for its own objects.  Its own record of dependencies cannot hold a row of a
- * table, and is not dumped.
+ * The function of a handler or reducer, and what a query or reset names, stand in the
+ * projection's list of names (code.c); an upcaster's function is treated alike.  A DROP of
+ * one of them is refused, with the projection named, or with CASCADE takes the projection
+ * along, as PostgreSQL does for its own objects.  Its record of dependencies, pg_depend,
+ * cannot hold a row of a table, and is not dumped.
  *
  * The object access hook is called for each object of a drop, those that a CASCADE
  * reaches too, before it is removed (catalog/dependency.c, deleteOneObject).
- * Whether the statement said CASCADE is not handed to it: the utility hook notes that.
- * What carried the owner of a projection that has gone along is dropped when the statement
- * has ended.  Both hooks hand on to roles.c what is about owners.
+ * It does not learn whether the statement said CASCADE: the utility hook notes that.  The
+ * carrier of a projection that has gone along is dropped when the statement has ended.  Both
+ * hooks hand on to roles.c what is about owners.
  *
- * Invariant: what is noted of a statement ends with it, also by an error that is caught.
+ * Invariant: what is noted of a statement is forgotten when it ends, also by an error that is
+ * caught.
  *
  * Locks: a projection that goes along is removed as by es_drop_projection(), with
  * appends locked out if it is live, and a worker's batch stopped.  The object is locked
@@ -55,7 +56,7 @@ typedef struct Statement
 {
 	bool		cascade;		/* did it say CASCADE? */
 	bool		drops_functions;	/* is it a DROP FUNCTION? */
-	List	   *carriers;		/* of what has gone along, to be dropped when it has ended */
+	List	   *carriers;		/* of projections and upcasters that went along; dropped at its end */
 	MemoryContext context;		/* NULL: the utility hook has not seen it */
 } Statement;
 
@@ -87,8 +88,9 @@ find_dependent(const EsCatalog *cat, const char *identity)
 }
 
 /*
- * The carrier of what has been removed goes with it, when the statement has ended: until
- * then it may be among what the statement is to drop itself, as when the extension goes.
+ * Have the carrier of a projection or upcaster that was removed dropped when the statement
+ * has ended: until then it may be among what the statement drops itself, as when the
+ * extension goes.
  */
 static void
 drop_later(Oid carrier)
@@ -196,7 +198,7 @@ says_cascade(Node *statement)
 	}
 }
 
-/* What the drop hook must know of it; and what is to be done before it. */
+/* Note what the drop hook must know of the statement; do what comes before it. */
 static void
 begin_statement(Node *node)
 {

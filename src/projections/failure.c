@@ -2,23 +2,23 @@
  * failure.c
  *		What happens when a worker could not apply a batch.
  *
- * The transaction of the batch has been aborted.  First the event is found: a
- * handler or a reducer says itself which one it was; of a query's batch the first
- * half is tried, again and again.  What is before the event gets committed on the
- * way.  Then the event alone is tried again, after 0.1, 0.2, 0.4 ... seconds, up to a
- * minute; after max_retries on_error decides.
+ * The transaction of the batch has been aborted.  First the failing event is found: of a
+ * handler or a reducer it is known; of a query's batch the first half is tried, again and
+ * again.  On the way the events before it are applied and committed.  Then the event alone
+ * is tried again, after 0.1, 0.2, 0.4 ... seconds, up to a minute; after max_retries
+ * on_error decides.
  *
  * Not every error is the event's:
  *	transient	a deadlock, a lock time-out: tried again for ever
  *	outside		a full disk, no memory: tried again for ever
- *	code		a missing table, a right that was taken away: no event would fare
- *				better, so it is never skipped: after max_retries it is stopped
+ *	code		a missing table, a right that was taken away: every event would fail,
+ *				so none is skipped: after max_retries the projection is stopped
  *
- * The server's log gets each failure that differs from the one before it, and what on_error
- * decided: with DETAIL, HINT and CONTEXT, as they stand in the tables too.
+ * Each failure that differs from the one before it, and what on_error decided, goes to the
+ * server's log, with DETAIL, HINT and CONTEXT; the tables have the same.
  *
  * Invariant: a failure is recorded in a transaction of its own, under the lock of the
- * projection's progress.  If the process ends before, the next one fails anew.
+ * projection's progress.  If the process ends before that, the next process fails anew.
  *
  * Lock order: event_log, projection_progress, projection.
  * Crash: see the invariant.
@@ -34,7 +34,7 @@
 
 #define FIRST_DELAY_MS		100
 #define GREATEST_DELAY_MS	60000
-/* Most events in the first batch after one was let pass. */
+/* Most events in the first batch after an event was let pass. */
 #define FRESH_BATCH			1000
 
 typedef enum Cause
@@ -81,24 +81,24 @@ delay_ms(int failures)
 }
 
 /*
- * How many events to try next, of a batch that failed; 0: the batch is small enough.
+ * How many events of a failed batch to try next; 0: the batch need not be smaller.
  */
 static int64
 narrower_limit(const EsProjection *projection, int64 events, int64 done, Cause cause)
 {
 	if (events <= 1 || cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE)
 		return 0;
-	/* not an event's: the function could not even be called */
+	/* no event is to blame: the function could not even be called */
 	if (projection->form != ES_FORM_QUERY && es_call_failed_position() == 0 && done == 0)
 		return 0;
 	if (projection->form == ES_FORM_QUERY)
 		return cause == CAUSE_CODE ? 0 : events / 2;
-	/* all were handled, but their states could not be stored */
+	/* all events were handled, but their states could not be stored */
 	return done < events ? Max(done, 1) : events / 2;
 }
 
 /*
- * To the server's log: what became of the projection, then the error itself, whole.
+ * Write to the server's log what became of the projection, then the error with all its parts.
  */
 static void
 report_failure(const char *what, const ErrorData *error, const char *attempts, const char *advice)
@@ -118,7 +118,7 @@ report_failure(const char *what, const ErrorData *error, const char *attempts, c
 			 error->context != NULL ? errcontext("%s", error->context) : 0));
 }
 
-/* It is tried again.  Only what differs from the last failure is worth a line in the log. */
+/* The batch is tried again.  Only a failure that differs from the last is written to the log. */
 static void
 note_retry(const EsProjection *projection, int64 position, int failures, const ErrorData *error)
 {
@@ -160,7 +160,7 @@ stop_projection(const EsProjection *projection, int64 position, int failures, co
 }
 
 /*
- * The batch that "figures" ran has failed and is rolled back; it had that number of
+ * The batch of the projection of "figures" has failed and is rolled back.  It had "events"
  * events, of which "done" had been handled.  "cat" is its store, NULL if that has gone.
  * Assumes a new transaction, which the caller commits.
  */

@@ -1,6 +1,6 @@
 /*
  * state.c
- *		What a reducer makes of events, key by key.
+ *		The states of reducers: one for each key.
  *
  * The states that a batch touches are loaded at once, folded in memory, and stored
  * at once.  A reducer that returns NULL removes the key.

@@ -41,12 +41,12 @@
 #include "projections/switch.h"
 
 #define PATIENCE_MS		1000
-/* What a session that makes a projection applies at once, at most. */
+/* Most events that a session applies at once when it makes a projection. */
 #define SMALL_BACKLOG	1000
 
 /* ---- locking appenders out ---- */
 
-/* The processes that keep us from the lock, for a message. */
+/* The processes that hold the lock that we wait for, for a message. */
 static char *
 blocking_processes(Oid log)
 {

@@ -1,6 +1,6 @@
 /*
  * wait.c
- *		Waiting until a projection has applied what one wants to read.
+ *		Waiting until a projection has applied the events up to a position.
  *
  * Sleeps on a condition variable that workers broadcast after each commit, and looks
  * once a second in case nobody does.  On a standby it looks at the replayed tables.

@@ -3,13 +3,13 @@
  *		Events by types and tags, across streams: [{"types": […], "tags": […]}, …].
  *
  * An item with tags goes along the positions of its tags in eventstore.event_tag.
- * With several, these are walked together, each skipping to where the others are: the
- * rarest decides what it costs.  An item without tags is a read by types, or of the
+ * With several tags, these are walked together, each skipping to where the others are: the
+ * rarest tag decides what the item costs.  An item without tags is a read by types, or of the
  * whole log.  The items' events are merged by position; one that several match comes
  * once.
  *
- * Forwards or backwards, on the same way: a "place" is a position in the order of
- * reading, negated where that is backwards, so that places always rise.
+ * Reading forwards and backwards are the same code: a "place" is a position, negated when
+ * reading backwards, so that places always rise.
  *
  * Invariants
  * 1. A hash only leads to an event; the event's own tags decide.
@@ -95,7 +95,8 @@ parse_item(JsonbContainer *container, EsQueryItem *item)
 }
 
 /*
- * Raises 22023 if it is no query.  It refers to the JSON, which must stay.
+ * The query in a JSON value, to which it points, so that must stay.  Raises 22023 if the
+ * value is no query.
  */
 EsQuery *
 es_query_parse(JsonbContainer *container)
@@ -148,7 +149,7 @@ struct EsMatches
 {
 	const EsCatalog *cat;
 	EsRange		range;
-	int64		last;			/* no place beyond */
+	int64		last;			/* the last place of the range */
 	int			nsources;
 	Source	   *sources;
 	MemoryContext per_event;
@@ -162,7 +163,7 @@ query_place(const EsMatches *matches, int64 position)
 	return matches->range.backwards ? -position : position;
 }
 
-/* Is the tag among the elements of a text[]?  Looked through as it lies there. */
+/* Is the tag among the elements of a text[]?  Compares in the array, without a copy. */
 static bool
 is_borne(EsName tag, ArrayType *tags)
 {
@@ -213,8 +214,8 @@ next_of_tag(const EsMatches *matches, Source *source, int tag)
 }
 
 /*
- * Bring a tag to its first place at or beyond one; false: there is none.  The next one is
- * tried before a new descent of the index.
+ * Bring a tag to its first place at or beyond the given one; false: there is none.  The next
+ * entry is tried before a new descent of the index.
  */
 static bool
 reach_place(const EsMatches *matches, Source *source, int tag, int64 place)

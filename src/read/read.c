@@ -50,12 +50,12 @@ typedef struct EsRead
 	text	   *value;			/* under that key */
 	int64		start;			/* position that the read begins after or, backwards,
 								 * before; 0: not given */
-	EsRange		range;			/* what is wanted, should the head be there */
+	EsRange		range;			/* what is wanted, whether the head is there or not */
 	int64		max_count;
 	TimestampTz deadline;		/* of waiting; 0: do not wait */
 } EsRead;
 
-/* Return an event, unless it is not shown: how many that were. */
+/* Return an event if it is shown: 1, else 0. */
 static int
 put_shown(EsRead *read, TupleTableSlot *event)
 {
@@ -80,7 +80,7 @@ read_wanted(EsRead *read, EsRange range, Snapshot snapshot)
 	return count;
 }
 
-/* The same for those with a value in their metadata. */
+/* The same for the events that have the value under the key of metadata. */
 static int64
 read_metadata(EsRead *read, EsRange range, Snapshot snapshot)
 {
@@ -177,7 +177,7 @@ range_arguments(FunctionCallInfo fcinfo, int after, int backwards, int up_to, Es
 	read->range = range;
 }
 
-/* The argument wait; one cannot wait for what has gone by. */
+/* The argument wait; reading backwards there is nothing to wait for. */
 static TimestampTz
 wait_argument(FunctionCallInfo fcinfo, int argno, const EsRead *read)
 {

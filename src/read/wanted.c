@@ -39,8 +39,8 @@ check_names(const EsName *names, int n, const char *what)
 }
 
 /*
- * The arguments of a filter that is to be kept: types and categories, or a query.  What no
- * event can have is a mistake.
+ * Check the arguments of a filter that is to be kept: types and categories, or a query.  A
+ * name that no event can have is an error.
  */
 void
 es_wanted_check_arguments(FunctionCallInfo fcinfo, int types, int categories, int filter)

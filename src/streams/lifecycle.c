@@ -3,7 +3,7 @@
  *		Taking events away: es_truncate_stream, es_delete_stream, es_tombstone_stream.
  *
  * The stream's row says from which version on there are events, and up to which its
- * versions are used; from that moment no reader is shown what is before.  A row in
+ * versions are used; once it does, no reader is shown earlier events.  A row in
  * eventstore.hidden says the same to readers of many streams (visible.c), until the
  * events are removed (scavenge.c).
  *

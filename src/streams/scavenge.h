@@ -12,7 +12,7 @@
 /* A pass over what is hidden, in steps. */
 typedef struct EsScavenge EsScavenge;
 
-/* Is told the positions of events that are removed, in the same transaction. */
+/* Called with the positions of removed events, in the transaction that removes them. */
 typedef void (*EsRemovedListener) (const int64 *positions, int n);
 
 extern void es_scavenge_add_listener(EsRemovedListener listener);

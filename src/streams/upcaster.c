@@ -8,8 +8,8 @@
  * them.
  *
  * Each backend keeps the list (core/table_cache.c), with the owner, which a function
- * carries (upcaster_owner.c).  One that has none, or is not active, is as if it were not:
- * events are shown as they are stored.
+ * carries (upcaster_owner.c).  An upcaster that has no owner, or is not active, is not
+ * applied: events are shown as they are stored.
  *
  * Invariant
  * 1. Registering follows the chain and refuses a circle, under a lock that keeps other
@@ -182,7 +182,7 @@ es_upcasts_begin(const EsCatalog *cat)
 	return upcasts_of(all->list, all->nactive);
 }
 
-/* The same, and those that are not. */
+/* The same, with those that are not active. */
 EsUpcasts *
 es_upcasts_all(const EsCatalog *cat)
 {
@@ -253,7 +253,7 @@ es_upcaster_by_id(const EsCatalog *cat, int id)
 	return NULL;
 }
 
-/* As a message calls it; NULL: there is none with that id. */
+/* An upcaster as a message calls it; NULL: there is none with that id. */
 char *
 es_upcaster_describe(const EsCatalog *cat, int id)
 {
@@ -412,7 +412,7 @@ refuse_circle(const EsUpcasts *upcasts, const EsUpcaster *new)
 	}
 }
 
-/* Does any event, as far as is known, have this type and schema version? */
+/* Has the dictionary this type and schema version, so that events may have it? */
 static bool
 is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
 {
@@ -430,8 +430,8 @@ is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
 }
 
 /*
- * Another name: filters by it take more than before, but what a projection or a
- * subscription has passed it does not see again.
+ * An upcaster that gives events another type: filters by that type take more events than
+ * before, but a projection or subscription does not go back to those that it has passed.
  */
 static void
 announce_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)

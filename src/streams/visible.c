@@ -66,7 +66,7 @@ struct EsVisible
 	HTAB	   *known;
 };
 
-/* "of_rows": the rows of streams, which say what eventstore.hidden says, will be known. */
+/* "of_rows": the caller has the rows of streams, so eventstore.hidden need not be looked at. */
 static EsVisible *
 begin_visible(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 {
@@ -92,8 +92,8 @@ begin_visible(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 }
 
 /*
- * Begin to ask, with a snapshot that stays registered meanwhile.  NULL: all events are
- * shown.
+ * Begin to ask what is shown.  The snapshot stays registered meanwhile.  NULL: all events
+ * are shown.
  */
 EsVisible *
 es_visible_open(const EsCatalog *cat, Snapshot snapshot)
@@ -240,7 +240,7 @@ es_visible_ask(EsVisible *visible, const EsStream *stream)
 	return shown;
 }
 
-/* The same, for once. */
+/* The same, for a single stream. */
 EsShown
 es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *stream)
 {
@@ -251,7 +251,7 @@ es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *st
 	return shown;
 }
 
-/* Is any event of a stream shown that stands in the log now?  From its end: a late one is. */
+/* Is any event of a stream shown that is in the log now?  The newest are looked at first. */
 static bool
 shows_any(const EsCatalog *cat, const EsStream *stream, const EsShown *shown)
 {
@@ -278,9 +278,9 @@ shows_any(const EsCatalog *cat, const EsStream *stream, const EsShown *shown)
 }
 
 /*
- * Is an expected version right, as things stand?  The stream is locked, and "actual" is its
+ * Is an expected version right at this moment?  The stream is locked, and "actual" is its
  * version.  Where at least one event is expected, one must be shown; that takes a look at the
- * log only if there are rules, or a version that is used without an event.
+ * log only if there are rules, or if the last version may have no event.
  */
 bool
 es_visible_version_matches(const EsCatalog *cat, const EsStream *stream, int64 expected, int64 actual)

@@ -8,7 +8,7 @@
  * statement runs, the scheduler is ended and kept out ("hold"); afterwards, also
  * after an error, the hold is given back and the launcher told.
  *
- * Who may not run the statement does not get the scheduler ended.
+ * If the user may not run the statement, the scheduler is not ended.
  *
  * Crash: holds are in shared memory and vanish with it.
  */
@@ -38,7 +38,7 @@
 #include "worker/evict.h"
 #include "worker/pool.h"
 
-/* How long to wait for them: as the server does for others to leave a database. */
+/* How long to wait for processes to end: as the server waits for others to leave a database. */
 #define PATIENCE_MS		5000
 /* Time between two looks. */
 #define LOOK_MS			10

@@ -14,11 +14,11 @@
  * 2. The head that is recorded was computed before the recording transaction
  *    began (mark.c), for the store that it is recorded in.
  * 3. It sleeps outside of transactions, and holds no snapshot while it does.
- * 4. Who leaves because the store is another one asks for a successor if that one
- *    has been appended to (gone): the append found us in office and did not.
+ * 4. A scheduler that leaves because the store is another one asks for a successor
+ *    (leave_office): an append to the new store found us in office and did not ask.
  * 5. A look without a lock on event_log publishes nothing: meanwhile the entry may
  *    have been set up anew for another store.
- * 6. One NOTIFY tells of all that has become readable since the last: with the mark, at
+ * 6. One NOTIFY stands for all that has become readable since the last: with the mark, at
  *    most every MARK_INTERVAL_MS.  Committing one takes a lock that all of the cluster
  *    shares (commands/async.c), so no append may send any.
  *
@@ -68,7 +68,7 @@ typedef struct EsOffice
 {
 	EsDatabase *db;
 	Oid			store;
-	bool		check_store;	/* look in the tables whether it is there, */
+	bool		check_store;	/* look in the tables whether the store is there, */
 	TimestampTz next_check;		/* as from then on */
 	bool		synced;			/* the projections are taken in, */
 	uint32		changes_seen;	/* after that many changes of their list */
@@ -151,7 +151,7 @@ take_office(EsOffice *office)
 }
 
 /*
- * The head.  False: the store has gone, or is another one.
+ * Find the head.  False: the store has gone, or is another one.
  */
 static bool
 look_at_head(const EsOffice *office, bool check_store, int64 *head)
@@ -200,7 +200,7 @@ record_head(Oid store, int64 head)
 }
 
 /*
- * Take in which projections there are, if that has changed.  False: the store has gone, or
+ * Read which projections there are, if that has changed.  False: the store has gone, or
  * is another one.
  */
 static bool
@@ -313,8 +313,8 @@ serve_projections(const EsOffice *office, int64 head, long sleep)
 }
 
 /*
- * Is it time to look at the tables, should a change not have been told?  How long to sleep
- * at most, in milliseconds.
+ * Is it time to look at the tables, in case a change did not wake us?  How long to sleep at
+ * most, in milliseconds.
  */
 static long
 plan_check(EsOffice *office)

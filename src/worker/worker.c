@@ -82,11 +82,11 @@ release_claim(void)
 {
 	es_figures_release(claimed);
 	claimed = NULL;
-	/* for a statement that wanted it (2); nobody sends another now */
+	/* a cancel was for a statement that wanted the projection (2); no other can come now */
 	QueryCancelPending = false;
 }
 
-/* This process ends in the midst of a batch: who knows why; not at once again. */
+/* This process ends in the midst of a batch: the projection is run again after a delay. */
 static void
 die_claimed(int code, Datum arg)
 {
@@ -96,7 +96,7 @@ die_claimed(int code, Datum arg)
 	release_claim();
 }
 
-/* In pg_stat_activity and the process title. */
+/* Show the projection in pg_stat_activity and the process title. */
 static void
 show_activity(const EsProjection *projection)
 {
@@ -142,8 +142,9 @@ run_batch(EsCatchup *catchup)
 }
 
 /*
- * The projection has caught up: let appends apply it.  That open ones are in the way
- * is no failure; it is shown as its error, and tried again later and later.
+ * The projection has caught up: let appends apply it.  If open appends are in the way, that
+ * is no failure; it is shown as the projection's error, and tried again after longer and
+ * longer delays.
  */
 static void
 run_switch(EsCatchup *catchup)
