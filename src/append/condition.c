@@ -4,21 +4,21 @@
  *		consistency boundaries.
  *
  *	1 the call's locks are taken, before streams and positions;
- *	2 as things stand then: does a matching event stand beyond "after"?
+ *	2 under them: does a matching event stand beyond "after"?
  *
- * If a lock of (1) cannot be had at once, a look up to the head comes before the wait: what
- * fails already need not wait to be told so.
+ * If a lock of step 1 is held by somebody else, the call looks for a match up to the head
+ * before it waits: a call that fails already need not wait for that.
  *
  * The locks.  An appended event locks each of its tags, shared.  An item of a condition
  * locks one of its tags, exclusively: an event that it matches bears that tag, so
  * whoever appends one waits, or has ended before the condition is checked.  Items with
- * different tags do not wait for each other.  For what no tag stands for there is the
- * lock of eventstore.append_lock: every append takes it RowExclusive, and one with an
- * item without tags, or with more tags than MAX_TAGS, Exclusive, which keeps all others
- * out.  No locks on types: each would be one that every append needs.
+ * different tags do not wait for each other.  For items without tags there is the lock of
+ * eventstore.append_lock: every append takes it RowExclusive, and one with such an item, or
+ * with more tags than MAX_TAGS, Exclusive, which keeps all others out.  Types are not
+ * locked: every append would need the lock of one.
  *
  * Tags are locked as advisory locks are, in a class of their own that no SQL function
- * can reach, by their hash: two that share one wait for each other, and no more.
+ * can reach, by their hash: two tags with the same hash only wait for each other.
  *
  * Invariants
  * 1. Locks are taken before a position is drawn, and held until the transaction ends
@@ -26,9 +26,9 @@
  *    one could fail the other's condition, the one with the lower position has ended
  *    before the other looks.
  * 2. The look is as of this moment (SnapshotSelf), at every isolation level, and sees
- *    the transaction's own events.  Events that have been taken away count as little
- *    as es_query() shows them.  Only the look under the locks lets a call pass; the one
- *    before the wait can but fail it.
+ *    the transaction's own events.  Events that have been taken away do not count, as
+ *    es_query() does not show them.  Only the look under the locks lets a call pass; the
+ *    look before the wait can only fail it.
  * 3. A call takes append_lock in the stronger mode at once, tags in the order of their
  *    hashes, exclusive where it needs both modes.  Two transactions of several calls
  *    can still deadlock, as with any rows (40P01).
@@ -68,7 +68,7 @@
 #include "log/head.h"
 #include "streams/visible.h"
 
-/* Tags that a call, or a transaction, locks one by one. */
+/* Most tags that a call, or a transaction, locks one by one. */
 #define MAX_TAGS		64
 
 /* The server's own advisory locks are of class 1 and 2 (utils/adt/lockfuncs.c). */
@@ -87,7 +87,7 @@ typedef struct TagLock
 /* ---- the argument ---- */
 
 static void
-refuse(const char *what)
+refuse_condition(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -120,7 +120,7 @@ parse_after(const JsonbValue *value)
 				 errhint("Write the number without quotes. What a driver returns for a bigint may be a string, as with node-postgres: "
 						 "convert it before it goes into the JSON.")));
 	if (!es_json_whole_number(value, &after) || after < 0)
-		refuse("\"after\" of a condition must be a position");
+		refuse_condition("\"after\" of a condition must be a position");
 	return after;
 }
 
@@ -140,7 +140,7 @@ es_condition_argument(FunctionCallInfo fcinfo, int argno)
 		return NULL;
 	json = PG_GETARG_JSONB_P(argno);
 	if (!JB_ROOT_IS_OBJECT(json))
-		refuse("condition must be a JSON object");
+		refuse_condition("condition must be a JSON object");
 	condition = palloc0(sizeof(EsCondition));
 	iterator = JsonbIteratorInit(&json->root);
 	(void) JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
@@ -150,14 +150,14 @@ es_condition_argument(FunctionCallInfo fcinfo, int argno)
 		if (es_json_key_is(&key, "after"))
 			condition->after = value.type == jbvNull ? 0 : parse_after(&value);
 		else if (!es_json_key_is(&key, "query"))
-			refuse(psprintf("unknown key \"%.*s\" in a condition", key.val.string.len, key.val.string.val));
+			refuse_condition(psprintf("unknown key \"%.*s\" in a condition", key.val.string.len, key.val.string.val));
 		else if (value.type != jbvBinary)
-			refuse("\"query\" of a condition must be an array");
+			refuse_condition("\"query\" of a condition must be an array");
 		else
 			condition->query = es_query_parse(value.val.binary.data);
 	}
 	if (condition->query == NULL)
-		refuse("a condition needs a \"query\"");
+		refuse_condition("a condition needs a \"query\"");
 	return condition;
 }
 
@@ -223,8 +223,9 @@ es_condition_check(const EsAppend *call, const EsCatalog *cat)
 }
 
 /*
- * The same without locks: what is found stays found, what is not says nothing.  Up to the
- * head: an event beyond it is waited for, for a query would not show it yet.
+ * The same before the locks are taken.  A match stays a match; finding none proves nothing.
+ * Events beyond the head are left out: the caller could not have read them yet, so the call
+ * waits instead.
  */
 static void
 fail_at_once(const EsAppend *call, const EsCatalog *cat, Relation log)
@@ -256,7 +257,7 @@ holds_all(const EsCatalog *cat)
 	return es_compat_holds_lock(&tag, ExclusiveLock);
 }
 
-/* May so many more tags be locked one by one (4)? */
+/* May n more tags be locked one by one (4)? */
 static bool
 has_room_for(int n)
 {
@@ -280,7 +281,7 @@ compare_locks(const void *a, const void *b)
 	return y->mode - x->mode;	/* the stronger first (3) */
 }
 
-/* Leave out what is twice, and what the transaction holds already. */
+/* Leave out locks that are listed twice, or that the transaction holds already. */
 static int
 still_wanted(TagLock *locks, int n)
 {
@@ -299,7 +300,7 @@ still_wanted(TagLock *locks, int n)
 	return kept;
 }
 
-/* False: one of them was not to be had without waiting. */
+/* False: one of them could not be taken without waiting. */
 static bool
 lock_tags(const TagLock *locks, int n, bool wait)
 {
@@ -313,7 +314,7 @@ lock_tags(const TagLock *locks, int n, bool wait)
 	return true;
 }
 
-/* append_lock in a mode, then tags.  False as above. */
+/* Take append_lock in a mode, then the tags' locks.  False as above. */
 static bool
 take_locks(const EsCatalog *cat, LOCKMODE mode, const TagLock *locks, int n, bool wait)
 {
@@ -378,8 +379,8 @@ wanted_locks(const EsAppend *call, int *n)
 }
 
 /*
- * Take the locks of a call; SE004 rather than wait, if it is clear already.  event_log is
- * locked, no stream is yet.
+ * Take the locks of a call.  Raises SE004 instead of waiting if the condition fails already.
+ * Assumes that event_log is locked, and no stream yet.
  */
 void
 es_condition_lock(const EsAppend *call, const EsCatalog *cat, Relation log)
@@ -407,7 +408,7 @@ es_condition_lock(const EsAppend *call, const EsCatalog *cat, Relation log)
 		pfree(locks);
 }
 
-/* Take those of the tags that a trigger has given to an event. */
+/* Take the locks of the tags that a trigger has given to an event. */
 void
 es_condition_lock_tags(const EsCatalog *cat, const EsEvent *event)
 {

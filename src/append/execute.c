@@ -63,7 +63,7 @@
  * call's own events come after it.
  */
 static void
-check_expected(const EsCatalog *cat, const EsAppendStream *stream, int64 stored, int64 expected)
+compare_expected(const EsCatalog *cat, const EsAppendStream *stream, int64 stored, int64 expected)
 {
 	if (!(stream->version == stored ?
 		  es_visible_version_matches(cat, &stream->head, expected, stored) :
@@ -82,14 +82,14 @@ number_events(EsAppend *call, const EsCatalog *cat, EsAppendStream *stream)
 	if (stream->head.tombstoned && stream->first >= 0)
 		es_stream_refuse_tombstoned(&stream->head);
 	if (call->expects)
-		check_expected(cat, stream, stored, call->expected_version);
+		compare_expected(cat, stream, stored, call->expected_version);
 
 	for (int i = stream->first; i >= 0; i = call->events[i].next)
 	{
 		EsEvent    *event = &call->events[i];
 
 		if (event->expects)
-			check_expected(cat, stream, stored, event->expected_version);
+			compare_expected(cat, stream, stored, event->expected_version);
 		event->version = ++stream->version;
 	}
 }
@@ -101,7 +101,7 @@ number_events(EsAppend *call, const EsCatalog *cat, EsAppendStream *stream)
  * transaction could not read its own events.
  */
 static void
-refuse_newer(EsVersions *versions, const EsAppendStream *stream)
+refuse_newer_append(EsVersions *versions, const EsAppendStream *stream)
 {
 	if (stream->head.unseen ||
 		!es_version_is_seen(versions, GetTransactionSnapshot()))
@@ -138,7 +138,7 @@ number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 		stream->version = stream->head.created ? 0 : es_version_of(versions, &stream->head);
 		number_events(call, cat, stream);
 		if (IsolationUsesXactSnapshot() && !stream->head.created)
-			refuse_newer(versions, stream);
+			refuse_newer_append(versions, stream);
 		if (IsolationIsSerializable() && stream->first < 0)
 			note_read(cat, log, stream);
 	}
@@ -153,7 +153,7 @@ typedef struct NameOrder
 } NameOrder;
 
 static int
-compare_names(const void *a, const void *b)
+compare_name_order(const void *a, const void *b)
 {
 	return es_name_compare(((const NameOrder *) a)->name, ((const NameOrder *) b)->name);
 }
@@ -168,7 +168,7 @@ streams_by_name(const EsAppend *call)
 		order[i].name = call->streams[i].head.name;
 		order[i].stream = i;
 	}
-	qsort(order, call->nstreams, sizeof(NameOrder), compare_names);
+	qsort(order, call->nstreams, sizeof(NameOrder), compare_name_order);
 	return order;
 }
 

@@ -170,8 +170,8 @@ close_ids(EsIds *ids)
 
 /* How the call's event is another one than that which has its id; NULL: it is not. */
 static const char *
-difference(const EsAppend *call, const EsCatalog *cat, const EsEvent *event,
-		   int64 stream_key, int64 type_key)
+event_difference(const EsAppend *call, const EsCatalog *cat, const EsEvent *event,
+				 int64 stream_key, int64 type_key)
 {
 	if (stream_key != call->streams[event->stream].head.key)
 		return "It stands in another stream.";
@@ -208,7 +208,7 @@ known_of_stored(const EsAppend *call, EsIds *ids, const EsEvent *event)
 		known.state = ES_ID_FORGOTTEN;
 		return known;
 	}
-	known.differs = difference(call, ids->cat, event, stream_key, DatumGetInt64(values[ES_LOG_COL_TYPE_KEY - 1]));
+	known.differs = event_difference(call, ids->cat, event, stream_key, DatumGetInt64(values[ES_LOG_COL_TYPE_KEY - 1]));
 	if (known.differs == NULL && !same_data(values[ES_LOG_COL_DATA - 1], event->data))
 		known.differs = other_data;
 	return known;
@@ -233,7 +233,7 @@ look_up_id(const EsAppend *call, EsIds *ids, const EsEvent *event)
 	known.state = ES_ID_KNOWN;
 	known.version = removed.version;
 	known.position = removed.position;
-	known.differs = difference(call, ids->cat, event, removed.stream_key, removed.type_key);
+	known.differs = event_difference(call, ids->cat, event, removed.stream_key, removed.type_key);
 	if (known.differs == NULL && !same_digest(removed.digest, event->data))
 		known.differs = other_data;
 	pfree(removed.digest);
@@ -243,40 +243,40 @@ look_up_id(const EsAppend *call, EsIds *ids, const EsEvent *event)
 /* ---- what is known of the call ---- */
 
 /* Where the events of one of the call's streams were stored. */
-typedef struct EsPlace
+typedef struct EsSpan
 {
 	int64		base;			/* version of the first; 0: not known */
 	int			n;				/* events so far */
 	int			known;			/* which of them is the first that is known */
-} EsPlace;
+} EsSpan;
 
 /*
  * Find where each stream's events were stored.  Raises SE003 where an id is known, or was,
  * of another event.
  */
-static EsPlace *
-find_places(const EsAppend *call, const EsKnownId *known)
+static EsSpan *
+find_spans(const EsAppend *call, const EsKnownId *known)
 {
-	EsPlace    *places = palloc0(sizeof(EsPlace) * Max(call->nstreams, 1));
+	EsSpan	   *spans = palloc0(sizeof(EsSpan) * Max(call->nstreams, 1));
 
 	for (int i = 0; i < call->nevents; i++)
 	{
-		EsPlace    *place = &places[call->events[i].stream];
-		int			nth = place->n++;
+		EsSpan	   *span = &spans[call->events[i].stream];
+		int			nth = span->n++;
 
 		if (known[i].state != ES_ID_KNOWN)
 			continue;
 		if (known[i].differs != NULL)
 			raise_taken(&call->events[i], known[i].differs);
-		if (place->base == 0)
+		if (span->base == 0)
 		{
-			place->base = known[i].version - nth;
-			place->known = nth;
+			span->base = known[i].version - nth;
+			span->known = nth;
 		}
-		if (place->base < 1 || known[i].version != place->base + nth)
+		if (span->base < 1 || known[i].version != span->base + nth)
 			raise_taken(&call->events[i], "The events of the call were not stored one after another in this order.");
 	}
-	return places;
+	return spans;
 }
 
 /* Does an event that is not forgotten stand in the log at a version of a stream? */
@@ -300,7 +300,7 @@ stands_at(EsIds *ids, int64 stream_key, int64 version)
 
 /* The version of a stream of the call. */
 static int64
-version_of(EsIds *ids, const EsStream *stream)
+latest_version(EsIds *ids, const EsStream *stream)
 {
 	EsVersions *versions = es_versions_open(ids->cat, ids->log, AccessShareLock, SnapshotSelf);
 	int64		version = es_version_of(versions, stream);
@@ -316,12 +316,12 @@ version_of(EsIds *ids, const EsStream *stream)
  * stream: if that has lost its first event.
  */
 static bool
-may_be_forgotten(EsIds *ids, const EsStream *stream, const EsPlace *place, int nth)
+may_be_forgotten(EsIds *ids, const EsStream *stream, const EsSpan *span, int nth)
 {
-	int64		version = place->base == 0 ? 1 : place->base + nth;
+	int64		version = span->base == 0 ? 1 : span->base + nth;
 
-	return (place->base == 0 || nth < place->known) &&
-		version <= version_of(ids, stream) && !stands_at(ids, stream->key, version);
+	return (span->base == 0 || nth < span->known) &&
+		version <= latest_version(ids, stream) && !stands_at(ids, stream->key, version);
 }
 
 /*
@@ -329,7 +329,7 @@ may_be_forgotten(EsIds *ids, const EsStream *stream, const EsPlace *place, int n
  * of which something is known; the positions of a call follow each other.
  */
 static void
-set_result(EsAppend *call, EsIds *ids, const EsKnownId *known, const EsPlace *places, int anchor)
+set_result(EsAppend *call, EsIds *ids, const EsKnownId *known, const EsSpan *spans, int anchor)
 {
 	int		   *nth = palloc0(sizeof(int) * call->nstreams);
 
@@ -337,13 +337,13 @@ set_result(EsAppend *call, EsIds *ids, const EsKnownId *known, const EsPlace *pl
 	{
 		const EsEvent *event = &call->events[i];
 		EsAppendStream *stream = &call->streams[event->stream];
-		const EsPlace *place = &places[event->stream];
+		const EsSpan *span = &spans[event->stream];
 		bool		is_known = known[i].state == ES_ID_KNOWN;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!is_known && !may_be_forgotten(ids, &stream->head, place, nth[event->stream]))
+		if (!is_known && !may_be_forgotten(ids, &stream->head, span, nth[event->stream]))
 			raise_taken(&call->events[anchor], "The call repeats only some of its event ids.");
-		stream->version = place->base == 0 ? 0 : place->base + nth[event->stream];
+		stream->version = span->base == 0 ? 0 : span->base + nth[event->stream];
 		stream->position = is_known ? known[i].position : known[anchor].position + (i - anchor);
 		nth[event->stream]++;
 	}
@@ -394,7 +394,7 @@ es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log)
 			anchor = i;
 	}
 	if (anchor >= 0)
-		set_result(call, &ids, known, find_places(call, known), anchor);
+		set_result(call, &ids, known, find_spans(call, known), anchor);
 	else
 		make_way(call, &ids, known);
 	close_ids(&ids);

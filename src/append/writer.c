@@ -54,7 +54,7 @@
 #include "log/guard.h"
 #include "log/tags.h"
 
-/* Most tuples, and about so many bytes, in one multi-insert. */
+/* Most tuples in one multi-insert, and about how many bytes. */
 #define MAX_TUPLES	1000
 #define MAX_BYTES	(256 * 1024)
 

@@ -1,6 +1,6 @@
 /*
  * carrier.c
- *		Functions that carry the owner of something of ours.
+ *		Carriers: functions whose owner is the owner of a projection or an upcaster.
  *
  * A projection is a row of a table, and so is an upcaster; their code runs with the
  * rights of their owner.  A role that stood in such a row would be known to nobody but
@@ -97,7 +97,7 @@ look_up(Oid index, int nkeys, ScanKey keys, Snapshot snapshot)
 }
 
 /*
- * Who carries the owner of this, as the snapshot sees it.
+ * The carrier of a projection or upcaster, as the snapshot sees it.
  */
 EsCarrier
 es_carrier_find(Oid schema, EsCarries of, int id, Snapshot snapshot)
@@ -118,7 +118,7 @@ es_carrier_find(Oid schema, EsCarries of, int id, Snapshot snapshot)
 }
 
 /*
- * Of what a function carries the owner.
+ * What a function is the carrier of.
  */
 EsCarrier
 es_carrier_of_function(Oid function, Snapshot snapshot)
@@ -192,9 +192,9 @@ take_rights_away(Oid function, Oid owner)
 }
 
 /*
- * Make the carrier of something that has none.  Needs no right on the schema.  One that
- * is left of something that is no more, as a dump of the definitions alone leaves them,
- * is replaced.
+ * Make the carrier of a projection or upcaster that has none.  Needs no right on the schema.
+ * Replaces a carrier that is left over from an earlier one of this id, as a dump of the
+ * definitions alone leaves them.
  */
 void
 es_carrier_create(Oid schema, EsCarries of, int id, Oid owner, const char *comment)
@@ -219,7 +219,7 @@ es_carrier_create(Oid schema, EsCarries of, int id, Oid owner, const char *comme
 }
 
 /*
- * Give it to another role.  Whether that is allowed is the caller's business.
+ * Give a carrier to another role.  Whether that is allowed is the caller's business.
  */
 void
 es_carrier_set_owner(Oid function, Oid owner)
@@ -240,7 +240,7 @@ es_carrier_set_owner(Oid function, Oid owner)
 	CommandCounterIncrement();
 }
 
-/* May the current user do what only the owner may?  Where there is none, a superuser may. */
+/* May the current user do what only the owner may?  Where there is no owner, a superuser may. */
 bool
 es_carrier_is_own(const EsCarrier *carrier)
 {
@@ -258,9 +258,9 @@ es_carrier_drop(Oid function)
 }
 
 /*
- * The owner of a row that is inserted, for a trigger.  Where its carrier is there already,
- * as in a restore: the row with the owner's name of here, unless that is foreign, and
- * "then" is the name that it brought.
+ * For a trigger on INSERT: the row, with the name of the carrier's owner if the carrier is
+ * there already, as in a restore, and is not foreign.  "then" is the name that the row
+ * brought.
  */
 HeapTuple
 es_carrier_restore_row(const TriggerData *trigger, EsCarries of, const char *id_column,
@@ -286,8 +286,8 @@ es_carrier_restore_row(const TriggerData *trigger, EsCarries of, const char *id_
 }
 
 /*
- * Is it a superuser's now, but was another role's where it was last changed?  That is what
- * a restore leaves that could not, or should not, give it to its owner.
+ * Does a superuser own it now, but did another role when it was last changed?  So it is after
+ * a restore that could not, or should not, give it to its owner.
  */
 bool
 es_carrier_is_foreign(const EsCarrier *carrier, const char *former_owner)

@@ -1,6 +1,6 @@
 /*
  * carrier.h
- *		Functions that carry the owner of something of ours.
+ *		Carriers: functions whose owner is the owner of a projection or an upcaster.
  */
 #ifndef ES_CARRIER_H
 #define ES_CARRIER_H
@@ -11,7 +11,7 @@
 #include "commands/trigger.h"
 #include "utils/snapshot.h"
 
-/* Of what a function carries the owner. */
+/* What a function is the carrier of. */
 typedef enum EsCarries
 {
 	ES_CARRIES_NOTHING,

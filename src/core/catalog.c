@@ -57,13 +57,13 @@ static uint64 generation = 1;
 static uint64 invalidations = 0;
 
 static void
-forget(void)
+forget_catalog(void)
 {
 	invalidations++;
 	catalog_valid = false;
 }
 
-/* Is this one of what the store consists of?  EsCatalog is nothing but OIDs. */
+/* Is the relation a part of the store?  EsCatalog is nothing but OIDs. */
 static bool
 is_known(Oid relid)
 {
@@ -78,23 +78,23 @@ is_known(Oid relid)
 }
 
 static void
-relation_changed(Datum arg, Oid relid)
+store_table_changed(Datum arg, Oid relid)
 {
 	if (!catalog_valid || relid == InvalidOid || is_known(relid))
-		forget();
+		forget_catalog();
 }
 
 static void
-schema_changed(Datum arg, int cacheid, uint32 hashvalue)
+store_schema_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	forget();
+	forget_catalog();
 }
 
 void
 es_catalog_init(void)
 {
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(store_table_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, store_schema_changed, (Datum) 0);
 }
 
 /* The row of pg_class of a relation that is there. */
@@ -148,7 +148,7 @@ check_version(Oid extension)
 	return schema;
 }
 
-/* What the store consists of: where its OID stands in EsCatalog, and of an index its table. */
+/* A relation of the store: where its OID stands in EsCatalog and, of an index, its table's. */
 typedef struct Part
 {
 	const char *name;
@@ -204,7 +204,7 @@ static const Part parts[] = {
 	INDEX(subscription_partition_pkey, subscription_partition, false),
 };
 
-/* What was found missing last, as a sentence; NULL: nothing. */
+/* The part that was found missing last, as a sentence; empty: none. */
 static char missing[2 * NAMEDATALEN + 100];
 
 static Oid *
@@ -326,7 +326,7 @@ es_catalog_lock_if_there(LOCKMODE mode)
 	}
 }
 
-/* The same; an error if there is none. */
+/* The same; an error if there is no store. */
 const EsCatalog *
 es_catalog_lock(LOCKMODE mode)
 {
@@ -346,7 +346,7 @@ es_catalog_lock(LOCKMODE mode)
 	return found;
 }
 
-/* Take in what has changed while a lock was waited for (3). */
+/* Look up again the OIDs that have changed while a lock was waited for (3). */
 void
 es_catalog_refresh(void)
 {

@@ -1,6 +1,6 @@
 /*
  * digest.c
- *		What tells values apart without keeping them: SHA-256.
+ *		Digests that tell values apart without keeping them: SHA-256.
  *
  * Equal values have equal digests, in every database and on every machine, so that digests
  * can be dumped: text counts as UTF-8, a number as its shortest digits (1.0 is 1), and the
@@ -24,7 +24,7 @@
 #include "core/digest.h"
 
 static void
-check(bool done, pg_cryptohash_ctx *hash)
+check_hash(bool done, pg_cryptohash_ctx *hash)
 {
 	if (!done)
 		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(hash));
@@ -35,7 +35,7 @@ begin_digest(void)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
 
-	check(pg_cryptohash_init(hash) >= 0, hash);
+	check_hash(pg_cryptohash_init(hash) >= 0, hash);
 	return hash;
 }
 
@@ -45,19 +45,19 @@ end_digest(pg_cryptohash_ctx *hash)
 	bytea	   *digest = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 
 	SET_VARSIZE(digest, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	check(pg_cryptohash_final(hash, (uint8 *) VARDATA(digest), PG_SHA256_DIGEST_LENGTH) >= 0, hash);
+	check_hash(pg_cryptohash_final(hash, (uint8 *) VARDATA(digest), PG_SHA256_DIGEST_LENGTH) >= 0, hash);
 	pg_cryptohash_free(hash);
 	return digest;
 }
 
 static void
-put(pg_cryptohash_ctx *hash, char kind, const char *bytes, int len)
+hash_bytes(pg_cryptohash_ctx *hash, char kind, const char *bytes, int len)
 {
 	uint32		size = pg_hton32((uint32) len);
 
-	check(pg_cryptohash_update(hash, (const uint8 *) &kind, 1) >= 0 &&
-		  pg_cryptohash_update(hash, (const uint8 *) &size, sizeof(size)) >= 0 &&
-		  pg_cryptohash_update(hash, (const uint8 *) bytes, len) >= 0, hash);
+	check_hash(pg_cryptohash_update(hash, (const uint8 *) &kind, 1) >= 0 &&
+			   pg_cryptohash_update(hash, (const uint8 *) &size, sizeof(size)) >= 0 &&
+			   pg_cryptohash_update(hash, (const uint8 *) bytes, len) >= 0, hash);
 }
 
 /* The same text in UTF-8; of a database that does not know its encoding, as it is. */
@@ -78,7 +78,7 @@ put_text(pg_cryptohash_ctx *hash, const char *bytes, int len)
 {
 	JsonbValue	text = in_utf8(bytes, len);
 
-	put(hash, 's', text.val.string.val, text.val.string.len);
+	hash_bytes(hash, 's', text.val.string.val, text.val.string.len);
 }
 
 static void put_container(pg_cryptohash_ctx *hash, JsonbContainer *container);
@@ -91,17 +91,17 @@ put_value(pg_cryptohash_ctx *hash, const JsonbValue *value)
 	switch (value->type)
 	{
 		case jbvNull:
-			put(hash, '0', "", 0);
+			hash_bytes(hash, '0', "", 0);
 			break;
 		case jbvBool:
-			put(hash, value->val.boolean ? 't' : 'f', "", 0);
+			hash_bytes(hash, value->val.boolean ? 't' : 'f', "", 0);
 			break;
 		case jbvString:
 			put_text(hash, value->val.string.val, value->val.string.len);
 			break;
 		case jbvNumeric:
 			digits = numeric_normalize(value->val.numeric);
-			put(hash, 'n', digits, strlen(digits));
+			hash_bytes(hash, 'n', digits, strlen(digits));
 			break;
 		case jbvBinary:
 			put_container(hash, value->val.binary.data);
@@ -137,7 +137,7 @@ put_object(pg_cryptohash_ctx *hash, JsonbIterator **iterator, int n)
 	qsort(pairs, n, sizeof(JsonbPair), compare_keys);
 	for (int i = 0; i < n; i++)
 	{
-		put(hash, 'k', pairs[i].key.val.string.val, pairs[i].key.val.string.len);
+		hash_bytes(hash, 'k', pairs[i].key.val.string.val, pairs[i].key.val.string.len);
 		put_value(hash, &pairs[i].value);
 	}
 }
@@ -153,20 +153,20 @@ put_container(pg_cryptohash_ctx *hash, JsonbContainer *container)
 	CHECK_FOR_INTERRUPTS();
 	if (token == WJB_BEGIN_OBJECT)
 	{
-		put(hash, '{', "", 0);
+		hash_bytes(hash, '{', "", 0);
 		put_object(hash, &iterator, value.val.object.nPairs);
 	}
 	else
 	{
 		/* a scalar is kept as an array of one */
-		put(hash, value.val.array.rawScalar ? '=' : '[', "", 0);
+		hash_bytes(hash, value.val.array.rawScalar ? '=' : '[', "", 0);
 		while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
 			put_value(hash, &value);
 	}
-	put(hash, '.', "", 0);
+	hash_bytes(hash, '.', "", 0);
 }
 
-/* Of a jsonb. */
+/* The digest of a jsonb. */
 bytea *
 es_digest_json(Datum json)
 {
@@ -181,7 +181,7 @@ es_digest_json(Datum json)
 	return end_digest(hash);
 }
 
-/* Of a text. */
+/* The digest of a text. */
 bytea *
 es_digest_text(const char *string)
 {

@@ -1,6 +1,6 @@
 /*
  * digest.h
- *		What tells values apart without keeping them.
+ *		Digests that tell values apart without keeping them.
  */
 #ifndef ES_DIGEST_H
 #define ES_DIGEST_H

@@ -24,7 +24,7 @@ es_existing_differs(List **differing, bool differs, const char *name)
 }
 
 static char *
-join(List *names)
+join_names(List *names)
 {
 	StringInfoData joined;
 	ListCell   *lc;
@@ -49,5 +49,5 @@ es_existing_tell(const char *kind, EsName name, bool if_not_exists, List *differ
 	ereport(NOTICE,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("%s \"" ES_NAME_FORMAT "\" already exists, skipping", kind, ES_NAME_ARGS(name)),
-			 differing != NIL ? errdetail("It differs in %s.", join(differing)) : 0));
+			 differing != NIL ? errdetail("It differs in %s.", join_names(differing)) : 0));
 }

@@ -1,10 +1,10 @@
 /*
  * hash.c
- *		The hash of what is stored by its hash: XXH64 over UTF-8.
+ *		The hash by which names are stored and found: XXH64 over UTF-8.
  *
- * The server's own hash functions do not do for what is stored: they differ with the
- * byte order of the machine and see a name as the database's encoding writes it, and a
- * dump goes to other machines and encodings.
+ * The server's own hash functions cannot be used for that: they differ with the byte order
+ * of the machine and see a name as the database's encoding writes it, and a dump goes to
+ * other machines and encodings.
  *
  * The algorithm: four accumulators take 32 bytes a round; they are merged, the rest of
  * the bytes is added in pieces of 8, 4 and 1, and the bits are mixed.
@@ -36,7 +36,7 @@ read_64(const uint8 *p)
 }
 
 static inline uint64
-rotate(uint64 x, int bits)
+rotate_left(uint64 x, int bits)
 {
 	return x << bits | x >> (64 - bits);
 }
@@ -44,7 +44,7 @@ rotate(uint64 x, int bits)
 static inline uint64
 add_round(uint64 sum, uint64 input)
 {
-	return rotate(sum + input * PRIME_2, 31) * PRIME_1;
+	return rotate_left(sum + input * PRIME_2, 31) * PRIME_1;
 }
 
 /* Take in rounds of 32 bytes, as long as there are any. */
@@ -59,7 +59,7 @@ hash_rounds(const uint8 **p, const uint8 *end, uint64 seed)
 		for (int i = 0; i < 4; i++)
 			sums[i] = add_round(sums[i], read_64(*p + 8 * i));
 	}
-	hash = rotate(sums[0], 1) + rotate(sums[1], 7) + rotate(sums[2], 12) + rotate(sums[3], 18);
+	hash = rotate_left(sums[0], 1) + rotate_left(sums[1], 7) + rotate_left(sums[2], 12) + rotate_left(sums[3], 18);
 	for (int i = 0; i < 4; i++)
 		hash = (hash ^ add_round(0, sums[i])) * PRIME_1 + PRIME_4;
 	return hash;
@@ -74,14 +74,14 @@ es_hash_bytes(const void *bytes, Size len, uint64 seed)
 
 	hash += (uint64) len;
 	for (; end - p >= 8; p += 8)
-		hash = rotate(hash ^ add_round(0, read_64(p)), 27) * PRIME_1 + PRIME_4;
+		hash = rotate_left(hash ^ add_round(0, read_64(p)), 27) * PRIME_1 + PRIME_4;
 	if (end - p >= 4)
 	{
-		hash = rotate(hash ^ (read_32(p) * PRIME_1), 23) * PRIME_2 + PRIME_3;
+		hash = rotate_left(hash ^ (read_32(p) * PRIME_1), 23) * PRIME_2 + PRIME_3;
 		p += 4;
 	}
 	for (; p < end; p++)
-		hash = rotate(hash ^ (*p * PRIME_5), 11) * PRIME_1;
+		hash = rotate_left(hash ^ (*p * PRIME_5), 11) * PRIME_1;
 
 	hash = (hash ^ hash >> 33) * PRIME_2;
 	hash = (hash ^ hash >> 29) * PRIME_3;

@@ -1,6 +1,6 @@
 /*
  * hash.h
- *		The hash of what is stored by its hash.
+ *		The hash by which names are stored and found.
  *
  * Format 1 of the store: XXH64 (github.com/Cyan4973/xxHash, "XXH64 algorithm description")
  * over the name in UTF-8, read byte by byte in little-endian order.  So the same name has
@@ -15,7 +15,7 @@
  *	 course:1		0		8a25e8218d18d09d
  *	 0123456789abcdef0123456789abcdef	0	642a94958e71e6c5
  *
- * What hangs on it, and must not change without another format, stands in log/format.h;
+ * What depends on it, and must not change without another format, stands in log/format.h;
  * the members of a consumer group are dealt streams by the hash of the stream's name
  * with seed 0, modulo the size of the group.
  */

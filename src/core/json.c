@@ -2,8 +2,8 @@
  * json.c
  *		Parts of a JSON value that an argument holds: strings, whole numbers.
  *
- * What a value must be, and which message tells that it is not, is the business of the
- * caller.  Bytes that are returned are those of the JSON value, which must stay.
+ * What a value must be, and the message if it is not, is the business of the caller.  Bytes
+ * that are returned are those of the JSON value, which must stay.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@ es_json_key_is(const JsonbValue *key, const char *name)
 		memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
-/* A string; it is one. */
+/* The string that a value is; the caller has seen that it is one. */
 EsName
 es_json_string(const JsonbValue *value)
 {
@@ -29,7 +29,7 @@ es_json_string(const JsonbValue *value)
 	return string;
 }
 
-/* The elements of an array of strings; NULL: it is none. */
+/* The elements of an array of strings; NULL: the value is no such array. */
 EsName *
 es_json_strings(const JsonbValue *value, int *n)
 {
@@ -56,7 +56,7 @@ es_json_strings(const JsonbValue *value, int *n)
 	return strings;
 }
 
-/* A number without a fraction, in the range of bigint; false: it is none. */
+/* A number without a fraction, in the range of bigint; false: the value is no such number. */
 bool
 es_json_whole_number(const JsonbValue *value, int64 *number)
 {

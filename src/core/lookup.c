@@ -63,7 +63,7 @@ es_lookup_open_unless_empty(Oid table, const Oid *index, Snapshot snapshot)
 }
 
 static TupleTableSlot *
-find_row(EsLookup *lookup, ScanKey key)
+find_by_key(EsLookup *lookup, ScanKey key)
 {
 	CHECK_FOR_INTERRUPTS();		/* thousands may be looked up in a row */
 	index_rescan(lookup->scan, key, 1, NULL, 0);
@@ -77,7 +77,7 @@ es_lookup_number(EsLookup *lookup, int64 key)
 	ScanKeyData scankey;
 
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
-	return find_row(lookup, &scankey);
+	return find_by_key(lookup, &scankey);
 }
 
 /* The row with a name as key, or NULL.  Valid until the next call. */
@@ -90,7 +90,7 @@ es_lookup_name(EsLookup *lookup, EsName key)
 
 	ScanKeyEntryInitialize(&scankey, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   lookup->index->rd_indcollation[0], F_TEXTEQ, PointerGetDatum(name));
-	row = find_row(lookup, &scankey);
+	row = find_by_key(lookup, &scankey);
 	pfree(name);
 	return row;
 }
@@ -102,7 +102,7 @@ es_lookup_uuid(EsLookup *lookup, const pg_uuid_t *key)
 	ScanKeyData scankey;
 
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(key));
-	return find_row(lookup, &scankey);
+	return find_by_key(lookup, &scankey);
 }
 
 /* The next row with the same key, where the index is not unique. */

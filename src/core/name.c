@@ -73,7 +73,7 @@ refuse_unconvertible(void)
  * put before it.  It fails where a character has no equivalent.
  */
 static EsName
-convert(EsName name, int from, int to)
+convert_name(EsName name, int from, int to)
 {
 	Oid			conversion = FindDefaultConversion(PG_CATALOG_NAMESPACE, from, to);
 	int			size = name.len * MAX_CONVERSION_GROWTH + 1;
@@ -128,7 +128,7 @@ convert_mule(EsName name)
 
 			if (encoding < 0)
 				refuse_unconvertible();
-			character = convert(convert(character, PG_MULE_INTERNAL, encoding), encoding, PG_UTF8);
+			character = convert_name(convert_name(character, PG_MULE_INTERNAL, encoding), encoding, PG_UTF8);
 		}
 		memcpy(bytes + utf8.len, character.bytes, character.len);
 		utf8.len += character.len;
@@ -146,7 +146,7 @@ es_name_in_utf8(EsName name)
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || is_ascii(name))
 		return name;
-	return encoding == PG_MULE_INTERNAL ? convert_mule(name) : convert(name, encoding, PG_UTF8);
+	return encoding == PG_MULE_INTERNAL ? convert_mule(name) : convert_name(name, encoding, PG_UTF8);
 }
 
 /* Encodings in which the bytes 0x80 to 0x9f are control characters. */

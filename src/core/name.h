@@ -18,7 +18,7 @@ typedef struct EsName
 	int			len;
 } EsName;
 
-/* In the place of a name that the caller does not know. */
+/* Stands for a name that the caller does not know. */
 #define ES_NAME_UNKNOWN		((EsName) {NULL, 0})
 
 /* To print a name with a format string. */

@@ -23,7 +23,7 @@ struct EsNameSet
 };
 
 static Key
-key_of(EsName name)
+key_of_name(EsName name)
 {
 	Key			key = {{0}};
 
@@ -45,7 +45,7 @@ es_name_set_create(const char *what)
 void
 es_name_set_add(EsNameSet *set, EsName name)
 {
-	Key			key = key_of(name);
+	Key			key = key_of_name(name);
 
 	(void) hash_search(set->names, &key, HASH_ENTER, NULL);
 }
@@ -53,7 +53,7 @@ es_name_set_add(EsNameSet *set, EsName name)
 bool
 es_name_set_has(const EsNameSet *set, EsName name)
 {
-	Key			key = key_of(name);
+	Key			key = key_of_name(name);
 
 	return hash_search(set->names, &key, HASH_FIND, NULL) != NULL;
 }

@@ -7,7 +7,7 @@
 #include "core/numbers.h"
 
 static int
-compare(const void *a, const void *b)
+compare_numbers(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -21,7 +21,7 @@ es_numbers_unique(int64 *numbers, int n)
 {
 	int			kept = 0;
 
-	qsort(numbers, n, sizeof(int64), compare);
+	qsort(numbers, n, sizeof(int64), compare_numbers);
 	for (int i = 0; i < n; i++)
 	{
 		if (kept == 0 || numbers[kept - 1] != numbers[i])
@@ -34,5 +34,5 @@ es_numbers_unique(int64 *numbers, int n)
 const int64 *
 es_numbers_find(const int64 *numbers, int n, int64 number)
 {
-	return bsearch(&number, numbers, n, sizeof(int64), compare);
+	return bsearch(&number, numbers, n, sizeof(int64), compare_numbers);
 }

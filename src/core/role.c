@@ -20,7 +20,7 @@
 
 /*
  * The search_path, for the present level of settings.  Temporary tables are looked for
- * last: they are the caller's, who could put one in the place of any that is meant.
+ * last: the caller could make one with the name of a table that is meant.
  */
 void
 es_role_set_search_path(const char *search_path)
@@ -30,7 +30,7 @@ es_role_set_search_path(const char *search_path)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Whatever is set from here on ends with the scope. */
+/* Act as a role; settings made from here on end with the scope. */
 void
 es_role_enter(EsRoleScope *scope, Oid role, const char *search_path, int security_flags)
 {
@@ -40,7 +40,7 @@ es_role_enter(EsRoleScope *scope, Oid role, const char *search_path, int securit
 	es_role_set_search_path(search_path);
 }
 
-/* To run users' code. */
+/* The same, to run users' code. */
 void
 es_role_enter_for_code(EsRoleScope *scope, Oid role, const char *search_path)
 {

@@ -1,6 +1,6 @@
 /*
  * spi.c
- *		Statements on the store's own tables, where no append waits for them.
+ *		SQL statements on the store's own tables, for work that appends do not wait for.
  *
  * They run with the rights of the tables' owner and a search_path that holds
  * nothing of the caller's; their plans are kept for the life of the backend.  A
@@ -8,8 +8,8 @@
  * that it names have changed (utils/cache/plancache.c).
  *
  * The tables take rows from these statements only, once the store is alive (log/guard.c).
- * While one of them runs, "running_at" is how many triggers deep that is, so that the guard
- * knows whether the statement itself has fired it, or what some trigger of users' did.
+ * While one of them runs, "running_at" is the depth of triggers at which it does: by that the
+ * guard knows whether it was fired by the statement itself, or by a trigger of users'.
  *
  * An error leaves no trace: the abort of the (sub)transaction restores the role and
  * the settings, and ends SPI.
@@ -40,7 +40,7 @@ es_spi_end(EsSpi *spi)
 }
 
 static void
-prepare(EsStatement *statement)
+prepare_statement(EsStatement *statement)
 {
 	SPIPlanPtr	plan;
 	int			n = 0;
@@ -57,7 +57,7 @@ prepare(EsStatement *statement)
 
 static int	running_at = -1;	/* -1: none is running */
 
-/* How many trigger functions are being called, each by what another one does. */
+/* How many trigger functions are running, one within another. */
 static int
 trigger_depth(void)
 {
@@ -72,7 +72,7 @@ es_spi_fires_trigger(void)
 }
 
 static int
-execute(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
+execute_plan(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
 {
 	int			before = running_at;
 	int			result;
@@ -91,9 +91,9 @@ execute(EsStatement *statement, const Datum *values, const char *nulls, bool rea
 }
 
 static uint64
-run(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
+run_checked(EsStatement *statement, const Datum *values, const char *nulls, bool read_only)
 {
-	int			result = execute(statement, values, nulls, read_only);
+	int			result = execute_plan(statement, values, nulls, read_only);
 
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->sql, SPI_result_code_string(result));
@@ -110,8 +110,8 @@ es_spi_run(EsStatement *statement, const Datum *values, const bool *isnull)
 
 	for (int i = 0; i < ES_SPI_MAX_ARGS; i++)
 		nulls[i] = isnull != NULL && OidIsValid(statement->types[i]) && isnull[i] ? 'n' : ' ';
-	prepare(statement);
-	return run(statement, values, nulls, false);
+	prepare_statement(statement);
+	return run_checked(statement, values, nulls, false);
 }
 
 /*
@@ -123,9 +123,9 @@ es_spi_look(EsStatement *statement, const Datum *values)
 {
 	uint64		rows;
 
-	prepare(statement);
+	prepare_statement(statement);
 	PushActiveSnapshot(GetLatestSnapshot());
-	rows = run(statement, values, NULL, true);
+	rows = run_checked(statement, values, NULL, true);
 	PopActiveSnapshot();
 	return rows;
 }
@@ -136,8 +136,8 @@ es_spi_look(EsStatement *statement, const Datum *values)
 uint64
 es_spi_see(EsStatement *statement, const Datum *values)
 {
-	prepare(statement);
-	return run(statement, values, NULL, true);
+	prepare_statement(statement);
+	return run_checked(statement, values, NULL, true);
 }
 
 /* A value of the last statement's result; rows and columns from 1. */

@@ -1,6 +1,6 @@
 /*
  * spi.h
- *		Statements on the store's own tables, where no append waits for them.
+ *		SQL statements on the store's own tables, for work that appends do not wait for.
  */
 #ifndef ES_SPI_H
 #define ES_SPI_H

@@ -1,10 +1,10 @@
 /*
  * table_cache.c
- *		A small table as each backend keeps it.
+ *		A small table, of which each backend keeps a copy.
  *
- * Read as a whole, for what an append or a read must know of it may cost nothing.  The
- * copy holds until the table changes: a trigger on it sends an invalidation of the table,
- * as DDL does, and a backend takes that in with the next lock that it takes.
+ * The table is read as a whole: appends and reads need it often, and it must cost them
+ * nothing.  The copy holds until the table changes: a trigger on the table sends an
+ * invalidation, as DDL does, which a backend takes in with the next lock that it takes.
  *
  * Invariants
  * 1. The table is read with a snapshot of this moment, whatever the isolation level: an
@@ -41,7 +41,7 @@ struct EsCachedTable
 };
 
 static void
-relation_changed(Datum arg, Oid relid)
+cached_table_changed(Datum arg, Oid relid)
 {
 	EsTableCache *cache = (EsTableCache *) DatumGetPointer(arg);
 
@@ -56,7 +56,7 @@ relation_changed(Datum arg, Oid relid)
 void
 es_table_cache_init(EsTableCache *cache)
 {
-	CacheRegisterRelcacheCallback(relation_changed, PointerGetDatum(cache));
+	CacheRegisterRelcacheCallback(cached_table_changed, PointerGetDatum(cache));
 }
 
 static void
@@ -140,7 +140,7 @@ es_table_cache_rows_anew(EsTableCache *cache, Oid table)
 }
 
 static void
-unpin(void *arg)
+unpin_rows(void *arg)
 {
 	EsCachedTable *cached = arg;
 
@@ -157,7 +157,7 @@ es_table_cache_pin(EsTableCache *cache)
 {
 	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
 
-	callback->func = unpin;
+	callback->func = unpin_rows;
 	callback->arg = cache->current;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
 	cache->current->pins++;

@@ -1,6 +1,6 @@
 /*
  * table_cache.h
- *		A small table as each backend keeps it.
+ *		A small table, of which each backend keeps a copy.
  */
 #ifndef ES_TABLE_CACHE_H
 #define ES_TABLE_CACHE_H

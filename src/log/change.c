@@ -1,11 +1,11 @@
 /*
  * change.c
- *		What begins every change of the store: may it be made, here and now?
+ *		What begins every change of the store: may it be made here and now?
  *
  * Users' code runs in the midst of calls: triggers while events are stored, upcasters
  * while events are read, the code of projections.  What such code may call depends on
- * where it stands.  The rooms that run it say so here (es_activity_begin), so that
- * nobody below them has to ask them.
+ * where it stands.  The rooms that run it say so here (es_activity_begin): rooms below them
+ * cannot ask them.
  *
  *	code of			may append	may change streams,		may change projections
  *								subscriptions			and subscriptions

@@ -62,7 +62,7 @@
 
 #define ES_OWN_CATEGORIES	1000
 
-/* Entries a backend keeps; beyond, it starts anew. */
+/* Most entries that a backend keeps; then it empties its caches. */
 #define CACHE_LIMIT			4096
 
 /*
@@ -202,7 +202,7 @@ typedef enum RowState
  * collide could break that.
  */
 static RowState
-find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
+find_type_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 {
 	SnapshotData dirty;
 	ScanKeyData scankey;
@@ -241,7 +241,7 @@ find_row(Relation rel, Relation index, int64 key, TupleTableSlot *slot)
 
 /* A column that somebody has added to the table stays NULL. */
 static void
-insert_row(Relation rel, const EsEventType *type)
+insert_type_row(Relation rel, const EsEventType *type)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), table_slot_callbacks(rel));
 	EsTarget	target = es_target_open(rel);
@@ -299,7 +299,7 @@ find_or_insert(const EsCatalog *cat, EsEventType *type)
 	for (int attempt = 0;; attempt++)
 	{
 		int64		key = (int64) content_hash(type, attempt);
-		RowState	state = find_row(rel, index, key, slot);
+		RowState	state = find_type_row(rel, index, key, slot);
 		EsEventType row;
 
 		if (state != ROW_NONE)
@@ -311,7 +311,7 @@ find_or_insert(const EsCatalog *cat, EsEventType *type)
 		if (state == ROW_NONE || state == ROW_PENDING)
 		{
 			type->key = key;
-			insert_row(rel, type);
+			insert_type_row(rel, type);
 		}
 		else
 		{
@@ -433,7 +433,7 @@ es_dictionary_entry(const EsCatalog *cat, int64 key)
 	es_catalog_refresh();
 	index = index_open(cat->event_type_key, AccessShareLock);
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-	state = find_row(rel, index, key, slot);
+	state = find_type_row(rel, index, key, slot);
 	if (state == ROW_NONE)
 	{
 		es_seal_refuse_unrestored(cat);
@@ -481,8 +481,8 @@ add_slot(EsEventTypes *list, TupleTableSlot *slot)
 
 /* Add the rows that an index finds by one value of its only column. */
 static void
-collect(Relation rel, Oid index_oid, Snapshot snapshot, RegProcedure equal, Datum value,
-		EsEventTypes *found)
+collect_types(Relation rel, Oid index_oid, Snapshot snapshot, RegProcedure equal, Datum value,
+			  EsEventTypes *found)
 {
 	Relation	index = index_open(index_oid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -510,9 +510,9 @@ es_dictionary_of_category(const EsCatalog *cat, Snapshot snapshot,
 	Relation	rel = table_open(cat->event_type, AccessShareLock);
 
 	es_catalog_refresh();
-	collect(rel, cat->event_type_category, snapshot, F_TEXTEQ, name_datum(category), found);
-	collect(rel, cat->event_type_bucket, snapshot, F_INT4EQ,
-			Int32GetDatum(es_format_bucket(category)), found);
+	collect_types(rel, cat->event_type_category, snapshot, F_TEXTEQ, name_datum(category), found);
+	collect_types(rel, cat->event_type_bucket, snapshot, F_INT4EQ,
+				  Int32GetDatum(es_format_bucket(category)), found);
 	table_close(rel, AccessShareLock);
 }
 
@@ -524,7 +524,7 @@ es_dictionary_of_type(const EsCatalog *cat, Snapshot snapshot,
 	Relation	rel = table_open(cat->event_type, AccessShareLock);
 
 	es_catalog_refresh();
-	collect(rel, cat->event_type_type, snapshot, F_TEXTEQ, name_datum(type), found);
+	collect_types(rel, cat->event_type_type, snapshot, F_TEXTEQ, name_datum(type), found);
 	table_close(rel, AccessShareLock);
 }
 

@@ -11,10 +11,10 @@
  * looks at all.
  *
  * The number of the format stands in a register (core/durable.c), not in a row.  A dump
- * carries a sequence as a setval, which takes the place of what CREATE EXTENSION has
- * made, where the row of a table would come to stand beside that; and it is kept though
- * the first append, which writes it, may be rolled back.  Never written: nothing was
- * stored yet, or what was restored did not say; then the sample alone decides.
+ * carries a sequence as a setval, which overwrites what CREATE EXTENSION has made; the row
+ * of a table would be a second one.  And the number stays if the first append, which writes
+ * it, is rolled back.  If it was never written, nothing was stored yet, or the dump did not
+ * have it; then the sample alone decides.
  *
  * Locks: none of its own; the caller has locked event_log.
  * Crash: the register holds what was written last.
@@ -126,7 +126,7 @@ es_format_write(const EsCatalog *cat)
 	relation_close(rel, NoLock);
 }
 
-/* Each gives what is wrong, as text, or no row. */
+/* Each statement gives a problem as text, or no row. */
 static EsStatement samples[] = {
 	{
 		"SELECT format('The key of type \"%s\" is not the hash of its names.', t.type)"

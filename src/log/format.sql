@@ -1,4 +1,4 @@
--- The hashes that the log is found by, for whoever checks or mends it.
+-- The hashes by which the log's rows are found, for whoever checks or mends them.
 
 CREATE FUNCTION eventstore.name_hash(name text) RETURNS bigint
     AS 'MODULE_PATHNAME', 'name_hash'

@@ -1,23 +1,21 @@
 /*
  * guard.c
- *		Nobody writes the log but through the API, and nobody drops it by mistake.
+ *		The log is written through the API only, and is not dropped by mistake.
  *
- * es_guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
- * that session_replication_role does not switch it off.  It refuses UPDATE,
- * DELETE and TRUNCATE to everybody but es_reset(), a superuser who slips included, and INSERT
- * except to restore: see seal.c.  The append itself does not fire it (writer.c).
+ * The guard is a trigger on event_log, event_tag, stream and event_type, ENABLE ALWAYS, so
+ * that session_replication_role does not switch it off.  It refuses UPDATE, DELETE and
+ * TRUNCATE to everybody but es_reset(), a superuser who slips included, and INSERT except to
+ * restore: see seal.c.  The append itself does not fire it (writer.c).
  *
- * The tables in which the store keeps what else it knows (projections, dead letters,
- * checkpoints, ...) take a direct INSERT at the same times only: a restore into a store that
- * is alive would bring back what has been dealt with.  The store's own statements are let
- * through (core/spi.c); nothing says so that users' code could set.  UPDATE and DELETE are
- * their owner's affair.
+ * The store's other tables (projections, dead letters, checkpoints, ...) take a direct INSERT
+ * at the same times only: a restore into a store that is in use would bring back what has
+ * been dealt with.  The store's own statements are let through (core/spi.c), which users'
+ * code cannot pretend to be.  UPDATE and DELETE of these tables are their owner's affair.
  *
- * The drop of one of these tables, of a column or an index that the store made,
- * which is also how DROP EXTENSION, DROP SCHEMA and DROP OWNED arrive here, is
- * refused while the log holds events, unless
- * eventstore.allow_drop is on.  The object access hook is called for each object
- * of a drop before it is removed (catalog/dependency.c, deleteOneObject).
+ * The drop of one of these tables, of a column or an index that the store made, which is
+ * also how DROP EXTENSION, DROP SCHEMA and DROP OWNED arrive here, is refused while the log
+ * holds events, unless eventstore.allow_drop is on.  The object access hook is called for
+ * each object of a drop before it is removed (catalog/dependency.c, deleteOneObject).
  *
  * A server that does not preload the library has no hook until something loads it:
  * an event trigger does, before any statement that could drop (projections/depend.c).
@@ -74,7 +72,7 @@ es_guard_function(Relation log)
 }
 
 static void
-refuse(TriggerData *trigger, const char *hint)
+refuse_change(TriggerData *trigger, const char *hint)
 {
 	const char *verb = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT into" :
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
@@ -87,7 +85,7 @@ refuse(TriggerData *trigger, const char *hint)
 			 errhint("%s", hint)));
 }
 
-/* A row for a table of what the store keeps besides the log. */
+/* A row for one of the store's tables besides the log. */
 static void
 guard_kept(TriggerData *trigger)
 {
@@ -126,13 +124,13 @@ guard(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && es_spi_fires_trigger())
 		return PointerGetDatum(NULL);
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		refuse(trigger, "Events are immutable: append an event that corrects.");
+		refuse_change(trigger, "Events are immutable: append an event that corrects.");
 
 	if (!es_compat_owns_relation(RelationGetRelid(trigger->tg_relation)))
-		refuse(trigger, "Append with es_append().");
+		refuse_change(trigger, "Append with es_append().");
 	if (!es_seal_allows_insert())
-		refuse(trigger, "Append with es_append(). To restore events into a log that has seen appends, "
-			   "a superuser can set eventstore.restore = on.");
+		refuse_change(trigger, "Append with es_append(). To restore events into a log that has seen appends, "
+					  "a superuser can set eventstore.restore = on.");
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
@@ -182,7 +180,7 @@ is_guarded(const char *name, int column)
 }
 
 static void
-before_drop(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+before_drop_of_log(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
 	Oid			schema;
 	Oid			log;
@@ -216,5 +214,5 @@ void
 es_guard_init(void)
 {
 	prev_object_access_hook = object_access_hook;
-	object_access_hook = before_drop;
+	object_access_hook = before_drop_of_log;
 }

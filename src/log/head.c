@@ -1,6 +1,6 @@
 /*
  * head.c
- *		How far the log can be read, and waiting for it to move.
+ *		The head: how far the log can be read, and waiting for it to move.
  *
  * A read by position takes, in this order and in one call: the head, a snapshot,
  * the events up to that head.  Below the head the log cannot change, so the
@@ -12,8 +12,8 @@
  *	- the registry, on a server that takes appends;
  *	- the mark, on a standby: what the primary has recorded (mark.c);
  *	- the greatest position there is, on a log that was restored and has not seen
- *	  an append.  Positions there are not in the order of commits, but the first
- *	  append waits for all of them: see seal.c.
+ *	  an append.  Its rows need not be committed in the order of positions, but the
+ *	  first append waits until all of them are: see seal.c.
  *
  * Invariant: a snapshot returned with a head sees every event at or below it.
  *
@@ -45,9 +45,9 @@ PG_FUNCTION_INFO_V1(es_head);
 PG_FUNCTION_INFO_V1(es_epoch);
 PG_FUNCTION_INFO_V1(es_wait);
 
-/* A waiter looks for itself so often, should nobody wake it. */
+/* Interval at which a waiter looks by itself, in case nobody wakes it. */
 #define LOOK_INTERVAL_MS			1000
-/* On a standby nobody wakes waiters: the mark moves so often at most. */
+/* The same on a standby, where nobody wakes it: the mark moves no more often. */
 #define STANDBY_LOOK_INTERVAL_MS	100
 
 /*
@@ -88,7 +88,7 @@ es_head_read(const EsCatalog *cat, Snapshot *snapshot)
 }
 
 /*
- * The head alone.  A snapshot is taken only where it must be looked for in a table.
+ * The head alone.  A snapshot is taken only where the head must be read from a table.
  */
 int64
 es_head_glance(const EsCatalog *cat)
@@ -131,14 +131,14 @@ es_head_handed_out(const EsCatalog *cat)
 
 /* A position that was never handed out came from another log. */
 void
-es_head_refuse_ahead(const EsCatalog *cat, int64 place)
+es_head_refuse_ahead(const EsCatalog *cat, int64 position)
 {
 	int64		handed_out = es_head_handed_out(cat);
 
-	if (place > handed_out)
+	if (position > handed_out)
 		ereport(ERROR,
 				(errcode(ES_POSITION_AHEAD),
-				 errmsg("position %lld is ahead of the log", (long long) place),
+				 errmsg("position %lld is ahead of the log", (long long) position),
 				 errdetail("The greatest position handed out is %lld.", (long long) handed_out),
 				 errhint("The log is not the one that this position came from, or lacks its newest events: "
 						 "compare es_epoch() with the epoch stored with the position.")));
@@ -172,7 +172,7 @@ stop_waiting(int code, Datum arg)
 
 /* Sleep until the head may have moved. */
 static void
-sleep_once(EsDatabase *db, TimestampTz deadline)
+sleep_for_head(EsDatabase *db, TimestampTz deadline)
 {
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -201,18 +201,18 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 	if (db == NULL)
 	{
 		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
-			sleep_once(NULL, deadline);
+			sleep_for_head(NULL, deadline);
 		return;
 	}
 
-	/* The scheduler may be asleep and not want to be woken: tell it. */
+	/* The scheduler may be asleep, and no append wakes it until it knows of us. */
 	pg_atomic_fetch_add_u32(&db->waiters, 1);
 	PG_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
 	{
 		ConditionVariablePrepareToSleep(&db->head_moved);
 		es_registry_wake_scheduler(db);
 		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
-			sleep_once(db, deadline);
+			sleep_for_head(db, deadline);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
 	stop_waiting(0, PointerGetDatum(db));

@@ -177,7 +177,7 @@ es_positions_attach(const EsCatalog *cat)
  * Make sure that the register covers all numbers below "end".
  */
 static void
-cover(EsDatabase *db, EsCounter *counter, Oid register_oid, uint64 end, uint64 block)
+cover_numbers(EsDatabase *db, EsCounter *counter, Oid register_oid, uint64 end, uint64 block)
 {
 	Relation	rel;
 
@@ -213,8 +213,8 @@ es_timeline_settle(EsDatabase *db, const EsCatalog *cat)
 
 	if (now != stored)
 	{
-		cover(db, &db->positions, cat->position_register,
-			  pg_atomic_read_u64(&db->positions.next) + 1, POSITION_BLOCK);
+		cover_numbers(db, &db->positions, cat->position_register,
+					  pg_atomic_read_u64(&db->positions.next) + 1, POSITION_BLOCK);
 		LWLockAcquire(db->lock, LW_EXCLUSIVE);
 		es_durable_write(rel, (int64) now);
 		LWLockRelease(db->lock);
@@ -235,7 +235,7 @@ es_positions_draw(EsDatabase *db, const EsCatalog *cat, int64 n)
 
 	if (end > pg_atomic_read_u64(&db->positions.limit))
 	{
-		cover(db, &db->positions, cat->position_register, end, POSITION_BLOCK);
+		cover_numbers(db, &db->positions, cat->position_register, end, POSITION_BLOCK);
 		es_timeline_settle(db, cat);
 	}
 	return first;
@@ -248,7 +248,7 @@ es_stream_keys_draw(EsDatabase *db, const EsCatalog *cat)
 	uint64		key = pg_atomic_fetch_add_u64(&db->stream_keys.next, 1);
 
 	if (key >= pg_atomic_read_u64(&db->stream_keys.limit))
-		cover(db, &db->stream_keys, cat->stream_key_register, key + 1, STREAM_KEY_BLOCK);
+		cover_numbers(db, &db->stream_keys, cat->stream_key_register, key + 1, STREAM_KEY_BLOCK);
 	return (int64) key;
 }
 
@@ -288,17 +288,17 @@ es_positions_raise(EsDatabase *db, const EsCatalog *cat,
 {
 	raise_above_register(&db->positions, cat->position_register, next_position);
 	raise_above_register(&db->stream_keys, cat->stream_key_register, next_stream_key);
-	cover(db, &db->positions, cat->position_register,
-		  pg_atomic_read_u64(&db->positions.next), 0);
-	cover(db, &db->stream_keys, cat->stream_key_register,
-		  pg_atomic_read_u64(&db->stream_keys.next), 0);
+	cover_numbers(db, &db->positions, cat->position_register,
+				  pg_atomic_read_u64(&db->positions.next), 0);
+	cover_numbers(db, &db->stream_keys, cat->stream_key_register,
+				  pg_atomic_read_u64(&db->stream_keys.next), 0);
 }
 
 /*
  * eventstore.begin_history() → void
  *
  * Called once by the install script: the history of this store begins on the
- * timeline that the server is on now.  Whoever installs it learns here what it lacks.
+ * timeline that the server is on now.  Warns if the library is not preloaded.
  */
 Datum
 begin_history(PG_FUNCTION_ARGS)

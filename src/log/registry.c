@@ -88,7 +88,7 @@ static EsRegistry *registry = NULL;
 static EsDatabase *own_database = NULL;
 static int64 own_first = 0;
 
-static void end_of_transaction(XactEvent event, void *arg);
+static void leave_slot_at_end(XactEvent event, void *arg);
 static void want_scheduler(EsDatabase *db);
 
 static Size
@@ -158,7 +158,7 @@ es_registry_init(void)
 	};
 
 	es_shmem_add(&part);
-	RegisterXactCallback(end_of_transaction, NULL);
+	RegisterXactCallback(leave_slot_at_end, NULL);
 }
 
 bool
@@ -351,7 +351,7 @@ es_registry_list(int *n)
 }
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+leave_slot_at_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -400,7 +400,7 @@ end_of_transaction(XactEvent event, void *arg)
 
 /* Setting the latch of a process that has gone wakes a stranger, once. */
 static void
-wake(pg_atomic_uint32 *procno)
+wake_process(pg_atomic_uint32 *procno)
 {
 	uint32		number = pg_atomic_read_u32(procno);
 
@@ -417,13 +417,13 @@ es_registry_set_launcher(bool running)
 void
 es_registry_wake_launcher(void)
 {
-	wake(&registry->launcher);
+	wake_process(&registry->launcher);
 }
 
 void
 es_registry_wake_scheduler(EsDatabase *db)
 {
-	wake(&db->scheduler);
+	wake_process(&db->scheduler);
 }
 
 static void

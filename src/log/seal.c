@@ -6,8 +6,9 @@
  * event_type take a direct INSERT from their owner or a superuser until the first
  * append in this database.  That append seals the log: it waits for the direct
  * inserters to end, checks that what they left is whole and of this format (format.c),
- * sets the counters above it, and writes the seal.  With eventstore.restore = on a superuser can insert
- * into a sealed log; that breaks the seal, and the next append checks again.
+ * sets the counters above it, and writes the seal.  With eventstore.restore = on a
+ * superuser can insert into a sealed log; that breaks the seal, and the next append checks
+ * again.
  *
  * The seal is a register (core/durable.c): it holds although the appending
  * transaction may roll back, and a dump does not carry it, so that a restored
@@ -20,10 +21,11 @@
  *    breaking the seal takes it too, which waits for every appender.
  * 2. Sealing and breaking the seal give that lock back as soon as the seal is written:
  *    the counters and the seal do not depend on this transaction's commit.
- * 3. Nobody takes RowExclusiveLock on event_log to wait for the stronger lock with it.
- *    Who holds it all the same, for his INSERT into event_log itself or for an append
- *    before it, comes before those who wait and hold none.  Two such would wait for each
- *    other: the first takes a lock on the seal's register, and the second is told.
+ * 3. Here RowExclusiveLock on event_log is given back before the stronger lock is waited
+ *    for.  A transaction that holds it otherwise, by its INSERT into event_log itself or an
+ *    earlier append, goes ahead of those that wait and hold none.  Two such transactions
+ *    would wait for each other: the first takes a lock on the seal's register, and the
+ *    second gets an error.
  *
  * Crash: the seal is written last.  Without it the next append checks again.
  */
@@ -161,7 +163,7 @@ check_restored(const EsCatalog *cat, int64 *next_position, int64 *next_stream_ke
  * Seal the log, unless somebody else has by the time we have the lock.
  */
 static void
-seal(void)
+seal_log(void)
 {
 	const EsCatalog *cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
 	Oid			log = cat->event_log;
@@ -195,7 +197,7 @@ es_seal_lock_log(void)
 		if (pg_atomic_read_u32(&es_positions_attach(cat)->sealed))
 			return cat;
 		UnlockRelationOid(cat->event_log, RowExclusiveLock);
-		seal();
+		seal_log();
 	}
 }
 

@@ -56,7 +56,7 @@ struct EsStreams
 	Relation	name_index;
 	Snapshot	snapshot;
 	IndexScanDesc scan;
-	TupleTableSlot *found;		/* the row that find came to */
+	TupleTableSlot *found;		/* the row that was found last */
 
 	/* to create and update streams, made when needed */
 	TupleTableSlot *made;
@@ -99,7 +99,7 @@ es_streams_close(EsStreams *streams)
 }
 
 static void
-read_row(TupleTableSlot *slot, EsStream *stream)
+read_stream_row(TupleTableSlot *slot, EsStream *stream)
 {
 	stream->key = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_KEY));
 	stream->first_version = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_FIRST));
@@ -124,7 +124,7 @@ es_stream_find(EsStreams *streams, EsStream *stream)
 	index_rescan(streams->scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(streams->scan, ForwardScanDirection, streams->found);
 	if (found)
-		read_row(streams->found, stream);
+		read_stream_row(streams->found, stream);
 	else
 		stream->key = 0;
 	pfree(name);
@@ -214,11 +214,11 @@ row_is_seen(EsStreams *streams)
 }
 
 /*
- * Lock the row that find came to.  False if it has been updated, or deleted: that is
+ * Lock the row that es_stream_find came to.  False if it has been updated, or deleted: that is
  * the work of somebody who went around the guard, or of DROP EXTENSION.
  */
 static bool
-lock_row(EsStreams *streams, LockWaitPolicy policy)
+lock_stream_row(EsStreams *streams, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = streams->found->tts_tid;
@@ -251,7 +251,7 @@ es_stream_lock(EsStreams *streams, EsStream *stream)
 		stream->created = false;
 		if (es_stream_find(streams, stream))
 		{
-			if (lock_row(streams, LockWaitBlock))
+			if (lock_stream_row(streams, LockWaitBlock))
 			{
 				stream->unseen = !row_is_seen(streams);
 				return;
@@ -282,7 +282,7 @@ es_stream_refuse_tombstoned(const EsStream *stream)
 bool
 es_stream_try_lock(EsStreams *streams, EsStream *stream)
 {
-	return es_stream_find(streams, stream) && lock_row(streams, LockWaitSkip);
+	return es_stream_find(streams, stream) && lock_stream_row(streams, LockWaitSkip);
 }
 
 /*

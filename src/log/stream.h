@@ -25,7 +25,7 @@ typedef struct EsStream
 	EsName		name;
 	int64		key;			/* 0: there is no such stream */
 	int64		first_version;	/* earlier events are gone */
-	int64		used_version;	/* at least, whatever events there are */
+	int64		used_version;	/* the version is no less, whatever events there are */
 	bool		deleted;		/* when it was at used_version */
 	bool		tombstoned;
 	bool		created;		/* by this call */

@@ -2,10 +2,10 @@
  * tags.c
  *		Where the events of a tag are: eventstore.event_tag.
  *
- * An append stores a row for each different tag of its events (append/tag_rows.c), so that an index on
- * (tag, position) leads to them in order: a query by tags costs in proportion to what
- * it returns, however long the log is.  A tag is kept as a hash of 64 bits (core/hash.h); whoever
- * follows it to an event compares the event's own tags.
+ * An append stores a row for each different tag of its events (append/tag_rows.c), so that
+ * an index on (tag, position) leads to them in order: a query by tags costs in proportion to
+ * what it returns, however long the log is.  A tag is kept as a hash of 64 bits (core/hash.h);
+ * whoever follows it to an event compares the event's own tags.
  *
  * Invariants
  * 1. A row is stored, and removed, in the transaction of its event.  So whether it
@@ -85,7 +85,7 @@ es_tags_check(const Datum *values, const bool *nulls, int n, int *nhashes)
 /* ---- removing ---- */
 
 /*
- * Forget where the tags of an event were that is removed.
+ * Remove the rows of the tags of an event that is removed.
  */
 void
 es_tags_remove(const EsCatalog *cat, Snapshot snapshot, Datum tags, int64 position)
@@ -154,7 +154,7 @@ es_tag_scan_seek(EsTagScan *scan, int64 position)
 	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
-/* Where an event may bear the tag (1); false: nowhere any more. */
+/* The next position whose event may bear the tag (1); false: there is none. */
 bool
 es_tag_scan_next(EsTagScan *scan, int64 *position)
 {

@@ -73,7 +73,7 @@ is_visible(EsVersions *versions, ItemPointer tid)
 	versions->fetched = false;
 	if (VM_ALL_VISIBLE(versions->log, ItemPointerGetBlockNumber(tid), &versions->visibility))
 	{
-		/* nothing tells the scan's transaction of the row otherwise */
+		/* the row is not read, so nothing else marks it as read for a serializable transaction */
 		PredicateLockPage(versions->log, ItemPointerGetBlockNumber(tid),
 						  versions->scan->xs_snapshot);
 		return true;
@@ -156,7 +156,7 @@ es_version_raise(EsName stream, int64 expected, int64 actual)
 					   ES_NAME_ARGS(stream), (long long) expected, (long long) actual)));
 }
 
-/* Is this an expected version at all? */
+/* An error if this cannot be an expected version. */
 void
 es_version_check_expected(int64 version)
 {

@@ -4,9 +4,10 @@
  *
  * With the caller's rights and snapshot, its own uncommitted events included, from the
  * newest usable snapshot of the stream on: one whose kind is the reducer's name, and that was
- * saved since the reducer was last replaced (streams/reducer.c).  "as_of" folds the events up to the last one
- * that was created at or before that moment; the clock may have gone back, but not the
- * stream.  A snapshot saved after that moment is not used: it may hold later events.
+ * saved since the reducer was last replaced (streams/reducer.c).  "as_of" folds the events up
+ * to the last one that was created at or before that moment, including those before it that
+ * have a later time because the clock went back.  A snapshot saved after that moment is not
+ * used: it may hold later events.
  *
  * Locks: those of es_read_stream.
  * Crash: nothing is kept here.
@@ -57,7 +58,7 @@ last_version_at(EsBatch *batch, TimestampTz moment)
 	return version;
 }
 
-/* Was the event of a version created after a moment?  One that is gone was not. */
+/* Was the event of a version created after a moment?  False if the event is gone. */
 static bool
 was_later(const EsCatalog *cat, const EsStream *stream, int64 version, TimestampTz moment, Snapshot snapshot)
 {
@@ -107,8 +108,8 @@ typedef struct Fold
 } Fold;
 
 /*
- * The snapshot to begin with: that of the reducer's name as kind, made by the reducer as it
- * is defined now, of no event created after "as_of", nor saved after it.
+ * The snapshot to begin with: its kind is the reducer's name, it was made by the reducer as
+ * defined now, and neither its last event is later than "as_of" nor was it saved later.
  */
 static EsKept
 usable_snapshot(const Fold *fold)

@@ -66,14 +66,14 @@ typedef struct Frame
 static Frame *top = NULL;
 static int64 failed_position = 0;
 
-/* The event whose application raised the last error; 0: no single one. */
+/* The position of the event whose application raised the last error; 0: no single one. */
 int64
 es_call_failed_position(void)
 {
 	return failed_position;
 }
 
-/* What comes now may fail without any event being applied. */
+/* From here on an error is about no event, until one is applied. */
 void
 es_call_forget_failure(void)
 {
@@ -153,7 +153,7 @@ es_call_cause(void)
 /* ---- as whom ---- */
 
 static void
-enter(const EsProjection *projection, EsRoleScope *scope)
+enter_owner(const EsProjection *projection, EsRoleScope *scope)
 {
 	es_definition_require_owner(projection);
 	es_role_enter_for_code(scope, projection->carrier.owner, projection->search_path);
@@ -201,7 +201,7 @@ forget_queries(void)
 }
 
 static SPIPlanPtr
-prepare(const char *code)
+prepare_query(const char *code)
 {
 	SPIPlanPtr	plan = SPI_prepare(code, 0, NULL);
 
@@ -232,7 +232,7 @@ kept_plan(const EsProjection *projection, const EsCatalog *cat)
 		strcmp(entry->search_path, projection->search_path) == 0)
 		return entry->plan;
 
-	plan = prepare(projection->code);
+	plan = prepare_query(projection->code);
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_keepplan failed");
 	if (entry != NULL)
@@ -269,7 +269,7 @@ run_query(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch)
 	result = SPI_register_relation(&relation);
 	if (result != SPI_OK_REL_REGISTER)
 		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(result));
-	plan = batch->count < SMALL_BATCH ? kept_plan(projection, cat) : prepare(projection->code);
+	plan = batch->count < SMALL_BATCH ? kept_plan(projection, cat) : prepare_query(projection->code);
 	result = SPI_execute_plan(plan, NULL, NULL, false, 0);
 	if (result < 0)
 		ereport(ERROR,
@@ -414,12 +414,12 @@ only_event(EsBatch *batch, Frame *frame)
 }
 
 static void
-apply(const EsCatalog *cat, EsBatch *batch, Frame *frame)
+apply_batch(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
 	const EsProjection *projection = frame->projection;
 	EsRoleScope scope;
 
-	enter(projection, &scope);
+	enter_owner(projection, &scope);
 	es_rows_refuse_row_security(cat);	/* the code sees all events */
 	if (projection->form == ES_FORM_QUERY)
 	{
@@ -439,13 +439,13 @@ apply(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 }
 
 static void
-reset(const EsCatalog *cat, EsBatch *batch, Frame *frame)
+empty_read_model(const EsCatalog *cat, EsBatch *batch, Frame *frame)
 {
 	const EsProjection *projection = frame->projection;
 	EsRoleScope scope;
 	int			result = SPI_OK_UTILITY;
 
-	enter(projection, &scope);
+	enter_owner(projection, &scope);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (projection->reset != NULL && projection->reset[0] != '\0')
@@ -502,7 +502,7 @@ run_framed(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch,
 void
 es_call_apply(const EsProjection *projection, const EsCatalog *cat, EsBatch *batch)
 {
-	run_framed(projection, cat, batch, apply);
+	run_framed(projection, cat, batch, apply_batch);
 }
 
 /*
@@ -511,5 +511,5 @@ es_call_apply(const EsProjection *projection, const EsCatalog *cat, EsBatch *bat
 void
 es_call_reset(const EsProjection *projection)
 {
-	run_framed(projection, NULL, NULL, reset);
+	run_framed(projection, NULL, NULL, empty_read_model);
 }

@@ -86,8 +86,8 @@ finds_nothing(EsCatchup *catchup)
 }
 
 /*
- * Lock the projection's progress.  NULL: it is gone, or not to be run, or a worker would
- * have to wait for a session, while there may be others to run.
+ * Lock the projection's progress.  NULL: the projection is gone, or not to be run; or a
+ * session has the lock, for which a worker does not wait.
  */
 static const EsProjection *
 begin_batch(EsCatchup *catchup, EsProgress *progress)

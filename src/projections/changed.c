@@ -2,14 +2,14 @@
  * changed.c
  *		Telling the processes that the list of projections has changed.
  *
- * Every backend keeps the list (definition.c), and the scheduler a place in shared
- * memory for each projection that workers run (figures.c).  A trigger on
- * eventstore.projection sends an invalidation of the table to the former, as DDL does,
- * and wakes the latter when the transaction has ended.
+ * Every backend keeps the list (definition.c), and the scheduler an entry in shared memory
+ * for each projection that workers run (figures.c).  A trigger on eventstore.projection
+ * sends backends an invalidation of the table, as DDL does, and wakes the scheduler when the
+ * transaction has ended.
  *
  * Invariant
- * 1. The scheduler is told when the transaction that made the change has become visible,
- *    commit or abort; then it reads the table anew.
+ * 1. The scheduler is woken when the transaction that made the change has become visible,
+ *    or has aborted; then it reads the table anew.
  *
  * Locks: AccessShare on event_log.
  * Crash: shared memory starts empty, and the scheduler reads the table.
@@ -28,13 +28,13 @@ PG_FUNCTION_INFO_V1(projections_changed);
 static EsDatabase *changed_in = NULL;	/* this transaction has changed the list */
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+wake_scheduler_at_end(XactEvent event, void *arg)
 {
 	EsDatabase *db = changed_in;
 
 	if (db == NULL)
 		return;
-	/* nobody would be told at COMMIT PREPARED */
+	/* nobody would be woken at COMMIT PREPARED */
 	if (event == XACT_EVENT_PRE_PREPARE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -46,7 +46,7 @@ end_of_transaction(XactEvent event, void *arg)
 	es_registry_call_scheduler(db);
 }
 
-/* This transaction changes the list: tell the scheduler when it has ended (1). */
+/* This transaction changes the list: the scheduler is woken when it has ended (1). */
 void
 es_changed_note(void)
 {
@@ -79,5 +79,5 @@ projections_changed(PG_FUNCTION_ARGS)
 void
 es_changed_init(void)
 {
-	RegisterXactCallback(end_of_transaction, NULL);
+	RegisterXactCallback(wake_scheduler_at_end, NULL);
 }

@@ -42,7 +42,7 @@
 /* ---- functions ---- */
 
 static const char *
-signature(EsForm form)
+function_signature(EsForm form)
 {
 	return form == ES_FORM_REDUCER ? "(state jsonb, event es_event) returning jsonb" : "(event es_event)";
 }
@@ -73,7 +73,7 @@ find_function(List *names, EsForm form, Oid event_type)
 
 /*
  * The function of that name with the signature of the form.  If it is missing:
- * an error, or InvalidOid.  Looked at each time, for another one may have been given
+ * an error, or InvalidOid.  Looked up each time, for another function may have been given
  * the name since.
  */
 Oid
@@ -86,7 +86,7 @@ es_code_function(const char *name, EsForm form, Oid event_type, bool missing_ok)
 	else if (!missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s%s does not exist", name, signature(form)),
+				 errmsg("function %s%s does not exist", name, function_signature(form)),
 				 errhint("The %s of a projection is a function with exactly these arguments.", es_form_name(form))));
 	return function;
 }
@@ -236,7 +236,7 @@ add_names(Node *node, List **named)
 
 /* ---- statements ---- */
 
-/* What is being analysed: a position in it is not one in the caller's statement. */
+/* The text that is analysed: a position in it is not one in the caller's statement. */
 typedef struct GivenText
 {
 	const char *argument;
@@ -259,7 +259,7 @@ given_context(void *arg)
 }
 
 static Query *
-analyze(RawStmt *raw, const char *text, Oid event_type)
+analyze_query(RawStmt *raw, const char *text, Oid event_type)
 {
 	QueryEnvironment *environment = create_queryEnv();
 	EphemeralNamedRelationData relation = {
@@ -296,7 +296,7 @@ es_code_analyze_query(const char *query, Oid event_type, List **named)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("query must be one statement")));
-	analyzed = analyze(linitial_node(RawStmt, statements), query, event_type);
+	analyzed = analyze_query(linitial_node(RawStmt, statements), query, event_type);
 	if (analyzed->commandType == CMD_UTILITY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -332,7 +332,7 @@ es_code_analyze_reset(const char *reset, List **named)
 				add_relation(RangeVarGetRelid(lfirst(table), NoLock, false), named);
 		}
 		else
-			(void) add_names((Node *) analyze(raw, reset, InvalidOid), named);
+			(void) add_names((Node *) analyze_query(raw, reset, InvalidOid), named);
 	}
 	error_context_stack = callback.previous;
 }

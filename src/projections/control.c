@@ -6,9 +6,8 @@
  * the lock of the projection's progress, for which it asks a worker that runs the
  * projection to stop its batch; nothing is lost, the batch is applied anew.
  *
- * A projection that appends apply is taken out of their hands first: they are locked
- * out (inline.c), so that no open one has applied, or will apply, what the statement
- * does not know of.
+ * A live projection is taken from the appends first: they are locked out (switch.c), so
+ * that no open append has applied to it, or will apply, what the statement does not see.
  *
  * Lock order: event_log, projection_progress, projection.  event_log is locked
  * ShareRowExclusive where a live projection is concerned; then what the reset locks.
@@ -92,7 +91,7 @@ es_control_lock_out(const EsCatalog *cat, const EsProjection *projection, EsProg
 	return projection;
 }
 
-/* Whoever waits for a stopped projection, or runs it, is told. */
+/* Waiting for a stopped projection, or running it, is an error. */
 void
 es_control_refuse_stopped(const EsProjection *projection)
 {
@@ -104,7 +103,7 @@ es_control_refuse_stopped(const EsProjection *projection)
 				 errhint("See eventstore.projections; es_resume_projection() lets it go on.")));
 }
 
-/* Appends do not apply it from here on: its checkpoint is all that was handed out. */
+/* Appends do not apply it from here on: its checkpoint is the last position handed out. */
 static const EsProjection *
 cease_to_be_live(const EsCatalog *cat, const EsProjection *projection, EsProgress *progress)
 {
@@ -129,10 +128,10 @@ es_control_take_from_appends(const EsCatalog *cat, const EsProjection *projectio
 }
 
 /*
- * An append begins.  A projection that was inline where it was dumped, and does not run
- * here, has applied what was restored: that is taken down before anything is added, for a
- * dump that is made later.  Assumes event_log locked by es_seal_lock_log, and no other lock
- * of the append: the first one after a restore is waited for.
+ * An append begins.  A projection that was inline when it was dumped, and does not run here,
+ * has applied all that was restored: its checkpoint is set accordingly before events are
+ * added, for a later dump.  Assumes event_log locked by es_seal_lock_log, and no other lock of
+ * the append, for here it may wait for the first append after a restore.
  */
 void
 es_control_settle(const EsCatalog *cat)
@@ -158,8 +157,8 @@ es_control_settle(const EsCatalog *cat)
 }
 
 /*
- * Remove a projection.  What carried its owner is returned, and left to the caller: it may
- * be among what a statement is about to drop.
+ * Remove a projection, but for its carrier, which is returned: it may be among the objects
+ * that a statement is about to drop.
  */
 Oid
 es_control_remove(const EsCatalog *cat, const EsProjection *projection)
@@ -256,7 +255,7 @@ es_resume_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The read model will be without what has been taken away: its owner must know. */
+/* Warn the owner if events were taken away that the rebuilt read model will lack. */
 static void
 warn_of_gone(const EsProjection *projection)
 {
@@ -341,7 +340,7 @@ es_run_projection(PG_FUNCTION_ARGS)
 	} while (catchup.runs && !catchup.complete);
 	if (!catchup.runs)
 	{
-		/* what has become of it while we waited for its lock */
+		/* it may have changed while we waited for its lock */
 		AcceptInvalidationMessages();
 		refuse_to_run(es_definition_by_id(cat, catchup.id), name);
 	}

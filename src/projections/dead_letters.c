@@ -1,13 +1,12 @@
 /*
  * dead_letters.c
- *		Events that a projection was let pass without applying them: how they are kept.
+ *		Dead letters: how events are kept that a projection was let pass without applying them.
  *
- * With on_error => 'skip' that is the event that failed; with 'park' also every
- * later event of its stream, for as long as one of the stream waits.  retry.c applies
- * them again.
+ * With on_error => 'skip' that is the event that failed; with 'park' also every later event
+ * of its stream, as long as the stream has a letter.  retry.c applies them again.
  *
  * A letter whose event was taken away from its stream can never be applied.  It is removed
- * when that is noticed, and nothing waits for it.
+ * when that is noticed, and no other letter waits behind it.
  *
  * Invariant: letters are added, and removed when their events are applied, under the lock of
  * the projection's progress, so that no event of a parked stream overtakes another.
@@ -29,7 +28,7 @@
 #include "streams/scavenge.h"
 #include "streams/visible.h"
 
-/* Letters are done with: applied, or their events were taken away. */
+/* Remove letters that were applied, or whose events were taken away. */
 static void
 remove_letters(int id, const int64 *positions, int n)
 {
@@ -77,8 +76,8 @@ read_letters(EsStatement *statement, const Datum *values, int *n)
 }
 
 /*
- * Those of the letters whose events are still shown, in their order; how many.  The others
- * are removed: they can never be applied, and nothing waits for them.
+ * Keep the letters whose events are still shown, in their order; how many there are.  The
+ * others are removed: they can never be applied.
  */
 static int
 keep_shown(const EsCatalog *cat, int id, EsDeadLetter *letters, int n)
@@ -123,7 +122,7 @@ es_dead_letters_read(const EsCatalog *cat, int id, int *n)
 	return letters;
 }
 
-/* Does any letter that parks a stream stay? */
+/* Is there a letter that parks this stream, its event being shown? */
 static bool
 is_parked(const EsCatalog *cat, int id, const char *stream)
 {
@@ -141,8 +140,8 @@ is_parked(const EsCatalog *cat, int id, const char *stream)
 
 /*
  * The streams with a letter that parks, whatever on_error says now; NULL: none.  Of each
- * the last letter is looked at: what is taken away from a stream are its first events, so
- * where the last one's is shown, the stream is parked.
+ * stream the last such letter is looked at: a stream loses its first events first, so if the
+ * last letter's event is shown, the stream is parked.
  */
 EsNameSet *
 es_dead_letters_parked_streams(const EsCatalog *cat, int id)
@@ -203,7 +202,7 @@ es_dead_letters_store(int id, const EsDeadLetter *letter)
 	es_spi_end(&spi);
 }
 
-/* Events that wait behind a letter of their stream. */
+/* Store letters for events that wait behind a letter of their stream. */
 void
 es_dead_letters_park(const EsProjection *projection, List *parked)
 {
@@ -240,7 +239,7 @@ stream_of(int64 position)
 	return stream;
 }
 
-/* An event that the projection is let pass, after that many attempts. */
+/* Store a letter for an event that the projection is let pass after that many attempts. */
 void
 es_dead_letters_add(const EsProjection *projection, int64 position, int attempts,
 					const EsError *error)
@@ -256,8 +255,8 @@ es_dead_letters_add(const EsProjection *projection, int64 position, int attempts
 }
 
 /*
- * The event that the projection failed at is skipped by the current user: with the error
- * that its progress tells of.
+ * The current user skips the event that the projection failed at: store a letter for it, with
+ * the error in the projection's progress.
  */
 void
 es_dead_letters_skip(const EsProjection *projection, int64 position)
@@ -290,7 +289,7 @@ es_dead_letters_skip(const EsProjection *projection, int64 position)
 	es_spi_end(&spi);
 }
 
-/* The projection is rebuilt: it will meet the events again. */
+/* Remove all letters of a projection that is rebuilt: it will come to the events again. */
 void
 es_dead_letters_remove(int id)
 {
@@ -306,11 +305,11 @@ es_dead_letters_remove(int id)
 }
 
 /*
- * Events are being removed: nobody can apply them any more (streams/scavenge.c).  A letter
- * that somebody has locked is found gone by whoever reads it next.
+ * Remove the letters of events that are being removed (streams/scavenge.c).  A letter that
+ * somebody has locked is left to its next reader, who does not find its event.
  */
 static void
-events_removed(const int64 *positions, int n)
+remove_letters_at(const int64 *positions, int n)
 {
 	static EsStatement remove = {
 		"DELETE FROM eventstore.dead_letter WHERE ctid IN"
@@ -328,5 +327,5 @@ events_removed(const int64 *positions, int n)
 void
 es_dead_letters_init(void)
 {
-	es_scavenge_tell(events_removed);
+	es_scavenge_add_listener(remove_letters_at);
 }

@@ -1,6 +1,6 @@
 /*
  * dead_letters.h
- *		Events that a projection was let pass without applying them.
+ *		Dead letters: events that a projection was let pass without applying them.
  */
 #ifndef ES_DEAD_LETTERS_H
 #define ES_DEAD_LETTERS_H
@@ -10,7 +10,7 @@
 #include "nodes/pg_list.h"
 #include "projections/definition.h"
 
-/* A letter, as far as it must be known to store it. */
+/* A letter; its other columns follow from these. */
 typedef struct EsDeadLetter
 {
 	int64		position;

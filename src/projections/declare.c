@@ -131,7 +131,7 @@ inline_argument(FunctionCallInfo fcinfo)
 
 /* What the arguments say, checked as far as no other object is concerned. */
 static Declaration
-parse_arguments(FunctionCallInfo fcinfo)
+parse_projection(FunctionCallInfo fcinfo)
 {
 	Declaration new = {.name = es_arg_name(fcinfo, ARG_NAME, "name")};
 
@@ -195,7 +195,7 @@ draw_id(void)
  * the same name.  0: there is one.
  */
 static int
-insert_row(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
+insert_projection(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
 {
 	static EsStatement insert = {
 		"INSERT INTO eventstore.projection"
@@ -274,7 +274,7 @@ same_reset(const char *existing, const char *new)
  * a new one would take from the session.  Nothing is an error here.
  */
 static List *
-differences(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
+projection_differences(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
 {
 	List	   *differing = NIL;
 
@@ -294,10 +294,10 @@ differences(const EsCatalog *cat, const EsProjection *existing, const Declaratio
 
 /* There is one of that name; "existing" is NULL if it has been dropped meanwhile. */
 static void
-tell_there_is_one(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
+tell_projection_exists(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
 {
 	es_existing_tell("projection", new->name, new->if_not_exists,
-					 new->if_not_exists && existing != NULL ? differences(cat, existing, new) : NIL);
+					 new->if_not_exists && existing != NULL ? projection_differences(cat, existing, new) : NIL);
 }
 
 /* ---- es_create_projection ---- */
@@ -306,13 +306,13 @@ tell_there_is_one(const EsCatalog *cat, const EsProjection *existing, const Decl
 static void
 store_declaration(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declaration *new)
 {
-	int			id = insert_row(cat, fcinfo, new);
+	int			id = insert_projection(cat, fcinfo, new);
 
 	if (id == 0)
 	{
 		/* who made it has committed, but perhaps not yet told of it */
 		(void) es_definitions_anew(cat);
-		tell_there_is_one(cat, es_definition_by_name(cat, new->name), new);
+		tell_projection_exists(cat, es_definition_by_name(cat, new->name), new);
 		return;
 	}
 	es_kept_tell_unknown_types(cat, &new->filter);
@@ -331,12 +331,12 @@ Datum
 es_create_projection(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_create_projection()");
-	Declaration new = parse_arguments(fcinfo);
+	Declaration new = parse_projection(fcinfo);
 	const EsProjection *existing = es_definition_by_name(cat, new.name);
 
 	if (existing != NULL)
 	{
-		tell_there_is_one(cat, existing, &new);
+		tell_projection_exists(cat, existing, &new);
 		PG_RETURN_VOID();
 	}
 	es_head_refuse_ahead(cat, new.start_after);

@@ -1,17 +1,17 @@
 /*
  * definition.c
- *		The projections of this database, as each backend keeps them.
+ *		The projections of this database, of which each backend keeps a copy.
  *
- * Kept by core/table_cache.c, for an append must know the inline ones and may not pay for
- * that.  A trigger sends the invalidation when the table changes (changed.c).  The owner
- * is read with the row, by the same snapshot, from the function that carries it; whatever
- * changes that changes the row too (roles.c).
+ * The copy is core/table_cache.c's: each append must know the inline projections, at no
+ * cost.  A trigger sends the invalidation when the table changes (changed.c).  The owner is
+ * read with the row, by the same snapshot, from the function that carries it; whatever
+ * changes the carrier changes the row too (roles.c).
  *
  * A projection without an owner does not run, as if an error had stopped it.
  *
  * Invariant: what a caller got stays allocated until the next look-up.  Whoever runs users'
- * code, which can change projections, looks again afterwards; what stands on the stack
- * below it is pinned.
+ * code, which can change projections, looks again afterwards; the definitions that the
+ * callers below it on the stack use are pinned.
  *
  * Locks: AccessShare on eventstore.projection, after event_log.
  * Crash: nothing is kept here.
@@ -234,7 +234,7 @@ es_definitions(const EsCatalog *cat)
 }
 
 /*
- * The same, read anew, for whoever is told of a change as soon as it is visible.
+ * The same, read anew, for a process that is woken by a change as soon as that is visible.
  */
 const EsProjections *
 es_definitions_anew(const EsCatalog *cat)
@@ -259,10 +259,9 @@ es_definition_by_id(const EsCatalog *cat, int id)
 }
 
 /*
- * The same for whoever holds the lock of its progress, which each change of a
- * projection takes: what the last one has committed may be visible before its
- * invalidation is sent.  So the row is compared, and all are read anew if it is
- * another.
+ * The same for a caller that holds the lock of the projection's progress, which each change
+ * of a projection takes.  A change may be visible before its invalidation is sent: so the
+ * row is compared, and all are read anew if it is another.
  */
 const EsProjection *
 es_definition_under_lock(const EsCatalog *cat, int id)

@@ -1,20 +1,21 @@
 /*
  * depend.c
- *		What a projection names is not dropped without it.
+ *		Objects that a projection names are not dropped without the projection.
  *
- * The function of a handler or reducer, and what a query or reset names, stand in
- * the projection's list of names (code.c); an upcaster's function is treated alike.  A DROP of one of them is refused, with
- * the projection named, or with CASCADE takes the projection along: what PostgreSQL
- * does for its own objects.  Its own record of dependencies cannot hold a row of a
- * table, and is not dumped.
+ * The function of a handler or reducer, and what a query or reset names, stand in the
+ * projection's list of names (code.c); an upcaster's function is treated alike.  A DROP of
+ * one of them is refused, with the projection named, or with CASCADE takes the projection
+ * along, as PostgreSQL does for its own objects.  Its record of dependencies, pg_depend,
+ * cannot hold a row of a table, and is not dumped.
  *
  * The object access hook is called for each object of a drop, those that a CASCADE
  * reaches too, before it is removed (catalog/dependency.c, deleteOneObject).
- * Whether the statement said CASCADE is not handed to it: the utility hook notes that.
- * What carried the owner of a projection that has gone along is dropped when the statement
- * has ended.  Both hooks hand on to roles.c what is about owners.
+ * It does not learn whether the statement said CASCADE: the utility hook notes that.  The
+ * carrier of a projection that has gone along is dropped when the statement has ended.  Both
+ * hooks hand on to roles.c what is about owners.
  *
- * Invariant: what is noted of a statement ends with it, also by an error that is caught.
+ * Invariant: what is noted of a statement is forgotten when it ends, also by an error that is
+ * caught.
  *
  * Locks: a projection that goes along is removed as by es_drop_projection(), with
  * appends locked out if it is live, and a worker's batch stopped.  The object is locked
@@ -55,14 +56,14 @@ typedef struct Statement
 {
 	bool		cascade;		/* did it say CASCADE? */
 	bool		drops_functions;	/* is it a DROP FUNCTION? */
-	List	   *carriers;		/* of what has gone along, to be dropped when it has ended */
+	List	   *carriers;		/* of projections and upcasters that went along; dropped at its end */
 	MemoryContext context;		/* NULL: the utility hook has not seen it */
 } Statement;
 
 static Statement statement;
 
 static bool
-names(const EsProjection *projection, const char *identity)
+names_object(const EsProjection *projection, const char *identity)
 {
 	for (int i = 0; i < projection->nnamed; i++)
 	{
@@ -80,15 +81,16 @@ find_dependent(const EsCatalog *cat, const char *identity)
 
 	for (int i = 0; i < all->n; i++)
 	{
-		if (names(&all->list[i], identity))
+		if (names_object(&all->list[i], identity))
 			return &all->list[i];
 	}
 	return NULL;
 }
 
 /*
- * The carrier of what has been removed goes with it, when the statement has ended: until
- * then it may be among what the statement is to drop itself, as when the extension goes.
+ * Have the carrier of a projection or upcaster that was removed dropped when the statement
+ * has ended: until then it may be among what the statement drops itself, as when the
+ * extension goes.
  */
 static void
 drop_later(Oid carrier)
@@ -103,7 +105,7 @@ drop_later(Oid carrier)
 }
 
 static void
-before_drop(Oid class_id, Oid object_id, void *arg)
+before_drop_of_named(Oid class_id, Oid object_id, void *arg)
 {
 	const EsCatalog *cat;
 	const EsProjection *projection;
@@ -160,7 +162,7 @@ object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id
 	if (sub_id != 0)
 		return;
 	if (access == OAT_DROP)
-		before_drop(class_id, object_id, arg);
+		before_drop_of_named(class_id, object_id, arg);
 	else if (class_id == ProcedureRelationId && access == OAT_POST_CREATE)
 		es_roles_function_created(object_id);
 	else if (class_id == ProcedureRelationId && access == OAT_POST_ALTER)
@@ -196,7 +198,7 @@ says_cascade(Node *statement)
 	}
 }
 
-/* What the drop hook must know of it; and what is to be done before it. */
+/* Note what the drop hook must know of the statement; do what comes before it. */
 static void
 begin_statement(Node *node)
 {
@@ -220,9 +222,9 @@ end_statement(Node *node)
 }
 
 static void
-process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
+process_dropping_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+						 ProcessUtilityContext context, ParamListInfo params,
+						 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
 	ProcessUtility_hook_type next = prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility;
 	Statement	outer = statement;
@@ -261,7 +263,7 @@ load_guard(PG_FUNCTION_ARGS)
 
 /* What load_guard() has noted ends with the transaction at the latest. */
 static void
-end_of_transaction(XactEvent event, void *arg)
+forget_statement_at_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		if (statement.context == NULL)
@@ -274,6 +276,6 @@ es_depend_init(void)
 	prev_object_access_hook = object_access_hook;
 	object_access_hook = object_accessed;
 	prev_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
-	RegisterXactCallback(end_of_transaction, NULL);
+	ProcessUtility_hook = process_dropping_utility;
+	RegisterXactCallback(forget_statement_at_end, NULL);
 }

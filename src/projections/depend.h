@@ -1,6 +1,6 @@
 /*
  * depend.h
- *		What a projection names is not dropped without it.
+ *		Objects that a projection names are not dropped without the projection.
  */
 #ifndef ES_DEPEND_H
 #define ES_DEPEND_H

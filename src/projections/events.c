@@ -5,7 +5,7 @@
  * Invariants
  * 1. A batch from the log ends at the head or at its last event; "upto" is how far
  *    it looked, also past events that the filter leaves out.
- * 2. The events of a stream that is parked are not in the batch, but in its list.
+ * 2. The events of a parked stream are not in the batch, but in the list "parked".
  * 3. The batch holds events as they are stored.  They are upcast where an error is known
  *    to be about one of them (call.c).
  *
@@ -31,8 +31,8 @@ make_parked(int64 position, EsName stream)
 }
 
 /*
- * The projection's events beyond "after", up to "upto", limit of them at most.  The
- * snapshot sees all up to there and is registered.
+ * The projection's events beyond "after", up to "upto", at most "limit".  Assumes that the
+ * snapshot is registered and sees all events up to "upto".
  */
 EsTaken
 es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after, int64 upto,

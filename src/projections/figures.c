@@ -3,9 +3,9 @@
  *		What is going on in the projections, in shared memory.
  *
  * An entry for each projection that workers run.  The scheduler of a database fills
- * its entries from the tables when the list of projections has changed, and now and
- * then (sync.c); workers claim an entry, run a batch, and give it back; views
- * look.
+ * its entries from the tables when the list of projections has changed, and at long
+ * intervals (sync.c); workers claim an entry, run a batch, and give it back; views show
+ * them.
  *
  * Invariants
  * 1. Nothing here decides what is applied: the checkpoint and the state in the tables
@@ -16,9 +16,9 @@
  *    stays true of that version whatever happens to the checkpoint.
  * 3. "reached" follows from the stored checkpoint and (2), so a sync that finds the
  *    same checkpoint and the same version leaves it where it is: a projection without
- *    anything to do is not due.  If a sync finds that it was set back, or changed, a
- *    worker that is looking just then does not raise it again (set_back): what it found
- *    is about the former one.
+ *    anything to do is not due.  If a sync finds that the projection was set back, or
+ *    changed, a worker that is looking just then does not raise "reached" again (set_back):
+ *    what it found is about the former definition or checkpoint.
  *
  * Locks: one LWLock, for moments; taken after all others.
  * Crash: shared memory starts empty; the scheduler fills it.
@@ -38,13 +38,13 @@
 #include "projections/changed.h"
 #include "projections/figures.h"
 
-/* Time from finding nothing for a projection to storing that as its checkpoint. */
+/* Time after finding no events for a projection until its checkpoint is moved past that. */
 #define STORE_AFTER_MS		5000
 /* First delay before the switch to inline is tried again; it doubles up to the greatest. */
 #define SWITCH_DELAY_MS		1000
 #define SWITCH_GREATEST_MS	60000
 
-/* Events in the first batch, and the time that later ones grow or shrink to. */
+/* Events in the first batch; the duration that the size of later batches aims at. */
 #define FIRST_BATCH			1000
 #define BATCH_TARGET_MS		500
 
@@ -61,7 +61,7 @@ typedef struct EsFigureTable
 
 static EsFigureTable *table = NULL;
 
-/* The projection whose batch this process runs (NULL: none), and events of it that are handled. */
+/* The projection whose batch this process runs (NULL: none), and how many events are done. */
 static EsFigures *running = NULL;
 static int64 events_done = 0;
 
@@ -116,7 +116,7 @@ reached_from(const EsFigures *entry, TransactionId version, int64 checkpoint)
 /* ---- scheduler ---- */
 
 static EsFigures *
-find_entry(Oid store, int id)
+find_figures(Oid store, int id)
 {
 	for (int i = 0; i < table->n; i++)
 	{
@@ -174,8 +174,8 @@ sync_entry(EsFigures *entry, const EsStored *stored)
 }
 
 /*
- * Make the entries of this database say what the tables say of the store's projections,
- * which are in the order of their ids.
+ * Set the entries of this database to what the tables have of the store's projections.  These
+ * are given in the order of their ids.
  */
 void
 es_figures_set(Oid store, EsStored *stored, int n)
@@ -240,7 +240,7 @@ es_figures_forget(Oid dboid)
 	LWLockRelease(table->lock);
 }
 
-/* The store has gone, or nobody serves it: a scheduler that comes fills them anew. */
+/* The store has gone, or nobody serves it: the next scheduler fills the entries anew. */
 void
 es_figures_forget_store(Oid store)
 {
@@ -266,7 +266,7 @@ es_figures_count(Oid store)
 	return n;
 }
 
-/* When there will be something to do for it; 0: not before the head moves. */
+/* When the projection will be due; 0: not before the head moves. */
 static TimestampTz
 due_at(const EsFigures *entry, int64 head, TimestampTz now)
 {
@@ -292,8 +292,8 @@ is_due(const EsFigures *entry, int64 head, TimestampTz now)
 }
 
 /*
- * How many projections of the store wait for a worker?  *next is when the next one
- * will that has been put off; 0: none.
+ * How many projections of the store wait for a worker?  *next is when the next of those that
+ * were put off will be due; 0: none was.
  */
 int
 es_figures_due(Oid store, int64 head, TimestampTz *next)
@@ -361,7 +361,7 @@ es_figures_begin(EsFigures *figures)
 	events_done = 0;
 }
 
-/* The batch has that number of events, and that number is done; not yet committed. */
+/* Show how many events the batch has, and how many of them are done, not yet committed. */
 void
 es_figures_show_batch(EsFigures *figures, int64 events, int64 done)
 {
@@ -413,7 +413,7 @@ es_figures_end(EsFigures *figures, int64 events)
 	LWLockRelease(table->lock);
 }
 
-/* Has it been long enough since it first found nothing? */
+/* Did it find nothing for STORE_AFTER_MS, so that the checkpoint is to be stored? */
 bool
 es_figures_is_time_to_store(EsFigures *figures)
 {
@@ -427,7 +427,7 @@ es_figures_is_time_to_switch(EsFigures *figures)
 	return figures->wants_inline && figures->switch_at <= GetCurrentTimestamp();
 }
 
-/* Appenders were in the way of the switch to inline: try it later and later. */
+/* Open appenders kept it from the switch to inline: put off the next try, longer each time. */
 void
 es_figures_note_no_switch(EsFigures *figures)
 {
@@ -467,7 +467,7 @@ es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit)
 	LWLockRelease(table->lock);
 }
 
-/* The process that runs it ends: try again after 1, 2, 4 ... seconds, up to a minute. */
+/* The process that runs the projection ends: try again after 1, 2, 4 ... s, up to a minute. */
 void
 es_figures_note_death(EsFigures *figures)
 {
@@ -502,8 +502,8 @@ es_figures_release(EsFigures *figures)
 /* ---- anybody ---- */
 
 /*
- * How far a projection with this checkpoint has come, counting what is known to hold
- * nothing for it.
+ * How far a projection with this checkpoint has come, counting positions that are known to
+ * hold no event for it.
  */
 int64
 es_figures_reached(const EsCatalog *cat, const EsProjection *projection, int64 checkpoint)
@@ -514,14 +514,14 @@ es_figures_reached(const EsCatalog *cat, const EsProjection *projection, int64 c
 	if (table == NULL)
 		return checkpoint;
 	LWLockAcquire(table->lock, LW_SHARED);
-	entry = find_entry(cat->position_register, projection->id);
+	entry = find_figures(cat->position_register, projection->id);
 	if (entry != NULL)
 		reached = reached_from(entry, projection->version, checkpoint);
 	LWLockRelease(table->lock);
 	return reached;
 }
 
-/* An operator lets it go on: not at the next attempt that was due, but now. */
+/* An operator has resumed it: try it now, not when the next attempt was due. */
 void
 es_figures_hurry(const EsCatalog *cat, int id)
 {
@@ -530,7 +530,7 @@ es_figures_hurry(const EsCatalog *cat, int id)
 	if (table == NULL)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	entry = find_entry(cat->position_register, id);
+	entry = find_figures(cat->position_register, id);
 	if (entry != NULL)
 	{
 		entry->not_before = entry->switch_at = 0;
@@ -554,7 +554,7 @@ es_figures_interrupt(const EsCatalog *cat, int id)
 	if (table == NULL)
 		return;
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	entry = find_entry(cat->position_register, id);
+	entry = find_figures(cat->position_register, id);
 	if (entry != NULL)
 		entry->not_before = Max(entry->not_before,
 								GetCurrentTimestamp() + ES_INTERRUPTED_MS * INT64CONST(1000));

@@ -26,7 +26,7 @@ typedef struct EsFigures
 	int			batch_limit;	/* most events in its next batch */
 	int			deaths;			/* of processes, since a batch last ended well */
 	TransactionId version;		/* of its definition, at the last sync */
-	int64		reached;		/* at or above its checkpoint: a hint */
+	int64		reached;		/* how far it has come, at least its checkpoint: a hint */
 	bool		set_back;		/* a sync has lowered that since it was claimed */
 
 	/* A version of it has none of its events in (empty_from, empty_upto]. */

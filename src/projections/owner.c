@@ -2,15 +2,15 @@
  * owner.c
  *		The owner of a projection.
  *
- * Whose it is, says the function that carries its owner (core/carrier.c).  The row of
- * eventstore.projection holds the owner's name only as a hint: who it was when that was
- * last changed in this database, or the role renamed there.
+ * The owner is that of a function, the carrier (core/carrier.c).  The row of
+ * eventstore.projection holds the owner's name only as a hint: its name when the owner was
+ * last changed, or that role renamed, in this database.
  *
  * A dump carries both, and a restore makes the functions before it fills the table.  With
  * --no-owner, or where the role is missing, the functions are the restoring role's.  If
  * that is a superuser, code of another role's would run with his rights: a trigger
- * compares, and lets the projection come back paused.  Appends do not apply it, whatever
- * it was; "live" stays in its row until the first append, which takes down that it has
+ * compares, and lets the projection come back paused.  Appends do not apply it, even if it
+ * was inline; "live" stays in its row until the first append, which notes that it has
  * applied all that was restored (control.c, es_control_settle).
  *
  * What statements about roles and carriers do is in roles.c.
@@ -41,7 +41,7 @@ es_owner_create(const EsCatalog *cat, int id, const char *name, Oid owner)
 					  psprintf("Its owner is the owner of projection \"%s\", whose code runs with that role's rights", name));
 }
 
-/* Take down who the owner is, for the next restore. */
+/* Write the owner's name into the row, for the next restore. */
 void
 es_owner_record(int id, Oid owner)
 {
@@ -61,8 +61,8 @@ es_owner_record(int id, Oid owner)
 }
 
 /*
- * Give a projection to a role, also one that has no owner.  What else changes with it, the
- * hook does (roles.c).
+ * Give a projection to a role, also one that has no owner.  The hook of roles.c changes what
+ * depends on the owner.
  */
 void
 es_owner_set(const EsCatalog *cat, const EsProjection *projection, Oid owner)
@@ -80,8 +80,8 @@ es_owner_set(const EsCatalog *cat, const EsProjection *projection, Oid owner)
 }
 
 /*
- * Somebody who may wants a projection to go on that stands: it is meant to be its owner's,
- * and if it has none, that role's.
+ * A paused or stopped projection is resumed by somebody who may: that confirms its owner; if
+ * it has none, the current role becomes it.
  */
 const EsProjection *
 es_owner_confirm(const EsCatalog *cat, const EsProjection *projection)

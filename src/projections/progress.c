@@ -1,6 +1,6 @@
 /*
  * progress.c
- *		How far a projection has come, as it is stored.
+ *		The stored progress of a projection: how far it has come.
  *
  * Invariants
  * 1. Whoever applies events to a projection from the log, or changes what it is,
@@ -37,7 +37,7 @@ es_progress_create(int id, int64 checkpoint)
 }
 
 static bool
-read_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
+read_progress_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
 {
 	Datum		values[1] = {Int32GetDatum(id)};
 	bool		isnull;
@@ -57,8 +57,8 @@ read_row(EsStatement *statement, bool lock, int id, EsProgress *progress)
 }
 
 /*
- * Lock the row to the end of the transaction.  False: the projection is gone; in
- * REPEATABLE READ and above it may only be younger than the snapshot, which is 40001.
+ * Lock the row to the end of the transaction.  False: the projection is gone.  In REPEATABLE
+ * READ and above the projection may also be younger than the snapshot: that is 40001.
  */
 bool
 es_progress_lock(int id, EsProgress *progress)
@@ -69,7 +69,7 @@ es_progress_lock(int id, EsProgress *progress)
 		{INT4OID}
 	};
 
-	if (read_row(&lock, true, id, progress))
+	if (read_progress_row(&lock, true, id, progress))
 		return true;
 	if (IsolationUsesXactSnapshot() && es_progress_read(id, progress))
 		ereport(ERROR,
@@ -89,7 +89,7 @@ es_progress_try_lock(int id, EsProgress *progress)
 		{INT4OID}
 	};
 
-	return read_row(&lock, true, id, progress);
+	return read_progress_row(&lock, true, id, progress);
 }
 
 /* The row as of this moment. */
@@ -102,7 +102,7 @@ es_progress_read(int id, EsProgress *progress)
 		{INT4OID}
 	};
 
-	return read_row(&read, false, id, progress);
+	return read_progress_row(&read, false, id, progress);
 }
 
 /* All events up to the checkpoint are applied, or let pass. */
@@ -125,8 +125,8 @@ es_progress_move(int id, int64 checkpoint)
 }
 
 /*
- * An attempt has failed, at an event (0: no single one).  True: not as the one before it,
- * but for the first time, at another event, or with another SQLSTATE.
+ * An attempt has failed, at an event (0: no single one).  True: it is the first failure, or
+ * it is at another event or has another SQLSTATE than the last.
  */
 bool
 es_progress_fail(int id, int failures, int64 position, const EsError *error)
@@ -156,7 +156,7 @@ es_progress_fail(int id, int failures, int64 position, const EsError *error)
 	return differs;
 }
 
-/* What keeps the projection from what it is to be; not a failure. */
+/* Note what keeps the projection from becoming inline; that is no failure. */
 void
 es_progress_note_obstacle(int id, const char *message, int sqlstate)
 {
@@ -176,7 +176,7 @@ es_progress_note_obstacle(int id, const char *message, int sqlstate)
 	es_spi_end(&spi);
 }
 
-/* What the projection's own row says of its course. */
+/* Change the state in the projection's own row. */
 void
 es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to)
 {
@@ -199,7 +199,7 @@ es_progress_set_state(int id, EsState state, bool live, int64 rebuild_up_to)
 	es_spi_end(&spi);
 }
 
-/* The projection is dropped, and all that is kept about it. */
+/* Remove the projection's rows from all tables. */
 void
 es_progress_remove(int id)
 {

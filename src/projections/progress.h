@@ -1,6 +1,6 @@
 /*
  * progress.h
- *		How far a projection has come, as it is stored.
+ *		The stored progress of a projection: how far it has come.
  */
 #ifndef ES_PROGRESS_H
 #define ES_PROGRESS_H

@@ -1,11 +1,11 @@
 /*
  * retry.c
- *		es_retry_dead_letters: applying again what a projection was let pass.
+ *		es_retry_dead_letters: applying again the events that a projection was let pass.
  *
- * Letters are applied in the order of positions, each in a subtransaction.  One that
- * waits behind an earlier one of its stream that stays, because that was not asked for
- * or failed again, stays too.  One whose event was taken away from its stream goes, is not
- * counted, and holds nothing up.
+ * Letters are applied in the order of positions, each in a subtransaction.  If a letter
+ * stays, because it was not asked for or failed again, those that wait behind it in its
+ * stream stay too.  A letter whose event was taken away from its stream is removed and not
+ * counted, and none waits behind it.
  *
  * Invariant: a letter goes in the transaction that applies its event.
  *
@@ -29,7 +29,7 @@
 
 PG_FUNCTION_INFO_V1(es_retry_dead_letters);
 
-/* How many events: none if it was taken away in this moment, or the projection is gone. */
+/* Returns how many events were applied: none if the event was taken away just now. */
 static int64
 apply_letter(const EsCatalog *cat, const EsProjection *projection, const EsDeadLetter *letter)
 {
@@ -68,7 +68,8 @@ run_retry(void *arg)
 }
 
 /*
- * Apply a letter in a subtransaction.  False: it failed again, which is noted, and stays.
+ * Apply a letter in a subtransaction.  False: it failed again; the failure is noted, and the
+ * letter stays.
  */
 static bool
 try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter, int64 *applied)
@@ -83,7 +84,7 @@ try_letter(const EsCatalog *cat, int id, const EsDeadLetter *letter, int64 *appl
 		*applied += retry.applied;
 		return true;
 	}
-	/* not about the event: the caller's affair */
+	/* the event is not to blame: the caller gets the error */
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
 		ReThrowError(error);

@@ -3,7 +3,7 @@
  *		What becomes of projections and upcasters when a role or a carrier changes.
  *
  * Their owner is that of a function, the carrier (core/carrier.c), and the server changes
- * that as it does with any function.  What follows here:
+ * that as it does with any function.  What happens here on each statement:
  *
  *	REASSIGN OWNED		before the server begins, the carriers are given to the new role
  *	DROP OWNED			before it begins, the projections and upcasters are dropped
@@ -12,10 +12,9 @@
  *	CREATE FUNCTION		of a carrier, by a restore that comes late: the projection has an owner
  *	DROP FUNCTION, ALTER FUNCTION ... RENAME or SET SCHEMA, of a carrier	refused
  *
- * The first two come before the server's own work for the sake of locks, and of the order
- * in which the server drops: what a projection writes and what it names may be dropped
- * before the carrier is, and is the same owner's.  They are checked as the server does it,
- * which raises the error.
+ * The first two are done before the server's own work because of locks, and because the
+ * server may drop the tables that a projection writes or names, which have the same owner,
+ * before the carrier.  Rights are checked as the server does, which then raises the error.
  *
  * Invariants
  * 1. A projection that appends apply changes its owner with appends locked out
@@ -139,7 +138,7 @@ drop_owned(const DropOwnedStmt *statement)
 	es_upcaster_drop_owned(cat, roles);
 }
 
-/* The hint is the name of today. */
+/* The hints in the rows get the role's new name. */
 static void
 rename_role(const RenameStmt *statement)
 {
@@ -173,7 +172,7 @@ es_roles_before_statement(Node *statement)
 }
 
 /*
- * It has been done.
+ * A utility statement has been done.
  */
 void
 es_roles_after_statement(Node *statement)
@@ -184,9 +183,9 @@ es_roles_after_statement(Node *statement)
 
 /* ---- one carrier ---- */
 
-/* What a carrier is for, as a message calls it; NULL: there is no such thing. */
+/* The projection or upcaster of a carrier, as a message calls it; NULL: there is none. */
 static char *
-carried(const EsCatalog *cat, const EsCarrier *carrier)
+describe_carried(const EsCatalog *cat, const EsCarrier *carrier)
 {
 	const EsProjection *projection;
 
@@ -225,9 +224,9 @@ projection_changed(const EsCatalog *cat, const EsCarrier *carrier, bool is_new)
 	es_owner_record(carrier->id, carrier->owner);	/* (2) */
 }
 
-/* Tell what a carrier, as it is now, is for. */
+/* A carrier has another owner, or is new: change what it is for accordingly. */
 static void
-tell_of(const EsCarrier *carrier, bool is_new)
+carrier_changed(const EsCarrier *carrier, bool is_new)
 {
 	const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
 
@@ -240,8 +239,8 @@ tell_of(const EsCarrier *carrier, bool is_new)
 }
 
 /*
- * A function has been created.  Like the next, before its row is visible to the current
- * command.
+ * A function has been created.  Called, like the next function, before its row is visible to
+ * the current command.
  */
 void
 es_roles_function_created(Oid function)
@@ -249,7 +248,7 @@ es_roles_function_created(Oid function)
 	EsCarrier	now = es_carrier_of_function(function, SnapshotSelf);
 
 	if (now.of != ES_CARRIES_NOTHING)
-		tell_of(&now, true);
+		carrier_changed(&now, true);
 }
 
 /*
@@ -265,7 +264,7 @@ es_roles_function_altered(Oid function)
 	if (before.of != ES_CARRIES_NOTHING && !same)
 	{
 		const EsCatalog *cat = es_catalog_lock_if_there(AccessShareLock);
-		char	   *what = cat != NULL ? carried(cat, &before) : NULL;
+		char	   *what = cat != NULL ? describe_carried(cat, &before) : NULL;
 
 		if (what != NULL)
 			ereport(ERROR,
@@ -275,20 +274,20 @@ es_roles_function_altered(Oid function)
 					 errhint("The function carries the owner; ALTER FUNCTION ... OWNER TO changes that.")));
 	}
 	if (now.of != ES_CARRIES_NOTHING && !(same && before.owner == now.owner))
-		tell_of(&now, !same);
+		carrier_changed(&now, !same);
 }
 
 /*
- * A carrier is about to be dropped: what has its owner goes along.  "by_name": by a
- * statement that names it, which is hardly meant so, but by pg_restore --clean with
- * eventstore.allow_drop.  Otherwise the extension goes, and appends and workers wait for
- * that; or a role's objects do on a server that does not preload the library, where there
- * are none.
+ * A carrier is about to be dropped: its projection or upcaster goes along.  "by_name": by a
+ * statement that names the carrier, which is hardly what was meant, but by pg_restore --clean
+ * with eventstore.allow_drop.  Otherwise the extension is dropped, and appends and workers
+ * wait for that; or a role's objects are, on a server that does not preload the library and
+ * so has neither.
  */
 void
 es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by_name)
 {
-	char	   *what = carried(cat, carrier);
+	char	   *what = describe_carried(cat, carrier);
 
 	if (what == NULL)
 		return;

@@ -1,6 +1,6 @@
 /*
  * state.c
- *		What a reducer makes of events, key by key.
+ *		The states of reducers: one for each key.
  *
  * The states that a batch touches are loaded at once, folded in memory, and stored
  * at once.  A reducer that returns NULL removes the key.
@@ -126,7 +126,7 @@ key_at_path(const EsStates *states, TupleTableSlot *event)
 
 /* The key of an event; NULL: it has none (2). */
 static char *
-key_of(const EsStates *states, TupleTableSlot *event)
+key_of_event(const EsStates *states, TupleTableSlot *event)
 {
 	const char *by = states->projection->partition_by;
 	bool		isnull;
@@ -147,7 +147,7 @@ key_of(const EsStates *states, TupleTableSlot *event)
 }
 
 static StateEntry *
-find_entry(EsStates *states, char *key, bool add)
+find_state(EsStates *states, char *key, bool add)
 {
 	bool		found;
 	StateEntry *entry = hash_search(states->entries, &key, add ? HASH_ENTER : HASH_FIND, &found);
@@ -228,7 +228,7 @@ load_rows(EsStates *states, bool lock)
 	n = es_spi_run(lock ? &lock_rows : &read_rows, values, NULL);
 	for (uint64 i = 1; i <= n; i++)
 	{
-		StateEntry *entry = find_entry(states, es_spi_text(i, 1), false);
+		StateEntry *entry = find_state(states, es_spi_text(i, 1), false);
 		bool		isnull;
 		Datum		state = es_spi_value(i, 2, &isnull);
 
@@ -263,12 +263,12 @@ es_states_load(const EsProjection *projection, EsBatch *batch, bool lock)
 	}
 	while (es_batch_next(batch, slot))
 	{
-		char	   *key = key_of(states, slot);
+		char	   *key = key_of_event(states, slot);
 
 		CHECK_FOR_INTERRUPTS();
 		if (key == NULL)
 			continue;
-		(void) find_entry(states, key, true);
+		(void) find_state(states, key, true);
 		pfree(key);
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -305,14 +305,14 @@ es_state_fold(FmgrInfo *reducer, Datum state, bool *isnull, Datum event)
 void
 es_states_fold(EsStates *states, FmgrInfo *reducer, TupleTableSlot *event, Datum composite)
 {
-	char	   *key = key_of(states, event);
+	char	   *key = key_of_event(states, event);
 	StateEntry *entry;
 	bool		isnull = false;
 	Datum		state;
 
 	if (key == NULL)
 		return;
-	entry = find_entry(states, key, true);
+	entry = find_state(states, key, true);
 	state = entry->isnull ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : entry->state;
 	state = es_state_fold(reducer, state, &isnull, composite);
 	set_state(states, entry, state, isnull);

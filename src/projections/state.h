@@ -1,6 +1,6 @@
 /*
  * state.h
- *		What a reducer makes of events, key by key.
+ *		The states of reducers: one for each key.
  */
 #ifndef ES_PROJECTION_STATE_H
 #define ES_PROJECTION_STATE_H

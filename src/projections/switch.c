@@ -41,14 +41,14 @@
 #include "projections/switch.h"
 
 #define PATIENCE_MS		1000
-/* What a session that makes a projection applies at once, at most. */
+/* Most events that a session applies at once when it makes a projection. */
 #define SMALL_BACKLOG	1000
 
 /* ---- locking appenders out ---- */
 
-/* The processes that keep us from the lock, for a message. */
+/* The processes that hold the lock that we wait for, for a message. */
 static char *
-blockers(Oid log)
+blocking_processes(Oid log)
 {
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
@@ -138,7 +138,7 @@ es_switch_lock_out(const EsCatalog *cat)
 
 	while (!ConditionalLockRelationOid(log, ShareRowExclusiveLock) && !wait_for_lock(log))
 	{
-		char	   *pids = blockers(log);
+		char	   *pids = blocking_processes(log);
 
 		if (own_timeout > 0 && TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), own_timeout))
 			ereport(ERROR,
@@ -209,7 +209,7 @@ es_switch_to_inline(const EsCatalog *cat, int id, EsFigures *figures, char **in_
 	if (!ConditionalLockRelationOid(cat->event_log, ShareRowExclusiveLock) &&
 		!wait_for_lock(cat->event_log))
 	{
-		char	   *pids = blockers(cat->event_log);
+		char	   *pids = blocking_processes(cat->event_log);
 
 		*in_the_way = psprintf("waiting to be applied inline: open transactions that have appended are in the way (processes %s)",
 							   pids != NULL ? pids : "unknown");

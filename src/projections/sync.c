@@ -1,10 +1,10 @@
 /*
  * sync.c
- *		Taking in which projections there are, and how far they have come: from the
+ *		Copying which projections there are, and how far they have come, from the
  *		tables to shared memory.
  *
- * The scheduler does it when the list has changed, and at long intervals in case that it
- * was not told.  It only reads, so a sync takes no transaction id and writes nothing; and
+ * The scheduler does it when the list has changed, and at long intervals in case it was not
+ * woken.  It only reads, so a sync takes no transaction id and writes nothing; and
  * one that finds what it found before makes nothing due (figures.c, 3).
  *
  * Locks: AccessShare on the tables; the figures' lock, for moments, after all is read.

@@ -1,6 +1,6 @@
 /*
  * sync.h
- *		Taking in which projections there are, and how far they have come.
+ *		Copying which projections there are, and how far they have come, to shared memory.
  */
 #ifndef ES_SYNC_H
 #define ES_SYNC_H

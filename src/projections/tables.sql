@@ -95,8 +95,8 @@ COMMENT ON COLUMN eventstore.dead_letter.parks IS 'Do later events of the stream
 COMMENT ON COLUMN eventstore.dead_letter.error IS 'Null: not tried, it waits behind an earlier event of its stream';
 COMMENT ON COLUMN eventstore.dead_letter.skipped_by IS 'The role that skipped it with es_resume_projection(); null: on_error did';
 
--- Sessions that append keep the list of inline projections, and the scheduler that
--- of the others: whatever changes the table tells them.
+-- Sessions that append keep a copy of the inline projections, and the scheduler one of the
+-- others: a change of the table makes them read it anew.
 CREATE FUNCTION eventstore.projections_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'projections_changed'
     LANGUAGE C;

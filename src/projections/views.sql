@@ -131,8 +131,8 @@ CROSS JOIN LATERAL (
         WHEN f.empty_from OPERATOR(pg_catalog.=) g.checkpoint THEN greatest(g.checkpoint, f.empty_upto)
         ELSE g.checkpoint
     END AS checkpoint) c
--- An aggregate is one row, so the planner leaves the join out for who does not ask for it;
--- for that nothing volatile stands in the list above.
+-- An aggregate is one row, so the planner leaves the join out of a query that needs none of its
+-- columns; that works because nothing volatile stands in the list above.
 LEFT JOIN LATERAL (
     SELECT
         pg_catalog.max(m.lag) AS lag,

@@ -1,6 +1,6 @@
 /*
  * wait.c
- *		Waiting until a projection has applied what one wants to read.
+ *		Waiting until a projection has applied the events up to a position.
  *
  * Sleeps on a condition variable that workers broadcast after each commit, and looks
  * once a second in case nobody does.  On a standby it looks at the replayed tables.
@@ -50,7 +50,7 @@ has_reached(const EsCatalog *cat, EsName name, int64 position)
 }
 
 static void
-sleep_once(EsDatabase *db, TimestampTz deadline)
+sleep_for_projection(EsDatabase *db, TimestampTz deadline)
 {
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -75,7 +75,7 @@ wait_until(const EsCatalog *cat, EsName name, int64 position, TimestampTz deadli
 	if (db != NULL)
 		ConditionVariablePrepareToSleep(&db->progress_moved);
 	while (!(reached = has_reached(cat, name, position)) && GetCurrentTimestamp() < deadline)
-		sleep_once(db, deadline);
+		sleep_for_projection(db, deadline);
 	if (db != NULL)
 		ConditionVariableCancelSleep();
 	return reached;

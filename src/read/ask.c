@@ -1,6 +1,6 @@
 /*
  * ask.c
- *		Questions about the log and its streams that no event is read for.
+ *		Questions about the log and its streams whose answer is no event.
  *
  * Locks: AccessShare on event_log.
  * Crash: nothing is kept here.
@@ -69,8 +69,8 @@ event_after(IndexScanDesc scan, TupleTableSlot *slot, int64 position,
 /*
  * es_position_at(at timestamptz) → bigint
  *
- * The position to read after, to begin with the events of that moment.  By
- * halving the range of positions: exact as far as created_at rises with them.
+ * The position to read after, to begin with the events of that moment.  Found by halving
+ * the range of positions, so it is exact where created_at rises with the positions.
  */
 Datum
 es_position_at(PG_FUNCTION_ARGS)

@@ -65,8 +65,8 @@ es_batch_of_stream(const EsCatalog *cat, const EsStream *stream, int64 after, in
 }
 
 /*
- * Bring the events of a batch to their newest shape.  "about" is told which one comes,
- * before its upcasters are called.
+ * Bring the events of a batch to their newest shape.  "about" is called with each event
+ * before its upcasters are.
  */
 void
 es_batch_upcast(EsBatch *batch, EsUpcasts *upcasts, void (*about) (TupleTableSlot *event, void *arg), void *arg)

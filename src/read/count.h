@@ -8,7 +8,7 @@
 #include "datatype/timestamp.h"
 #include "read/filter.h"
 
-/* Of a count for people, who see many of them at once. */
+/* Limits of a count that a view shows, which may make many of them. */
 #define ES_LAG_EVENTS		10000
 #define ES_LAG_LOOKED_AT	100000
 

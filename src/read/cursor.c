@@ -154,7 +154,7 @@ es_cursor_add_versions(EsCursor *cursor, int64 stream_key)
  * its version is returned, else 0.
  */
 static int64
-reached(IndexScanDesc scan, TupleTableSlot *slot, int64 stream_key, int64 version, int64 position)
+version_at_or_below(IndexScanDesc scan, TupleTableSlot *slot, int64 stream_key, int64 version, int64 position)
 {
 	ScanKeyData keys[2];
 
@@ -186,7 +186,7 @@ version_at(EsCursor *cursor, int64 stream_key, int64 position)
 	{
 		CHECK_FOR_INTERRUPTS();
 		high = low + step;
-		found = reached(scan, slot, stream_key, high, position);
+		found = version_at_or_below(scan, slot, stream_key, high, position);
 		if (found == 0)
 			break;
 		low = found;
@@ -195,7 +195,7 @@ version_at(EsCursor *cursor, int64 stream_key, int64 position)
 	{
 		int64		middle = low + (high - low) / 2;
 
-		found = reached(scan, slot, stream_key, middle, position);
+		found = version_at_or_below(scan, slot, stream_key, middle, position);
 		if (found != 0)
 			low = found;
 		else
@@ -228,7 +228,7 @@ es_cursor_add_stream(EsCursor *cursor, int64 stream_key)
 }
 
 static bool
-advance(EsCursor *cursor, EsBranch *branch)
+advance_branch(EsCursor *cursor, EsBranch *branch)
 {
 	if (!index_getnext_slot(branch->scan, cursor->direction, branch->slot))
 		return false;
@@ -255,7 +255,7 @@ begin_merge(EsCursor *cursor)
 	for (int i = 0; i < cursor->nbranches; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (advance(cursor, &cursor->branches[i]))
+		if (advance_branch(cursor, &cursor->branches[i]))
 			binaryheap_add_unordered(cursor->heap, PointerGetDatum(&cursor->branches[i]));
 	}
 	binaryheap_build(cursor->heap);
@@ -269,13 +269,13 @@ es_cursor_next(EsCursor *cursor)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (cursor->nbranches == 1)
-		return advance(cursor, &cursor->branches[0]) ? cursor->branches[0].slot : NULL;
+		return advance_branch(cursor, &cursor->branches[0]) ? cursor->branches[0].slot : NULL;
 
 	if (cursor->heap == NULL)
 		begin_merge(cursor);
 	if (cursor->current != NULL)
 	{
-		if (advance(cursor, cursor->current))
+		if (advance_branch(cursor, cursor->current))
 			binaryheap_replace_first(cursor->heap, PointerGetDatum(cursor->current));
 		else
 			(void) binaryheap_remove_first(cursor->heap);

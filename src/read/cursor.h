@@ -10,7 +10,7 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* A range of positions or versions: after < place <= upto. */
+/* A range of positions or versions: beyond "after", up to "upto". */
 typedef struct EsRange
 {
 	int64		after;

@@ -3,8 +3,8 @@
  *		Which events a reader wants by types and categories, and the index ranges that
  *		hold them.
  *
- * An event is taken by any name on its way: that which it is stored with, and those that
- * its upcasters give it, one after the other (streams/upcast.c).
+ * A filter takes an event by any of its names: the type that it is stored with, and those
+ * that its upcasters give it, one after the other (streams/upcast.c).
  *
  * The names that a reader filters by are looked up in the dictionary with the
  * snapshot of the read: an event visible in it has its row there too.  What comes
@@ -90,7 +90,7 @@ es_filter_takes_category(const EsFilter *filter, EsName category)
 	return filter->categories == NULL || is_among(category, filter->categories, filter->ncategories);
 }
 
-/* The dictionary's entries of the wanted types, and of those that may be shown as one. */
+/* The dictionary's entries of the wanted types, and of types that upcasters may turn into one. */
 static void
 add_types(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatalog *cat,
 		  Snapshot snapshot, EsEventTypes *found)
@@ -184,7 +184,7 @@ es_filter_takes_key(const EsSelection *selection, int64 type_key)
 	return es_numbers_find(selection->type_keys, selection->ntype_keys, type_key) != NULL;
 }
 
-/* What a stream has in common with those that stay with one member of the group. */
+/* The part of a stream's name that decides which member of the group gets the stream. */
 static EsName
 filter_group_of(const EsFilter *filter, EsName stream)
 {
@@ -213,7 +213,7 @@ es_filter_takes_stream(const EsFilter *filter, EsName stream)
 	return true;
 }
 
-/* An argument of names of types or categories: what no event can have is a mistake. */
+/* An argument of types or categories: a name that no event can have is an error. */
 void
 es_filter_check_names(FunctionCallInfo fcinfo, int argno, const char *name, const char *what)
 {

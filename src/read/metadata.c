@@ -3,9 +3,9 @@
  *		Events by a key of their metadata, correlation_id as a rule.
  *
  * An index of event_log leads to them: on (hash of the value as text, position), of the
- * events that have the key.  There is one for correlation_id; for another key, the user
- * makes one alike, which is found by comparing its expression and its predicate with
- * those of the first.
+ * events that have the key.  The store has one for correlation_id.  For another key, the user
+ * makes a similar one, which is found by comparing its expression and its predicate with
+ * those of the store's.
  *
  * Invariant: the hash only leads to an event; its metadata decides.
  *
@@ -28,7 +28,7 @@
 #include "log/event.h"
 #include "read/metadata.h"
 
-/* The expression with another key: it holds no other text. */
+/* The expression for another key: the key is the only text in it. */
 static Node *
 with_key(Node *node, void *key)
 {
@@ -101,7 +101,7 @@ es_metadata_index(const EsCatalog *cat, text *key)
 	return found;
 }
 
-/* What the index has of a value. */
+/* The hash that the index has for a value. */
 int64
 es_metadata_hash(text *value)
 {

@@ -3,13 +3,13 @@
  *		Events by types and tags, across streams: [{"types": […], "tags": […]}, …].
  *
  * An item with tags goes along the positions of its tags in eventstore.event_tag.
- * With several, these are walked together, each skipping to where the others are: the
- * rarest decides what it costs.  An item without tags is a read by types, or of the
+ * With several tags, these are walked together, each skipping to where the others are: the
+ * rarest tag decides what the item costs.  An item without tags is a read by types, or of the
  * whole log.  The items' events are merged by position; one that several match comes
  * once.
  *
- * Forwards or backwards, on the same way: a "place" is a position in the order of
- * reading, negated where that is backwards, so that places always rise.
+ * Reading forwards and backwards are the same code: a "place" is a position, negated when
+ * reading backwards, so that places always rise.
  *
  * Invariants
  * 1. A hash only leads to an event; the event's own tags decide.
@@ -43,7 +43,7 @@
 /* ---- parsing ---- */
 
 static void
-refuse(const char *what)
+refuse_query(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -58,7 +58,7 @@ parse_names(const JsonbValue *value, const char *what, int *n)
 	EsName	   *names = es_json_strings(value, n);
 
 	if (names == NULL)
-		refuse(psprintf("\"%s\" of a query must be an array of strings", what));
+		refuse_query(psprintf("\"%s\" of a query must be an array of strings", what));
 	return names;
 }
 
@@ -74,7 +74,7 @@ parse_item(JsonbContainer *container, EsQueryItem *item)
 	{
 		(void) JsonbIteratorNext(&iterator, &value, true);
 		if (!es_json_key_is(&key, "types") && !es_json_key_is(&key, "tags"))
-			refuse(psprintf("unknown key \"%.*s\" in a query", key.val.string.len, key.val.string.val));
+			refuse_query(psprintf("unknown key \"%.*s\" in a query", key.val.string.len, key.val.string.val));
 		if (value.type == jbvNull)
 			continue;
 		if (es_json_key_is(&key, "tags"))
@@ -95,7 +95,8 @@ parse_item(JsonbContainer *container, EsQueryItem *item)
 }
 
 /*
- * Raises 22023 if it is no query.  It refers to the JSON, which must stay.
+ * The query in a JSON value, to which it points, so that must stay.  Raises 22023 if the
+ * value is no query.
  */
 EsQuery *
 es_query_parse(JsonbContainer *container)
@@ -106,23 +107,23 @@ es_query_parse(JsonbContainer *container)
 	int			ntags = 0;
 
 	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
-		refuse("a query must be a JSON array");
+		refuse_query("a query must be a JSON array");
 	query->json = container;
 	if (JsonContainerSize(container) == 0)
-		refuse("a query must have at least one item");
+		refuse_query("a query must have at least one item");
 	if (JsonContainerSize(container) > MAX_ITEMS)
-		refuse(psprintf("a query must not have more than %d items", MAX_ITEMS));
+		refuse_query(psprintf("a query must not have more than %d items", MAX_ITEMS));
 	query->items = palloc0(sizeof(EsQueryItem) * JsonContainerSize(container));
 	(void) JsonbIteratorNext(&iterator, &element, true);	/* the array's begin */
 	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
 	{
 		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
-			refuse("an item of a query must be a JSON object");
+			refuse_query("an item of a query must be a JSON object");
 		parse_item(element.val.binary.data, &query->items[query->nitems]);
 		ntags += query->items[query->nitems++].ntags;
 	}
 	if (ntags > MAX_TAGS)
-		refuse(psprintf("a query must not have more than %d tags", MAX_TAGS));
+		refuse_query(psprintf("a query must not have more than %d tags", MAX_TAGS));
 	return query;
 }
 
@@ -149,7 +150,7 @@ struct EsMatches
 {
 	const EsCatalog *cat;
 	EsRange		range;
-	int64		last;			/* no place beyond */
+	int64		last;			/* the last place of the range */
 	int			nsources;
 	Source	   *sources;
 	MemoryContext per_event;
@@ -163,7 +164,7 @@ query_place(const EsMatches *matches, int64 position)
 	return matches->range.backwards ? -position : position;
 }
 
-/* Is the tag among the elements of a text[]?  Looked through as it lies there. */
+/* Is the tag among the elements of a text[]?  Compares in the array, without a copy. */
 static bool
 is_borne(EsName tag, ArrayType *tags)
 {
@@ -214,11 +215,11 @@ next_of_tag(const EsMatches *matches, Source *source, int tag)
 }
 
 /*
- * Bring a tag to its first place at or beyond one; false: there is none.  The next one is
- * tried before a new descent of the index.
+ * Bring a tag to its first place at or beyond the given one; false: there is none.  The next
+ * entry is tried before a new descent of the index.
  */
 static bool
-reach(const EsMatches *matches, Source *source, int tag, int64 place)
+reach_place(const EsMatches *matches, Source *source, int tag, int64 place)
 {
 	if (source->at[tag] >= place)
 		return true;
@@ -238,14 +239,14 @@ reach(const EsMatches *matches, Source *source, int tag, int64 place)
  * tag in turn is sent to where the one before it stands.
  */
 static bool
-meet(const EsMatches *matches, Source *source)
+meet_tags(const EsMatches *matches, Source *source)
 {
 	int64		place = source->next;
 	int			agreed = 0;
 
 	for (int i = 0; agreed < source->item->ntags; i = (i + 1) % source->item->ntags)
 	{
-		if (!reach(matches, source, i, place) || source->at[i] > matches->last)
+		if (!reach_place(matches, source, i, place) || source->at[i] > matches->last)
 			return false;
 		agreed = source->at[i] == place ? agreed + 1 : 1;
 		place = source->at[i];
@@ -255,7 +256,7 @@ meet(const EsMatches *matches, Source *source)
 }
 
 static bool
-takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
+source_takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
 {
 	MemoryContext old;
 	Datum		tags;
@@ -276,12 +277,12 @@ takes(EsMatches *matches, const Source *source, TupleTableSlot *event)
 static TupleTableSlot *
 next_by_tags(EsMatches *matches, Source *source)
 {
-	while (meet(matches, source))
+	while (meet_tags(matches, source))
 	{
 		TupleTableSlot *event = es_lookup_number(source->events, query_place(matches, source->next++));
 
 		CHECK_FOR_INTERRUPTS();
-		if (event != NULL && takes(matches, source, event))
+		if (event != NULL && source_takes(matches, source, event))
 			return event;
 	}
 	return NULL;
@@ -302,7 +303,7 @@ next_by_types(Source *source)
 }
 
 static void
-advance(EsMatches *matches, Source *source)
+advance_source(EsMatches *matches, Source *source)
 {
 	source->event = source->cursor != NULL ? next_by_types(source) : next_by_tags(matches, source);
 	if (source->event != NULL)
@@ -369,7 +370,7 @@ es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot, E
 	for (int i = 0; i < query->nitems; i++)
 	{
 		open_source(matches, &matches->sources[i], &query->items[i], snapshot);
-		advance(matches, &matches->sources[i]);
+		advance_source(matches, &matches->sources[i]);
 	}
 	return matches;
 }
@@ -387,7 +388,7 @@ es_matches_next(EsMatches *matches)
 		Source	   *source = &matches->sources[i];
 
 		while (source->event != NULL && source->place <= matches->given)
-			advance(matches, source);
+			advance_source(matches, source);
 		if (source->event != NULL && (first == NULL || source->place < first->place))
 			first = source;
 	}

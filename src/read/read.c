@@ -48,14 +48,14 @@ typedef struct EsRead
 	EsFilter	filter;
 	text	   *key;			/* of metadata, instead of the filter; NULL: none */
 	text	   *value;			/* under that key */
-	int64		place;			/* position that the read begins after or, backwards,
+	int64		start;			/* position that the read begins after or, backwards,
 								 * before; 0: not given */
-	EsRange		range;			/* what is wanted, should the head be there */
+	EsRange		range;			/* what is wanted, whether the head is there or not */
 	int64		max_count;
 	TimestampTz deadline;		/* of waiting; 0: do not wait */
 } EsRead;
 
-/* Return an event, unless it is not shown: how many that were. */
+/* Return an event if it is shown: 1, else 0. */
 static int
 put_shown(EsRead *read, TupleTableSlot *event)
 {
@@ -80,7 +80,7 @@ read_wanted(EsRead *read, EsRange range, Snapshot snapshot)
 	return count;
 }
 
-/* The same for those with a value in their metadata. */
+/* The same for the events that have the value under the key of metadata. */
 static int64
 read_metadata(EsRead *read, EsRange range, Snapshot snapshot)
 {
@@ -130,7 +130,7 @@ read_positions(EsRead *read)
 		int64		count;
 
 		if (first)
-			es_head_refuse_ahead(read->cat, read->place);
+			es_head_refuse_ahead(read->cat, read->start);
 		first = false;
 		count = read_look(read, head, snapshot);
 		UnregisterSnapshot(snapshot);
@@ -160,11 +160,11 @@ range_arguments(FunctionCallInfo fcinfo, int after, int backwards, int up_to, Es
 		es_arg_require(fcinfo, backwards, "backwards");
 		range.backwards = PG_GETARG_BOOL(backwards);
 	}
-	read->place = es_arg_place(fcinfo, after, "after_position", 0);
+	read->start = es_arg_place(fcinfo, after, "after_position", 0);
 	if (!range.backwards)
-		range.after = read->place;
+		range.after = read->start;
 	else if (!PG_ARGISNULL(after))
-		range.upto = read->place - 1;
+		range.upto = read->start - 1;
 	if (bounded)
 	{
 		int64		bound = es_arg_place(fcinfo, up_to, "up_to", 0);
@@ -177,7 +177,7 @@ range_arguments(FunctionCallInfo fcinfo, int after, int backwards, int up_to, Es
 	read->range = range;
 }
 
-/* The argument wait; one cannot wait for what has gone by. */
+/* The argument wait; reading backwards there is nothing to wait for. */
 static TimestampTz
 wait_argument(FunctionCallInfo fcinfo, int argno, const EsRead *read)
 {

@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(es_check);
 #define MAX_ROWS	100
 
 static void
-put(ReturnSetInfo *rsinfo, Datum severity, Datum object, Datum problem)
+put_row(ReturnSetInfo *rsinfo, Datum severity, Datum object, Datum problem)
 {
 	Datum		values[3] = {severity, object, problem};
 	bool		isnull[3] = {false, false, false};
@@ -85,15 +85,15 @@ run_check(ReturnSetInfo *rsinfo, const EsCheck *check, const char *schema, Datum
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
 	for (int i = 1; i <= (int) SPI_processed; i++)
-		put(rsinfo, severity, CStringGetTextDatum(es_spi_text(i, 1)), CStringGetTextDatum(es_spi_text(i, 2)));
+		put_row(rsinfo, severity, CStringGetTextDatum(es_spi_text(i, 1)), CStringGetTextDatum(es_spi_text(i, 2)));
 	SPI_freetuptable(SPI_tuptable);
 }
 
 static void
 put_problem(void *arg, const char *index, const char *problem)
 {
-	put(arg, CStringGetTextDatum("error"), CStringGetTextDatum(psprintf("index eventstore.%s", index)),
-		CStringGetTextDatum(problem));
+	put_row(arg, CStringGetTextDatum("error"), CStringGetTextDatum(psprintf("index eventstore.%s", index)),
+			CStringGetTextDatum(problem));
 }
 
 /*

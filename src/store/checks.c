@@ -4,7 +4,7 @@
  *
  * Each gives the object and the problem as text; $1 and $2 are the greatest position and
  * stream key handed out, $3 the format; a comparison with null gives nothing (checks.h).
- * Why none gives a false alarm is said where it is not plain.
+ * Where it is not plain why a check gives no false alarm, a comment says so.
  */
 #include "postgres.h"
 

@@ -3,9 +3,9 @@
  *		Whether the store's indexes have an entry for each row.
  *
  * For each table one pass over its rows, and one over each of its indexes, counting what
- * the snapshot sees.  An index that has lost entries, or has entries of other rows, as a
- * rule has another number of them.  (That each entry is in its place is what the
- * extension amcheck looks at.)
+ * the snapshot sees.  An index that has lost entries, or has entries of other rows, usually
+ * has another number of them.  (Whether each entry is in its place, the extension amcheck
+ * checks.)
  *
  * Invariant: only rows that the snapshot sees count, in the table and by the index, so
  * that concurrent changes and the remains of removed rows do not.

@@ -6,8 +6,8 @@
  * event_tag are made anew from the tags of the events.  Events whose type key is not that
  * of their type, or is of another bucket than that of their stream, get the right one;
  * the rows of the dictionary that they had stay, as every row of it does
- * (log/dictionary.c, invariant 1): no event names them any more.  One that has the key of
- * a right one goes: that one is in its place.
+ * (log/dictionary.c, invariant 1): no event names them any more.  Only a row that has the key
+ * of a right one is removed.
  *
  * Plain statements, each over all of the log.  The guard's triggers are disabled for
  * them, which belongs to the transaction as all the rest.

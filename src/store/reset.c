@@ -1,13 +1,13 @@
 /*
  * reset.c
- *		A store emptied for the next test: es_reset.
+ *		es_reset: empties a store for the next test.
  *
  * The tables of what was stored are truncated: events, tags, streams, types, what was taken
  * away from streams, snapshots, states of reducers, dead letters, held and parked events.
- * What was declared stays: projections, subscriptions, upcasters, rules of retention.  Positions
- * go on, so everybody has handled all that there was: checkpoints are set to the last position
- * handed out, and no projection or consumer has anything to do.  Leases end.  The history is
- * another one: es_epoch() changes.  What projections have written to tables of users is theirs.
+ * What was declared stays: projections, subscriptions, upcasters, rules of retention.
+ * Positions go on, and all checkpoints are set to the last position handed out, so no
+ * projection or consumer has anything to do.  Leases end.  The history is another one:
+ * es_epoch() changes.  What projections have written to tables of users stays.
  *
  * Invariants
  * 1. Nobody else is in the store meanwhile: event_log is locked AccessExclusive, and whoever
@@ -18,8 +18,9 @@
  * 3. Stream keys and positions are never used twice, here neither: their registers stay.
  *
  * Lock order: event_log, projection_progress, projection, subscription_partition.  Before the
- * rows, AccessExclusive on those of "tables" that hold anything, in their order.  A query of users' that has locked another table and comes to event_log then can be in a deadlock with it
- * (40P01), as with any TRUNCATE of several tables.
+ * rows, AccessExclusive on those of "tables" that hold anything, in their order.  A query of
+ * users' that has locked another table before event_log can be in a deadlock with it (40P01),
+ * as with any TRUNCATE of several tables.
  * Crash: everything belongs to the caller's transaction.
  */
 #include "postgres.h"
@@ -68,7 +69,7 @@ static EsStatement set_projections = {
 	{INT8OID}
 };
 
-/* One that an error has stopped has nothing more to stumble over. */
+/* A projection that an error has stopped runs again: the event that it failed at is gone. */
 static EsStatement start_projections = {
 	"UPDATE eventstore.projection SET since = clock_timestamp(), rebuild_up_to = NULL,"
 	" state = CASE state WHEN 'stopped' THEN 'running' ELSE state END"
@@ -86,7 +87,7 @@ static EsStatement begin_history = {
 	"UPDATE eventstore.mark SET identity = gen_random_uuid()", {InvalidOid}
 };
 
-/* Truncating takes the longer the more indexes there are: not where nothing is. */
+/* Has the table any pages?  One without need not be truncated, which takes time for each index. */
 static bool
 has_pages(const EsCatalog *cat, const char *table)
 {

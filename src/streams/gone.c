@@ -2,8 +2,8 @@
  * gone.c
  *		How many events were taken away: what a read model that is rebuilt will miss.
  *
- * Those that have been removed are counted by category when they are; those that are
- * hidden by a statement about their stream when somebody asks.
+ * Events that have been removed were counted by category at that moment; events that a
+ * statement about their stream hides are counted when somebody asks.
  *
  * Locks: a row of eventstore.scavenged, after event_log and its events.
  * Crash: the count commits with the removal.

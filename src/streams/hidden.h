@@ -17,7 +17,7 @@
 typedef struct EsHidden
 {
 	int64		before;			/* earlier events are hidden; 0: none */
-	TimestampTz at;				/* since then; or longer, if others were hidden later */
+	TimestampTz at;				/* when the last of them were hidden */
 } EsHidden;
 
 /* "hidden" looks rows up by the keys of streams; NULL: there are none. */

@@ -3,7 +3,7 @@
  *		Taking events away: es_truncate_stream, es_delete_stream, es_tombstone_stream.
  *
  * The stream's row says from which version on there are events, and up to which its
- * versions are used; from that moment no reader is shown what is before.  A row in
+ * versions are used; once it does, no reader is shown earlier events.  A row in
  * eventstore.hidden says the same to readers of many streams (visible.c), until the
  * events are removed (scavenge.c).
  *
@@ -67,7 +67,7 @@ es_lifecycle_begin(const char *function)
  * serialization failure, as it is for an append.
  */
 static void
-refuse_newer(const EsHeldStream *held, EsVersions *versions)
+refuse_newer_change(const EsHeldStream *held, EsVersions *versions)
 {
 	if (IsolationUsesXactSnapshot() && !held->stream.created &&
 		(held->stream.unseen || !es_version_is_seen(versions, GetTransactionSnapshot())))
@@ -96,14 +96,14 @@ es_lifecycle_hold(EsHeldStream *held, const char *function, EsName name)
 	CommandCounterIncrement();
 	versions = es_versions_open(held->cat, log, RowExclusiveLock, SnapshotSelf);
 	held->version = es_version_of(versions, &held->stream);
-	refuse_newer(held, versions);
+	refuse_newer_change(held, versions);
 	es_versions_close(versions);
 	table_close(log, NoLock);
 }
 
 /* Hide the events before a version, and store what the stream has become. */
 static void
-store(EsHeldStream *held, int64 first_version, bool with_snapshots)
+store_stream(EsHeldStream *held, int64 first_version, bool with_snapshots)
 {
 	EsStream   *stream = &held->stream;
 	Datum		values[2];
@@ -124,7 +124,7 @@ store(EsHeldStream *held, int64 first_version, bool with_snapshots)
 }
 
 static void
-check_expected(FunctionCallInfo fcinfo, const EsHeldStream *held)
+check_expected_argument(FunctionCallInfo fcinfo, const EsHeldStream *held)
 {
 	int64		expected;
 
@@ -167,7 +167,7 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	}
 	held.stream.deleted = held.stream.deleted && held.version == held.stream.used_version;
-	store(&held, before, false);
+	store_stream(&held, before, false);
 	PG_RETURN_VOID();
 }
 
@@ -183,14 +183,14 @@ es_delete_stream(PG_FUNCTION_ARGS)
 	es_lifecycle_hold(&held, "es_delete_stream()", name);
 	if (held.stream.tombstoned)
 		es_stream_refuse_tombstoned(&held.stream);
-	check_expected(fcinfo, &held);
+	check_expected_argument(fcinfo, &held);
 	if (held.version == 0)
 	{
 		es_streams_close(held.streams);
 		PG_RETURN_VOID();
 	}
 	held.stream.deleted = true;
-	store(&held, held.version + 1, true);
+	store_stream(&held, held.version + 1, true);
 	PG_RETURN_VOID();
 }
 
@@ -204,13 +204,13 @@ es_tombstone_stream(PG_FUNCTION_ARGS)
 	EsHeldStream held = {0};
 
 	es_lifecycle_hold(&held, "es_tombstone_stream()", name);
-	check_expected(fcinfo, &held);
+	check_expected_argument(fcinfo, &held);
 	if (held.stream.tombstoned)
 	{
 		es_streams_close(held.streams);
 		PG_RETURN_VOID();
 	}
 	held.stream.tombstoned = true;
-	store(&held, held.version + 1, true);
+	store_stream(&held, held.version + 1, true);
 	PG_RETURN_VOID();
 }

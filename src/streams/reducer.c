@@ -2,14 +2,14 @@
  * reducer.c
  *		Which definition of a reducer a snapshot was made by.
  *
- * A snapshot whose kind is the name of a reducer is what es_aggregate begins with.  When the
- * reducer is replaced, what the old one has made would be gone on with by the new one.  So a
- * digest of the definition is kept with the snapshot: of the whole statement that would
- * create the function, as pg_dump has it, which says the same after a dump and restore.
+ * es_aggregate begins with the snapshot whose kind is the name of the reducer.  When the
+ * reducer is replaced, the new one must not go on with a state that the old one has made.  So
+ * a digest of the definition is kept with the snapshot: of the whole statement that would
+ * create the function, as pg_dump has it, which is the same after a dump and restore.
  *
  * What is not noticed: another definition of something that the function calls, and another
- * library behind one in C.  What differs though nothing has changed costs a fold from the
- * first event, and is right.
+ * library behind one in C.  A digest that differs for no good reason costs a fold from the
+ * first event, and the result is right.
  *
  * Locks: none.
  * Crash: nothing is kept here.
@@ -33,7 +33,7 @@
 #include "core/digest.h"
 #include "streams/reducer.h"
 
-/* Of the function's definition, which names other schemas' objects in full. */
+/* The digest of a function's definition, with names of all other schemas' objects qualified. */
 bytea *
 es_reducer_digest(Oid function)
 {

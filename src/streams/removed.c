@@ -1,14 +1,14 @@
 /*
  * removed.c
- *		The ids of events that were taken away and removed, to know a repeated append by.
+ *		The ids of events that were taken away and removed: they tell a repeated append.
  *
  * A client that has lost the answer to its append sends it again, perhaps after the events
- * were taken away.  While these stand in the log, hidden, they answer for themselves; the
- * scavenger leaves a row in eventstore.removed_id for each that it removes.  Both are
+ * were taken away.  As long as these stand in the log, hidden, their ids are found there; the
+ * scavenger leaves a row in eventstore.removed_id for each event that it removes.  Both are
  * remembered for eventstore.remember_ids, counted from the statement that took them away,
- * or, where a rule of retention did, from the pass that removed them: from when a rule hides
- * an event is not known for certain, for created_at may be given.  Afterwards the id is
- * free: a repeated append is a new one (append/idempotency.c).
+ * or, where a rule of retention did, from the pass that removed them: when a rule began to
+ * hide an event is not known for certain, for created_at may be given by the caller.
+ * Afterwards the id is free: a repeated append is a new one (append/idempotency.c).
  *
  * Invariants
  * 1. The row commits with the removal: whoever does not find an id in the log any more finds
@@ -111,14 +111,14 @@ es_removals_close(EsRemovals *removals)
 
 /* ---- looking ---- */
 
-/* Has it been so long since an event was taken away that its id is free? */
+/* Was an event taken away longer ago than eventstore.remember_ids, so that its id is free? */
 bool
 es_removed_is_forgotten(TimestampTz taken_at)
 {
 	return taken_at + (int64) es_guc_remember_ids * USECS_PER_SEC <= GetCurrentTimestamp();
 }
 
-/* To look for ids.  NULL: none is remembered. */
+/* Begin to look for ids.  NULL: none is remembered. */
 EsLookup *
 es_removed_lookup(const EsCatalog *cat, Snapshot snapshot)
 {
@@ -160,7 +160,7 @@ oldest_remembered(void)
 	return TimestampTzGetDatum(GetCurrentTimestamp() - (int64) es_guc_remember_ids * USECS_PER_SEC);
 }
 
-/* Remove rows whose time is over, so many at most; how many. */
+/* Remove rows whose time is over, "max" of them at most; how many were removed. */
 int64
 es_removed_forget(int max)
 {
@@ -180,7 +180,7 @@ es_removed_forget(int max)
 	return n;
 }
 
-/* Are there any? */
+/* Are there rows whose time is over? */
 bool
 es_removed_are_due(void)
 {

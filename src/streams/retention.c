@@ -2,8 +2,8 @@
  * retention.c
  *		How much is kept of a stream: es_set_retention.
  *
- * A rule hides what is beyond it at once (visible.c); what is hidden is removed in the
- * background (scavenge.c).  A rule that is lifted shows again what has not been
+ * A rule hides at once the events that it does not keep (visible.c); hidden events are
+ * removed in the background (scavenge.c).  A rule that is lifted shows again what has not been
  * removed by then.
  *
  * Locks: a row of eventstore.retention.

@@ -2,37 +2,37 @@
  * scavenge.c
  *		Removing the events that truncation, deletion and retention hide.
  *
- * A pass forgets the ids whose time is over (removed.c), goes over the streams in
- * eventstore.hidden, and then, for each rule of retention, over the streams that it is for.
- * It is made in steps of some events each.  The scheduler commits after each, so that it holds nothing for longer than
- * some milliseconds; es_scavenge() makes a whole pass in its caller's transaction.
+ * A pass removes the rows of removed_id whose time is over (removed.c), goes over the
+ * streams in eventstore.hidden, and then, for each rule of retention, over the streams that
+ * the rule applies to.  It consists of steps of some events each.  The scheduler commits
+ * after each step, so that no lock is held for longer than some milliseconds; es_scavenge()
+ * makes a whole pass in its caller's transaction.
  *
  * Rows are removed through the table access method, past the guard's triggers: nobody
  * else can remove an event.  Users' DELETE triggers are not fired, and foreign keys to
  * event_log not looked at.
  *
- * An append that uses the id of a hidden event anew, for its time is over, removes that
- * event itself.  What higher rooms keep of events that are removed they remove when they are
- * told: they say how to tell them when the library is loaded.
+ * An append may use the id of a hidden event again when the id's time is over; it removes
+ * that event itself.  Higher rooms keep rows about events, dead letters for example: a
+ * listener that they add when the library is loaded removes these with the events.
  *
  * Invariants
  * 1. One pass at a time works on a store: it holds ShareUpdateExclusive on
  *    eventstore.hidden.
  * 2. What is removed is shown to no reader with a newer snapshot (visible.c); older
  *    snapshots still find the removed rows, as after any DELETE.
- * 3. The last event of a stream tells its version.  It is removed only when the
+ * 3. The version of a stream is that of its last event.  It is removed only when the
  *    stream's row keeps that version, which is written under the row's lock, in the
  *    same transaction.  A stream that somebody holds is left for the next pass, and so
  *    is an event whose row somebody has locked: no step waits for a user's transaction.
  * 4. Positions are not touched: the register says which have been handed out,
  *    whatever events there are (log/positions.c).
- *
- * 5. What is removed leaves its id behind, in the same transaction (removed.c).
+ * 5. An event that is removed leaves its id in removed_id, in the same transaction
+ *    (removed.c).
  * 6. A pass ends where the store is not the one that it began in.
  *
  * Lock order: event_log, scavenging, stream, event_tag, removed_id, hidden.  Rows are
- * locked without waiting; those of scavenged, and what is removed by those who are told,
- * last.
+ * locked without waiting; those of scavenged, and those that listeners remove, last.
  * Crash: a step is done or not; the next pass finds what is left.
  */
 #include "postgres.h"
@@ -64,10 +64,10 @@
 
 PG_FUNCTION_INFO_V1(es_scavenge);
 
-/* Streams looked at in a step, at most. */
+/* Most streams in one step. */
 #define STREAMS_A_STEP	100
 
-/* Positions that are told at once, at most. */
+/* Most positions in one call of a listener. */
 #define TOLD_AT_ONCE	1000
 
 /* Where a pass stands. */
@@ -75,7 +75,7 @@ struct EsScavenge
 {
 	MemoryContext context;
 	uint64		generation;		/* of the store; 0: before the first step */
-	bool		ids_done;		/* those whose time is over are forgotten */
+	bool		ids_done;		/* rows of removed_id whose time is over are gone */
 	bool		by_rules;		/* eventstore.hidden is done */
 	char	   *rule;			/* the rule that was last taken up; NULL: none */
 	bool		in_rule;		/* its streams are not done */
@@ -96,7 +96,7 @@ typedef struct Step
 	EsLookup   *hidden;			/* NULL: nothing is */
 	EsRemovals *removals;		/* NULL: nothing was removed yet */
 	EsHidden	by_statement;	/* of the present stream */
-	int64	   *told;			/* positions to be told */
+	int64	   *told;			/* positions that listeners are yet to be called with */
 	int			ntold;
 	IndexScanDesc scan;
 	TupleTableSlot *event;
@@ -130,14 +130,14 @@ static EsStatement streams_of_rule = {
 	{TEXTOID, TEXTOID, INT4OID}
 };
 
-/* ---- telling ---- */
+/* ---- listeners ---- */
 
 static EsRemovedListener listeners[2];
 static int	nlisteners = 0;
 
-/* Who is told of events that are removed.  Call it when the library is loaded. */
+/* Add a function to be called with removed events.  Call this when the library is loaded. */
 void
-es_scavenge_tell(EsRemovedListener listener)
+es_scavenge_add_listener(EsRemovedListener listener)
 {
 	if (nlisteners == lengthof(listeners))
 		elog(ERROR, "too many rooms want to be told of removed events");
@@ -145,7 +145,7 @@ es_scavenge_tell(EsRemovedListener listener)
 }
 
 static void
-tell(Step *step)
+tell_listeners(Step *step)
 {
 	for (int i = 0; step->ntold > 0 && i < nlisteners; i++)
 		listeners[i] (step->told, step->ntold);
@@ -189,7 +189,7 @@ current_version(Step *step, const EsStream *stream)
 	return version;
 }
 
-/* False: it is gone, or somebody has locked the row, who is not to be waited for. */
+/* False: the event is gone, or its row is locked and that is not to be waited for. */
 static bool
 delete_event(const EsCatalog *cat, Relation log, TupleTableSlot *event, Snapshot snapshot, bool wait)
 {
@@ -206,7 +206,7 @@ delete_event(const EsCatalog *cat, Relation log, TupleTableSlot *event, Snapshot
 	return true;
 }
 
-/* False: somebody has locked the row. */
+/* False: the event is gone, or somebody has locked its row. */
 static bool
 remove_event(Step *step, TupleTableSlot *event)
 {
@@ -219,13 +219,13 @@ remove_event(Step *step, TupleTableSlot *event)
 	es_removals_add(step->removals, event, by_statement ? step->by_statement.at : GetCurrentTimestamp());	/* (5) */
 	step->told[step->ntold++] = es_log_number(event, ES_LOG_COL_POSITION);
 	if (step->ntold == TOLD_AT_ONCE)
-		tell(step);
+		tell_listeners(step);
 	return true;
 }
 
 /*
- * Remove what is not shown of a stream, from its first event on.  True: all of that
- * is gone.
+ * Remove the events of a stream that are not shown, from its first on.  True: none is
+ * left.
  */
 static bool
 remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
@@ -293,7 +293,7 @@ scavenge_stream(Step *step, const char *name, bool hidden)
 
 		(void) es_spi_run(&hidden_done, values, NULL);
 	}
-	/* what is left is somebody's who holds the stream: the next pass */
+	/* what is left, whoever holds the stream keeps from us: it is for the next pass */
 	return done || step->left > 0;
 }
 
@@ -343,8 +343,8 @@ take_names(int n)
 }
 
 /*
- * Look at the next stream; go on where the last step ended in it, for what that has
- * removed may still be in the way of an index scan.  False: the step ends here.
+ * Look at the next stream, from where the last step ended in it: the entries of removed
+ * events may still be in the way of an index scan.  False: the step ends here.
  */
 static bool
 scavenge_next(EsScavenge *scavenge, Step *step, char *name, bool hidden)
@@ -465,7 +465,7 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	else
 		more = false;
 	es_removals_close(step.removals);
-	tell(&step);
+	tell_listeners(&step);
 	ExecDropSingleTupleTableSlot(step.event);
 	index_endscan(step.scan);
 	es_lookup_close(step.hidden);
@@ -481,10 +481,10 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 }
 
 /*
- * An id is used anew: remove the event that has it, which a statement hides and whose time
- * is over.  Its stream's row keeps the version since that statement (lifecycle.c), so that no
- * lock on it is needed.  Waits for whoever else is removing it.  Not counted as gone: the
- * caller stores it anew, and to count it he would have to wait for others who do the same.
+ * An id is used again: remove the event that has it, which a statement hides and whose time
+ * is over.  The stream's row keeps the version since that statement (lifecycle.c), so no lock
+ * on the stream is needed.  Waits for whoever else is removing the event.  It is not counted
+ * as gone: the caller stores it anew, and would wait for others who count theirs.
  */
 void
 es_scavenge_give_way(const EsCatalog *cat, Relation log, TupleTableSlot *event)
@@ -496,7 +496,7 @@ es_scavenge_give_way(const EsCatalog *cat, Relation log, TupleTableSlot *event)
 }
 
 /*
- * Is anything hidden, are there rules by which something may be, or ids whose time is over?
+ * Is there work for a pass: hidden events, rules of retention, or ids whose time is over?
  */
 bool
 es_scavenge_is_wanted(void)
@@ -515,7 +515,7 @@ es_scavenge_is_wanted(void)
 }
 
 /*
- * Be the only one who scavenges, to the end of the transaction (1).
+ * Keep other passes out, to the end of the transaction (1).
  */
 bool
 es_scavenge_lock(const EsCatalog *cat, bool wait)

@@ -12,10 +12,10 @@
 /* A pass over what is hidden, in steps. */
 typedef struct EsScavenge EsScavenge;
 
-/* Is told the positions of events that are removed, in the same transaction. */
+/* Called with the positions of removed events, in the transaction that removes them. */
 typedef void (*EsRemovedListener) (const int64 *positions, int n);
 
-extern void es_scavenge_tell(EsRemovedListener listener);
+extern void es_scavenge_add_listener(EsRemovedListener listener);
 extern EsScavenge *es_scavenge_begin(MemoryContext context);
 extern bool es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int64 *removed);
 extern void es_scavenge_end(EsScavenge *scavenge);

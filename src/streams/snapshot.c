@@ -1,16 +1,16 @@
 /*
  * snapshot.c
- *		The states of streams that were kept: es_save_snapshot, es_delete_snapshots.
+ *		Snapshots, saved states of streams: es_save_snapshot, es_delete_snapshots.
  *
  * A stream has one snapshot of each kind: the newest that was saved.  It is a shortcut
  * and nothing else: whatever is loaded with it (read/load.c) must be the same without.
  *
  * Invariants
- * 1. A snapshot is that of a version which the stream had when it was saved, and is
- *    replaced by none of an older version, however savers race, unless the reducer that its
- *    kind names is another one by now (reducer.c): then nobody can use it.
- * 2. What was deleted does not come back by a snapshot: it is saved under the stream's
- *    lock, which the deletion, that removes it, has to take as well.
+ * 1. A snapshot is of a version that the stream had when it was saved.  A snapshot of an
+ *    older version never replaces it, however savers race, unless the reducer that its kind
+ *    names is another one by now (reducer.c): then nobody can use it.
+ * 2. A snapshot of deleted events is not saved after the deletion, which removes snapshots:
+ *    both take the stream's lock.
  *
  * Locks: those of lifecycle.c.
  * Crash: everything belongs to the caller's transaction.

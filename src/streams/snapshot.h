@@ -1,6 +1,6 @@
 /*
  * snapshot.h
- *		The states of streams that were kept.
+ *		Snapshots, saved states of streams.
  */
 #ifndef ES_SNAPSHOT_H
 #define ES_SNAPSHOT_H
@@ -9,7 +9,7 @@
 #include "fmgr.h"
 #include "log/stream.h"
 
-/* A state that was kept. */
+/* A snapshot, as it was saved. */
 typedef struct EsKept
 {
 	int64		version;		/* 0: there is none */
@@ -17,7 +17,7 @@ typedef struct EsKept
 	bytea	   *made_by;		/* digest of the reducer that its kind named; NULL: none */
 } EsKept;
 
-/* The latest that may be begun with. */
+/* The latest snapshot that the caller may begin with. */
 typedef struct EsKeptLimit
 {
 	int64		version;

@@ -23,7 +23,7 @@ CREATE TABLE eventstore.removed_id (
 CREATE INDEX removed_id_event ON eventstore.removed_id (event_id);
 CREATE INDEX removed_id_taken ON eventstore.removed_id (taken_at);
 COMMENT ON TABLE eventstore.removed_id IS
-    'Events that were taken away and removed, as long as a repeated append is known by their ids';
+    'Ids of events that were taken away and removed, by which a repeated append is known for some time';
 COMMENT ON COLUMN eventstore.removed_id.taken_at IS 'When they were taken away, or, by a rule, removed';
 COMMENT ON COLUMN eventstore.removed_id.digest IS 'SHA-256 of the data';
 
@@ -35,8 +35,8 @@ CREATE TABLE eventstore.retention (
 );
 COMMENT ON TABLE eventstore.retention IS 'How much of a stream is kept, as es_set_retention() was told';
 COMMENT ON COLUMN eventstore.retention.name IS 'A stream; or a category: each of its streams that has no rule of its own';
-COMMENT ON COLUMN eventstore.retention.max_count IS 'So many of its last events are kept; null: all';
-COMMENT ON COLUMN eventstore.retention.max_age IS 'Events are kept so long; null: for ever';
+COMMENT ON COLUMN eventstore.retention.max_count IS 'Number of last events that are kept; null: all';
+COMMENT ON COLUMN eventstore.retention.max_age IS 'Age up to which events are kept; null: for ever';
 
 CREATE TABLE eventstore.scavenged (
     category text COLLATE "C" NOT NULL,
@@ -81,7 +81,7 @@ COMMENT ON TABLE eventstore.snapshot IS 'The last snapshot of each kind of a str
 COMMENT ON COLUMN eventstore.snapshot.version IS 'The state is that after the event of this version';
 COMMENT ON COLUMN eventstore.snapshot.made_by IS 'SHA-256 of the definition, then, of the reducer that the kind names; null: it named none';
 
--- Whoever reads keeps the upcasters: whatever changes the table tells them.
+-- Every backend that reads keeps a copy of this table: a change of the table makes it read anew.
 CREATE FUNCTION eventstore.upcasters_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'upcasters_changed'
     LANGUAGE C;

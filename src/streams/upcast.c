@@ -4,8 +4,8 @@
  *
  * What is stored never changes; the upcasters (upcaster.c) are applied to what reads,
  * aggregates and projections are given, inline ones too, one after the other until
- * there is none for what has come of the event.  Filters by type take an event by every
- * name on its way: the stored one, those in between, the one that is shown.
+ * there is none for the event's present type and schema version.  Filters by type take an
+ * event by each type that it has on the way: the stored one, those in between, the one shown.
  *
  * The function runs as the owner of the upcaster, restricted (core/role.c), and is
  * looked up once by each call that upcasts.
@@ -39,8 +39,8 @@ es_upcast_is_for(const EsUpcasts *upcasts, EsName type, int32 schema_version)
 }
 
 /*
- * Is one of the wanted names on the way of an event that is stored with this type and
- * schema version?  "upcasts" may be NULL: it has only the name that it is stored with.
+ * Does an event that is stored with this type and schema version have one of the wanted
+ * types on its way?  "upcasts" may be NULL: it has only the type that it is stored with.
  */
 bool
 es_upcast_passes(const EsUpcasts *upcasts, EsName type, int32 schema_version,

@@ -8,8 +8,8 @@
  * them.
  *
  * Each backend keeps the list (core/table_cache.c), with the owner, which a function
- * carries (upcaster_owner.c).  One that has none, or is not active, is as if it were not:
- * events are shown as they are stored.
+ * carries (upcaster_owner.c).  An upcaster that has no owner, or is not active, is not
+ * applied: events are shown as they are stored.
  *
  * Invariant
  * 1. Registering follows the chain and refuses a circle, under a lock that keeps other
@@ -89,7 +89,7 @@ text_of(TupleTableSlot *row, int column)
 }
 
 static int32
-number_of(TupleTableSlot *row, int column)
+int_of(TupleTableSlot *row, int column)
 {
 	bool		isnull;
 
@@ -102,11 +102,11 @@ read_upcaster(TableScanDesc scan, TupleTableSlot *row, EsUpcaster *upcaster)
 	bool		isnull;
 
 	upcaster->carrier = es_carrier_find(RelationGetNamespace(scan->rs_rd), ES_CARRIES_UPCASTER,
-										number_of(row, COL_ID), scan->rs_snapshot);
+										int_of(row, COL_ID), scan->rs_snapshot);
 	upcaster->type = name_of(text_of(row, COL_TYPE));
-	upcaster->from_schema = number_of(row, COL_FROM_SCHEMA);
+	upcaster->from_schema = int_of(row, COL_FROM_SCHEMA);
 	upcaster->to_type = name_of(text_of(row, COL_TO_TYPE));
-	upcaster->to_schema = number_of(row, COL_TO_SCHEMA);
+	upcaster->to_schema = int_of(row, COL_TO_SCHEMA);
 	upcaster->function = text_of(row, COL_FUNCTION);
 	upcaster->owner_then = text_of(row, COL_OWNER_THEN);
 	upcaster->search_path = text_of(row, COL_SEARCH_PATH);
@@ -182,7 +182,7 @@ es_upcasts_begin(const EsCatalog *cat)
 	return upcasts_of(all->list, all->nactive);
 }
 
-/* The same, and those that are not. */
+/* The same, with those that are not active. */
 EsUpcasts *
 es_upcasts_all(const EsCatalog *cat)
 {
@@ -253,7 +253,7 @@ es_upcaster_by_id(const EsCatalog *cat, int id)
 	return NULL;
 }
 
-/* As a message calls it; NULL: there is none with that id. */
+/* An upcaster as a message calls it; NULL: there is none with that id. */
 char *
 es_upcaster_describe(const EsCatalog *cat, int id)
 {
@@ -412,7 +412,7 @@ refuse_circle(const EsUpcasts *upcasts, const EsUpcaster *new)
 	}
 }
 
-/* Does any event, as far as is known, have this type and schema version? */
+/* Has the dictionary this type and schema version, so that events may have it? */
 static bool
 is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
 {
@@ -430,11 +430,11 @@ is_stored(const EsCatalog *cat, EsName type, int32 schema_version)
 }
 
 /*
- * Another name: filters by it take more than before, but what a projection or a
- * subscription has passed it does not see again.
+ * An upcaster that gives events another type: filters by that type take more events than
+ * before, but a projection or subscription does not go back to those that it has passed.
  */
 static void
-tell_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
+announce_new_name(const EsCatalog *cat, const EsUpcaster *former, const EsUpcaster *new)
 {
 	if (es_name_equal(new->type, new->to_type) ||
 		(former != NULL && es_name_equal(former->to_type, new->to_type)) ||
@@ -487,7 +487,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 	former = upcasts != NULL ? es_upcaster_find(upcasts, new.type, new.from_schema) : NULL;
 	if (former != NULL)
 		require_ownership(former);
-	tell_new_name(cat, former, &new);
+	announce_new_name(cat, former, &new);
 
 	new.search_path = namespace_search_path;
 	store_upcaster(cat, former, &new);

@@ -2,10 +2,10 @@
  * upcaster_owner.c
  *		The owner of an upcaster.
  *
- * As of a projection (projections/owner.c): a function carries it (core/carrier.c), and the
- * row of eventstore.upcaster has the owner's name as of its last change in this database
- * as a hint for a restore.  One that is restored without its owner, to be a superuser's,
- * is not active until it is registered again.
+ * As with a projection (projections/owner.c), a function carries it (core/carrier.c), and
+ * the row of eventstore.upcaster has the owner's name as of its last change in this database
+ * as a hint for a restore.  An upcaster that is restored without its owner, so that it would
+ * be a superuser's, is not active until it is registered again.
  *
  * Invariant
  * 1. The row changes whenever the owner does: it carries the invalidation.
@@ -29,7 +29,7 @@
 
 PG_FUNCTION_INFO_V1(upcaster_restored);
 
-/* Take down who the owner is, for the next restore, and whether it may be applied. */
+/* Write down the owner, for the next restore, and whether the upcaster may be applied. */
 static void
 record_owner(const EsCarrier *carrier, const char *owner, bool active)
 {

@@ -43,7 +43,7 @@ WHERE (s.first_version IS NULL OR l.version OPERATOR(pg_catalog.>=) s.first_vers
 COMMENT ON VIEW eventstore.events IS
     'All events that the snapshot sees, as they are stored, also above the head: for questions, not for consumers';
 
--- What is shown of a stream is what streams/visible.c says.
+-- The rules by which events are hidden are those of streams/visible.c.
 CREATE VIEW eventstore.streams WITH (security_invoker = true) AS
 SELECT
     s.name AS stream,

@@ -66,9 +66,9 @@ struct EsVisible
 	HTAB	   *known;
 };
 
-/* "of_rows": the rows of streams, which say what eventstore.hidden says, will be known. */
+/* "of_rows": the caller has the rows of streams, so eventstore.hidden need not be looked at. */
 static EsVisible *
-begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
+begin_visible(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 {
 	EsLookup   *hidden = of_rows ? NULL : es_lookup_open_unless_empty(cat->hidden, &cat->hidden_pkey, snapshot);
 	EsLookup   *retention = es_lookup_open_unless_empty(cat->retention, &cat->retention_pkey, snapshot);
@@ -92,13 +92,13 @@ begin(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 }
 
 /*
- * Begin to ask, with a snapshot that stays registered meanwhile.  NULL: all events are
- * shown.
+ * Begin to ask what is shown.  The snapshot stays registered meanwhile.  NULL: all events
+ * are shown.
  */
 EsVisible *
 es_visible_open(const EsCatalog *cat, Snapshot snapshot)
 {
-	return begin(cat, snapshot, false);
+	return begin_visible(cat, snapshot, false);
 }
 
 void
@@ -119,7 +119,7 @@ es_visible_close(EsVisible *visible)
 }
 
 static int64
-version_of(EsVisible *visible, const EsStream *stream)
+version_in_snapshot(EsVisible *visible, const EsStream *stream)
 {
 	if (visible->versions == NULL)
 	{
@@ -147,7 +147,7 @@ apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
 	value = slot_getattr(rule, RETENTION_COL_COUNT, &isnull);
 	if (!isnull)
 		shown->first_version = Max(shown->first_version,
-								   version_of(visible, stream) - DatumGetInt64(value) + 1);
+								   version_in_snapshot(visible, stream) - DatumGetInt64(value) + 1);
 	value = slot_getattr(rule, RETENTION_COL_AGE, &isnull);
 	if (!isnull)
 		shown->since = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
@@ -155,7 +155,7 @@ apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
 }
 
 static EsShown
-ask(EsVisible *visible, const EsStream *stream)
+shown_of_stream(EsVisible *visible, const EsStream *stream)
 {
 	EsShown		shown = {stream->first_version, DT_NOBEGIN};
 	EsHidden	hidden = es_hidden_find(visible->hidden, stream->key);
@@ -169,7 +169,7 @@ ask(EsVisible *visible, const EsStream *stream)
 
 /* What is shown of the stream with a key, whose name its rule is found by. */
 static EsShown
-ask_by_key(EsVisible *visible, int64 stream_key)
+shown_of_key(EsVisible *visible, int64 stream_key)
 {
 	EsStream	stream = {.key = stream_key};
 	TupleTableSlot *row;
@@ -177,7 +177,7 @@ ask_by_key(EsVisible *visible, int64 stream_key)
 
 	if (visible->streams != NULL && (row = es_lookup_number(visible->streams, stream_key)) != NULL)
 		stream.name = es_name_from_text(slot_getattr(row, ES_STREAM_COL_NAME, &isnull));
-	return ask(visible, &stream);
+	return shown_of_stream(visible, &stream);
 }
 
 /*
@@ -192,7 +192,7 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 
 	if (!known)
 	{
-		EsShown		shown = ask_by_key(visible, stream_key);
+		EsShown		shown = shown_of_key(visible, stream_key);
 
 		entry = hash_search(visible->known, &stream_key, HASH_ENTER, NULL);
 		entry->shown = shown;
@@ -235,23 +235,23 @@ es_visible_ask(EsVisible *visible, const EsStream *stream)
 
 	if (visible == NULL)
 		return shown;
-	shown = ask(visible, stream);
+	shown = shown_of_stream(visible, stream);
 	shown.first_version = Max(shown.first_version, stream->first_version);
 	return shown;
 }
 
-/* The same, for once. */
+/* The same, for a single stream. */
 EsShown
 es_visible_of_stream(const EsCatalog *cat, Snapshot snapshot, const EsStream *stream)
 {
-	EsVisible  *visible = begin(cat, snapshot, true);
+	EsVisible  *visible = begin_visible(cat, snapshot, true);
 	EsShown		shown = es_visible_ask(visible, stream);
 
 	es_visible_close(visible);
 	return shown;
 }
 
-/* Is any event of a stream shown that stands in the log now?  From its end: a late one is. */
+/* Is any event of a stream shown that is in the log now?  The newest are looked at first. */
 static bool
 shows_any(const EsCatalog *cat, const EsStream *stream, const EsShown *shown)
 {
@@ -278,9 +278,9 @@ shows_any(const EsCatalog *cat, const EsStream *stream, const EsShown *shown)
 }
 
 /*
- * Is an expected version right, as things stand?  The stream is locked, and "actual" is its
+ * Is an expected version right at this moment?  The stream is locked, and "actual" is its
  * version.  Where at least one event is expected, one must be shown; that takes a look at the
- * log only if there are rules, or a version that is used without an event.
+ * log only if there are rules, or if the last version may have no event.
  */
 bool
 es_visible_version_matches(const EsCatalog *cat, const EsStream *stream, int64 expected, int64 actual)

@@ -1,11 +1,11 @@
 /*
  * claim.c
- *		The events that a consumer is done with: what an ack or nack begins with.
+ *		Finding the events that a consumer acks or nacks among those that it has.
  *
- * Those that are pending with the consumer are its own.  A position that is not: its
- * partition tells by its row whether the lease has moved on, which is an error for all of
- * the call, or whether the event was acked before, or taken back when an earlier one of
- * its stream was nacked; that is passed over and not counted.
+ * The consumer may ack what is pending with it.  For a position that is not, the row of its
+ * partition decides: if another consumer has the lease, the whole call is an error; if the
+ * event was acked before, or taken back when an earlier one of its stream was nacked, the
+ * position is passed over and not counted.
  *
  * Locks: the rows of the partitions that the consumer has a lease of, rising.
  * Crash: everything belongs to the caller's transaction.
@@ -22,7 +22,7 @@
 #include "log/head.h"
 #include "subscriptions/claim.h"
 
-/* A batch that was acked doubles the limit; one beyond this ends it. */
+/* Each batch that was acked doubles the limit; above this there is no limit any more. */
 #define MOST_BATCH_LIMIT	1000
 
 static void
@@ -72,7 +72,7 @@ check_missing(const EsSubscription *subscription, const char *consumer, int64 po
 
 /*
  * Which of the positions, rising, are pending in a partition; they are marked as claimed.
- * It costs what is pending there, for there may be many partitions.
+ * The work is in proportion to what is pending there: there may be many partitions.
  */
 static int
 find_pending(const EsPartition *partition, const int64 *positions, int n,
@@ -133,8 +133,9 @@ es_claim(const EsCatalog *cat, const EsSubscription *subscription, const char *c
 }
 
 /*
- * The consumer is alive: renew the lease of a partition, and store its row.  One that
- * nothing was acked of need not be written each time.
+ * The consumer is alive: renew the lease of a partition, and store its row.  Unless "at_once",
+ * that is put off until an eighth of the time is over, for a partition of which nothing was
+ * acked.
  */
 void
 es_claim_renew(const EsSubscription *subscription, EsPartition *partition, bool at_once)

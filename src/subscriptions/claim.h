@@ -1,6 +1,6 @@
 /*
  * claim.h
- *		The events that a consumer is done with, of those it has.
+ *		Finding the events that a consumer acks or nacks among those that it has.
  */
 #ifndef ES_CLAIM_H
 #define ES_CLAIM_H

@@ -13,13 +13,13 @@
  * this transaction has written last (access/transam/xlog.c), is then where the last fetch
  * left it.  (A trigger that somebody has put on a table of the subscriptions is part of the
  * fetch: its work is lost with it only.)  The setting synchronous_commit is off for the rest
- * of the transaction, which ends it (RecordTransactionCommit in access/transam/xact.c); what
- * forces a wait without regard to the setting, still does.  Who has set it for the session
- * or the transaction, otherwise than it comes, gets what was asked for.
+ * of the transaction, which is its commit (RecordTransactionCommit in access/transam/xact.c);
+ * what forces a wait without regard to the setting still does.  A session or transaction that
+ * has changed the setting itself gets what it asked for.
  *
- * Invariant: whatever else has written WAL before the commit, be it a hint, it waits.  What
- * writes none, a NOTIFY or an unlogged table, does not outlive a crash anyway.  PREPARE
- * TRANSACTION does not come here.
+ * Invariant: if anything else has written WAL before the commit, be it a hint, the commit
+ * waits.  What writes none, a NOTIFY or an unlogged table, does not outlive a crash anyway.
+ * PREPARE TRANSACTION does not come here.
  *
  * Locks: none.
  * Crash: as said above.
@@ -35,7 +35,7 @@
 /* Where the last fetch of this transaction ended, if all before it were fetches, too. */
 static XLogRecPtr fetched_upto = InvalidXLogRecPtr;
 
-/* Is synchronous_commit another than it comes? */
+/* Was synchronous_commit changed in this session? */
 static bool
 is_set(void)
 {
@@ -44,7 +44,7 @@ is_set(void)
 }
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+relax_commit_at_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -63,19 +63,19 @@ end_of_transaction(XactEvent event, void *arg)
 	}
 }
 
-/* A fetch begins: has nothing else been written? */
+/* A fetch begins: has this transaction written nothing but fetches? */
 bool
 es_fetch_is_first(void)
 {
 	static bool registered = false;
 
 	if (!registered)
-		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterXactCallback(relax_commit_at_end, NULL);
 	registered = true;
 	return XactLastRecEnd == fetched_upto;
 }
 
-/* It ends, having run no upcaster; and nothing else was written before. */
+/* A fetch ends that ran no upcaster, in a transaction that has written nothing else. */
 void
 es_fetch_was_all(void)
 {

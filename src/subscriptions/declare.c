@@ -66,7 +66,7 @@ max_retries_argument(FunctionCallInfo fcinfo, int argno)
 
 /* What the arguments say, checked; without what a subscription gets when it is stored. */
 static EsSubscription
-parse_arguments(FunctionCallInfo fcinfo)
+parse_subscription(FunctionCallInfo fcinfo)
 {
 	EsName		name = es_arg_name(fcinfo, ARG_NAME, "name");
 	EsSubscription new = {0};
@@ -88,7 +88,7 @@ parse_arguments(FunctionCallInfo fcinfo)
 
 /* In which arguments a subscription that there is differs from what was asked for. */
 static List *
-differences(const EsSubscription *existing, const EsSubscription *new)
+subscription_differences(const EsSubscription *existing, const EsSubscription *new)
 {
 	List	   *differing = NIL;
 
@@ -102,19 +102,19 @@ differences(const EsSubscription *existing, const EsSubscription *new)
 
 /* There is one of that name; "existing" is NULL if it has been dropped meanwhile. */
 static void
-tell_there_is_one(FunctionCallInfo fcinfo, const EsSubscription *existing, const EsSubscription *new)
+tell_subscription_exists(FunctionCallInfo fcinfo, const EsSubscription *existing, const EsSubscription *new)
 {
 	bool		if_not_exists = PG_GETARG_BOOL(ARG_IF_NOT_EXISTS);
 
 	es_existing_tell("subscription", es_name_from_text(PG_GETARG_DATUM(ARG_NAME)), if_not_exists,
-					 if_not_exists && existing != NULL ? differences(existing, new) : NIL);
+					 if_not_exists && existing != NULL ? subscription_differences(existing, new) : NIL);
 }
 
 /*
  * Insert the row.  Waits for whoever is making one of the same name.  0: there is one.
  */
 static int
-insert_row(FunctionCallInfo fcinfo)
+insert_subscription(FunctionCallInfo fcinfo)
 {
 	static EsStatement insert = {
 		"INSERT INTO eventstore.subscription"
@@ -152,20 +152,20 @@ Datum
 es_create_subscription(PG_FUNCTION_ARGS)
 {
 	const EsCatalog *cat = es_control_begin("es_create_subscription()");
-	EsSubscription new = parse_arguments(fcinfo);
+	EsSubscription new = parse_subscription(fcinfo);
 	EsName		name = es_name_from_text(PG_GETARG_DATUM(ARG_NAME));
 	const EsSubscription *existing = es_subscription_find(cat, name);
 
 	if (existing != NULL)
 	{
-		tell_there_is_one(fcinfo, existing, &new);
+		tell_subscription_exists(fcinfo, existing, &new);
 		PG_RETURN_VOID();
 	}
 	es_head_refuse_ahead(cat, new.start_after);
-	new.id = insert_row(fcinfo);
+	new.id = insert_subscription(fcinfo);
 	if (new.id == 0)
 	{
-		tell_there_is_one(fcinfo, es_subscription_find(cat, name), &new);
+		tell_subscription_exists(fcinfo, es_subscription_find(cat, name), &new);
 		PG_RETURN_VOID();
 	}
 	es_kept_tell_unknown_types(cat, &new.filter);

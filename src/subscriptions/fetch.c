@@ -3,25 +3,26 @@
  *		es_fetch: the next events of a subscription, leased to a consumer.
  *
  *	1 head, then snapshot (log/head.c), then a glance at all partitions, without locks:
- *	  which of them may have something for us;
- *	2 what is to be handed out again: expired leases, and held events that are due;
+ *	  which of them may have events for this consumer;
+ *	2 events to be handed out again: of expired leases, and held events that are due;
  *	3 new events (scan.c);
  *	4 the rows of the partitions that something was taken from are stored.
  *
- * A partition is locked when there is something to hand out, never waited for, and what
- * the glance saw is compared under the lock.  While nothing is found, a fetch that may
- * wait sleeps until the head moves, or something is due.  It does not sleep with a lock:
- * each of its looks is a subtransaction, which is rolled back if it locked in vain.  Only
- * where it had to change something, be it to park an event, is the fetch over.
+ * A partition is locked when there are events to hand out.  Its lock is never waited for, and
+ * what the glance saw is compared under the lock.  While it finds no events, a fetch that may
+ * wait sleeps until the head moves, or something is due.  It does not sleep with a lock: each
+ * of its looks is a subtransaction, which is rolled back if it locked in vain.  If a look had
+ * to change something, to park an event for example, the fetch ends.
  *
  * Invariants
  * 1. A lease begins when something is handed out and nothing was pending; a fetch while
  *	  something is pending does not renew it.  Else a process that was started anew under
- *	  its old name would keep what its predecessor had, for ever.
- * 2. That there is nothing in a partition is written when the fetch comes back empty, or
- *	  when it saves others from reading far: not each time the head moves.
+ *	  its old name would for ever keep the events that its predecessor had.
+ * 2. That a partition has no events up to a position is written when the fetch comes back
+ *	  empty, or when it saves others from reading far: not each time the head moves.
  * 3. Of a log that is being restored nothing is handed out: its rows need not come in
- *	  order, and what is passed once never comes.  Its first append ends that (log/seal.c).
+ *	  order, and a position that was passed is never handed out.  The first append ends
+ *	  that state (log/seal.c).
  *
  * Lock order: event_log, subscription_partition.  Rows in any order, none of them waited
  * for.
@@ -47,24 +48,24 @@
 
 PG_FUNCTION_INFO_V1(es_fetch);
 
-/* As reads: a wait holds a snapshot. */
+/* Longest wait, as of reads: it holds a snapshot. */
 #define MAX_WAIT_SECONDS	60
 
-/* While waiting: how soon to look again for what others have, or nobody tells of. */
+/* Interval of looks while waiting: for partitions that others hold it grows from least to most. */
 #define LEAST_PAUSE_MS		10
 #define MOST_PAUSE_MS		1000
 
-/* So many positions are worth a write although something was handed out. */
+/* Passed positions that are worth a write even if events were handed out. */
 #define ADVANCE_LEAST		1000
 
-/* With a lock that cannot be given back, look again so often at most. */
+/* Most looks while a lock is held that cannot be given back. */
 #define MAX_VAIN_LOOKS		3
 
 /* What the fetch knows of a partition from one look to the next. */
 typedef struct EsKnown
 {
 	int64		delivered;
-	int64		looked;			/* no event of it beyond delivered, up to there */
+	int64		looked;			/* it has no event beyond delivered, up to this position */
 	bool		taken;
 } EsKnown;
 
@@ -75,9 +76,9 @@ note_time(EsFetch *fetch, TimestampTz time)
 		fetch->next = time;
 }
 
-/* Is there something to hand out again?  Then it is to be taken first. */
+/* Is there something to hand out again, so that the partition is to be taken first? */
 static bool
-judge(EsFetch *fetch, EsOffer *offer)
+judge_offer(EsFetch *fetch, EsOffer *offer)
 {
 	const EsGlance *glance = &offer->glance;
 	int			limit = glance->batch_limit > 0 ? glance->batch_limit : ES_MAX_PENDING;
@@ -99,7 +100,7 @@ judge(EsFetch *fetch, EsOffer *offer)
 	return glance->due <= fetch->now;
 }
 
-/* What travels alone, then our own, then who was served the longest time ago. */
+/* Order: batches that go alone, then our own, then the partition that was served longest ago. */
 static int
 compare_due(const void *a, const void *b)
 {
@@ -127,7 +128,7 @@ give_again(EsFetch *fetch, EsOffer **due, int ndue)
 
 /* Store what has become of a partition. */
 static void
-finish(EsFetch *fetch, EsOffer *offer)
+store_offer(EsFetch *fetch, EsOffer *offer)
 {
 	EsPartition *row = &offer->row;
 
@@ -150,7 +151,7 @@ finish(EsFetch *fetch, EsOffer *offer)
  * Look once for events.  "known" is from the last look, unless this is the first.
  */
 static void
-look(EsFetch *fetch, EsKnown *known, bool first)
+look_for_events(EsFetch *fetch, EsKnown *known, bool first)
 {
 	bool		restoring = es_seal_is_open(fetch->cat);
 	EsGlance   *glances;
@@ -183,7 +184,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 		if (!first && known[i].delivered <= glances[i].delivered)
 			offer->looked = Max(offer->looked, known[i].looked);
 		furthest = Max(furthest, glances[i].delivered);
-		if (!restoring && judge(fetch, offer))	/* (3) */
+		if (!restoring && judge_offer(fetch, offer))	/* (3) */
 			due[ndue++] = offer;
 	}
 	if (first)
@@ -197,7 +198,7 @@ look(EsFetch *fetch, EsKnown *known, bool first)
 	{
 		EsOffer    *offer = &fetch->offers[i];
 
-		finish(fetch, offer);
+		store_offer(fetch, offer);
 		fetch->changed |= offer->changed;
 		known[i] = (EsKnown) {offer->glance.delivered, offer->looked, offer->taken};
 	}
@@ -217,11 +218,11 @@ run_look(void *arg)
 {
 	Look	   *this = arg;
 
-	look(this->fetch, this->known, this->first);
+	look_for_events(this->fetch, this->known, this->first);
 	return this->fetch->given > 0 || this->fetch->changed;
 }
 
-/* What it has locked in vain is free again. */
+/* Look once; a lock that was taken in vain is given back. */
 static void
 look_and_let_go(EsFetch *fetch, EsKnown *known, bool first)
 {
@@ -232,9 +233,9 @@ look_and_let_go(EsFetch *fetch, EsKnown *known, bool first)
 		ReThrowError(error);
 }
 
-/* Let pass the partitions that are known to have nothing. */
+/* Store how far partitions are known to have no events. */
 static void
-advance(EsFetch *fetch, const EsKnown *known)
+advance_empty_partitions(EsFetch *fetch, const EsKnown *known)
 {
 	int			partitions = fetch->subscription->partitions;
 	int		   *numbers = palloc(sizeof(int) * partitions);
@@ -256,7 +257,7 @@ advance(EsFetch *fetch, const EsKnown *known)
 		es_partitions_advance(fetch->subscription, numbers, from, upto, n);
 }
 
-/* Sleep until there may be something; false: time is up. */
+/* Sleep until there may be events; false: time is up. */
 static bool
 wait_for_more(EsFetch *fetch, TimestampTz deadline, int *pause_ms)
 {
@@ -308,7 +309,7 @@ es_fetch(PG_FUNCTION_ARGS)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		if (deadline == 0)
-			look(&fetch, known, last_head < 0);
+			look_for_events(&fetch, known, last_head < 0);
 		else
 			look_and_let_go(&fetch, known, last_head < 0);
 		MemoryContextSwitchTo(old);
@@ -324,7 +325,7 @@ es_fetch(PG_FUNCTION_ARGS)
 			break;
 	}
 	MemoryContextDelete(context);
-	advance(&fetch, known);
+	advance_empty_partitions(&fetch, known);
 	CommandCounterIncrement();
 	if (is_first && !fetch.ran_code)
 		es_fetch_was_all();

@@ -2,13 +2,13 @@
  * held.c
  *		Events that need another delivery, or are parked: rows of subscription_event.
  *
- * An event comes here when its delivery has failed (retry, parked), when it stands
- * behind such a one of its stream (waiting), or when a lease has expired (waiting: many
- * events, none of which is to blame; retry: a single one).  It stays while it is handed
- * out again, for its attempts to be counted, and goes when it is acked.
+ * An event gets a row when its delivery has failed (retry, parked), when an earlier event of
+ * its stream has such a row (waiting), or when a lease has expired (retry: its only event;
+ * waiting: of several, none of which is known to be to blame).  The row stays while the event
+ * is handed out again, to count attempts, and is removed when the event is acked.
  *
- * Invariant: whoever writes here holds the lock of the partition (see subscription.c), but for
- * the scavenger, who takes away what is parked and gone.
+ * Invariant: whoever writes rows holds the lock of the partition (see subscription.c), but for
+ * the scavenger, which removes parked rows of removed events.
  * Crash: rows belong to their transaction.
  */
 #include "postgres.h"
@@ -52,9 +52,9 @@ es_held_read(const EsSubscription *subscription, int partition, int *n)
 }
 
 /*
- * When the first held event of a partition that is not pending can be handed out: no
- * earlier one of its stream is held back longer.  False: there is none.  (The pending ones
- * are a subquery, which is hashed; an array that is a parameter would be searched through.)
+ * When the first held event of a partition that is not pending can be handed out: as late as
+ * the earlier held events of its stream.  False: there is none.  (The pending events are a
+ * subquery, which is hashed; an array that is a parameter would be searched through.)
  */
 bool
 es_held_due(const EsSubscription *subscription, int partition, Datum pending, TimestampTz *due)
@@ -80,7 +80,7 @@ es_held_due(const EsSubscription *subscription, int partition, Datum pending, Ti
 	return !isnull;
 }
 
-/* How many there are, and the first. */
+/* How many events of a partition are held, and the first of them. */
 int
 es_held_count(const EsSubscription *subscription, int partition, int64 *first)
 {
@@ -103,8 +103,8 @@ es_held_count(const EsSubscription *subscription, int partition, int64 *first)
 }
 
 /*
- * Hold events back, to be handed out when the earlier ones of their streams are.  What
- * is known of their attempts stays.
+ * Hold events back, to be handed out when the earlier ones of their streams are.  The number
+ * of their attempts stays.
  */
 void
 es_held_wait(const EsSubscription *subscription, int partition,
@@ -133,8 +133,8 @@ es_held_wait(const EsSubscription *subscription, int partition,
 }
 
 /*
- * The delivery of events has failed: they are to be handed out again, later each time,
- * or are parked.  Those that are not parked are left in the arrays; their number.
+ * The delivery of events has failed: they are to be handed out again, later each time, or
+ * are parked.  Leaves those that are not parked in the arrays, and returns their number.
  */
 int
 es_held_fail(const EsSubscription *subscription, int partition,
@@ -208,7 +208,7 @@ es_held_remove(const EsSubscription *subscription, const int64 *positions, int n
 	es_spi_end(&spi);
 }
 
-/* Of all partitions, which the caller has locked; what is parked too, if asked. */
+/* Remove the held events of all partitions, which the caller has locked; parked ones if asked. */
 void
 es_held_remove_all(const EsSubscription *subscription, bool parked)
 {
@@ -226,8 +226,8 @@ es_held_remove_all(const EsSubscription *subscription, bool parked)
 }
 
 /*
- * The positions of what is parked in a partition, rising: all, or those among some, which
- * rise and are there once each.  Where "wanted" is NULL: all.
+ * The positions of the events that are parked in a partition, rising: those among "wanted",
+ * which rise and are given once each, or all if "wanted" is NULL.
  */
 int64 *
 es_held_parked(const EsSubscription *subscription, int partition,
@@ -261,9 +261,9 @@ es_held_parked(const EsSubscription *subscription, int partition,
 }
 
 /*
- * Hand out again what is parked at these positions of a partition, with attempts counted
- * anew.  One beyond "delivered" will come in its turn, since the subscription was set
- * back, and is forgotten.
+ * Have the events handed out again that are parked at these positions of a partition, with
+ * attempts counted anew.  One beyond "delivered", where the subscription was set back, will
+ * be handed out as a new event: its row is removed.
  */
 void
 es_held_replay(const EsSubscription *subscription, const int64 *positions, int n, int64 delivered)
@@ -292,7 +292,7 @@ es_held_replay(const EsSubscription *subscription, const int64 *positions, int n
 	es_spi_end(&spi);
 }
 
-/* Forget what is parked at these positions; how many events that were. */
+/* Remove the events parked at these positions; how many that were. */
 int64
 es_held_discard(const EsSubscription *subscription, const int64 *positions, int n)
 {
@@ -314,12 +314,12 @@ es_held_discard(const EsSubscription *subscription, const int64 *positions, int 
 }
 
 /*
- * Events are being removed: what is parked of them can be delivered to nobody
- * (streams/scavenge.c).  It counts for nothing in the row of its partition, which need not be
- * locked; what somebody has locked is found gone when it is replayed.
+ * Remove the parked rows of events that are being removed (streams/scavenge.c).  The row of
+ * the partition does not count parked events, so it need not be locked.  A parked row that
+ * somebody has locked is removed when it is to be replayed and its event is not found.
  */
 static void
-events_removed(const int64 *positions, int n)
+remove_parked_at(const int64 *positions, int n)
 {
 	static EsStatement remove = {
 		"DELETE FROM eventstore.subscription_event WHERE ctid IN"
@@ -338,5 +338,5 @@ events_removed(const int64 *positions, int n)
 void
 es_held_init(void)
 {
-	es_scavenge_tell(events_removed);
+	es_scavenge_add_listener(remove_parked_at);
 }

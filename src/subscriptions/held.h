@@ -22,7 +22,7 @@ typedef struct EsHeld
 /* Why deliveries have failed, and what follows. */
 typedef struct EsFailure
 {
-	bool		park;			/* at once, whatever max_retries says */
+	bool		park;			/* park at once, whatever max_retries says */
 	int			delay_ms;		/* before the first retry; it doubles */
 	const char *reason;			/* NULL: none given; or the error says */
 	const EsError *error;		/* of an upcaster; NULL: it is not that */

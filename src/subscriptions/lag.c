@@ -1,8 +1,8 @@
 /*
  * lag.c
- *		How many events a subscription has yet to see handled, by partition.
+ *		The lag of a subscription: how many events are not handled yet, by partition.
  *
- * Those that are pending or held, and the new ones beyond what was delivered, which are
+ * These are the pending and held events, and the new ones beyond "delivered", which are
  * counted in one pass over the index ranges of the filter, for all partitions together.
  * Parked events do not count: nobody is to handle them.  Events that are committed but
  * beyond a head that is held back count, too.
@@ -26,7 +26,7 @@
 
 PG_FUNCTION_INFO_V1(subscription_lag);
 
-/* Of a partition. */
+/* The lag of a partition. */
 typedef struct Lag
 {
 	EsPartition row;
@@ -35,7 +35,7 @@ typedef struct Lag
 	TimestampTz first_at;
 } Lag;
 
-/* What the pass over the log counts for. */
+/* The subscription and partitions that the pass over the log counts for. */
 typedef struct LagCount
 {
 	const EsSubscription *subscription;
@@ -61,7 +61,7 @@ count_new(TupleTableSlot *event, void *arg)
 	return true;
 }
 
-/* Those at or below what was delivered; they come before any new one. */
+/* Count the pending and held events; they come before any new one. */
 static void
 count_delivered(const EsSubscription *subscription, Lag *lag, EsLookup *events)
 {

@@ -2,17 +2,17 @@
  * nack.c
  *		es_nack, es_replay_parked and es_discard_parked: events that could not be handled.
  *
- * retry: the event becomes a held one, to be handed out again after 0.1, 0.2, 0.4 ...
- *	seconds; once it has failed more often than max_retries allows, it is parked.  What
- *	the consumer has of later events of its stream is taken back, to come after it.
- * park: it is parked at once; later events of its stream go on.
- * skip: it is done with.
+ * retry: the event is held, to be handed out again after 0.1, 0.2, 0.4 ... seconds; once it
+ *	has failed more often than max_retries allows, it is parked.  Later events of its
+ *	stream that the consumer has are taken back, to be handed out after it.
+ * park: the event is parked at once; later events of its stream go on.
+ * skip: the event counts as handled.
  *
  * A consumer that goes on with later events of the stream after a retry handles them
  * twice: its ack of them is not counted.
  *
- * A parked event that was taken away from its stream can be delivered to nobody: it is
- * forgotten when that is noticed.
+ * A parked event that was taken away from its stream cannot be delivered any more: its row is
+ * removed when that is noticed.
  *
  * Locks: as an ack; es_replay_parked and es_discard_parked lock all partitions, rising.
  */
@@ -61,7 +61,7 @@ action_argument(FunctionCallInfo fcinfo, int argno)
 			 errhint("Use 'retry', 'park' or 'skip'.")));
 }
 
-/* The streams of events; those that have gone from the log are left out. */
+/* The streams of events; events that have gone from the log are left out. */
 static int
 streams_of(EsLookup *lookup, int64 *positions, int64 *stream_keys, int n)
 {
@@ -79,7 +79,7 @@ streams_of(EsLookup *lookup, int64 *positions, int64 *stream_keys, int n)
 	return kept;
 }
 
-/* Is the event behind one of these, in its stream? */
+/* Is one of these an earlier event of the event's stream? */
 static bool
 stands_behind(int64 position, int64 stream_key,
 			  const int64 *positions, const int64 *stream_keys, int n)
@@ -92,7 +92,7 @@ stands_behind(int64 position, int64 stream_key,
 	return false;
 }
 
-/* Take back what the consumer has behind events that are to be retried. */
+/* Take back the events that the consumer has behind events that are to be retried. */
 static void
 take_back(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
 		  const int64 *retried, const int64 *retried_keys, int nretried)
@@ -115,10 +115,10 @@ take_back(const EsSubscription *subscription, EsPartition *partition, EsLookup *
 	partition->held += n;		/* counted anew before it is stored */
 }
 
-/* Retry or park events of a partition, which are pending no more. */
+/* Retry or park events of a partition.  They are no longer pending. */
 static void
-fail(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
-	 int64 *positions, int n, const EsFailure *failure)
+fail_events(const EsSubscription *subscription, EsPartition *partition, EsLookup *lookup,
+			int64 *positions, int n, const EsFailure *failure)
 {
 	int64	   *stream_keys = palloc(sizeof(int64) * Max(n, 1));
 
@@ -166,7 +166,7 @@ es_nack(PG_FUNCTION_ARGS)
 		if (action == ES_ACTION_SKIP && partition->held > 0)
 			es_held_remove(subscription, claim.found[i], claim.nfound[i]);
 		if (action != ES_ACTION_SKIP && claim.nfound[i] > 0)
-			fail(subscription, partition, lookup, claim.found[i], claim.nfound[i], &failure);
+			fail_events(subscription, partition, lookup, claim.found[i], claim.nfound[i], &failure);
 		es_claim_renew(subscription, partition, claim.nfound[i] > 0 || n == 0);
 	}
 	es_lookup_close(lookup);
@@ -176,11 +176,11 @@ es_nack(PG_FUNCTION_ARGS)
 }
 
 /*
- * What is parked in a partition and can be delivered; what was taken away from its stream
- * is forgotten.
+ * The events that are parked in a partition and still shown.  The rows of those that were
+ * taken away from their streams are removed.
  */
 static int64 *
-deliverable(const EsSubscription *subscription, int partition, const int64 *wanted, int nwanted, int *n)
+deliverable_positions(const EsSubscription *subscription, int partition, const int64 *wanted, int nwanted, int *n)
 {
 	int			nparked;
 	int64	   *parked = es_held_parked(subscription, partition, wanted, nwanted, &nparked);
@@ -230,7 +230,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	for (int i = 0; i < npartitions; i++)
 	{
 		int			n;
-		int64	   *positions = deliverable(subscription, partitions[i].number, wanted, nwanted, &n);
+		int64	   *positions = deliverable_positions(subscription, partitions[i].number, wanted, nwanted, &n);
 
 		if (n == 0)
 			continue;

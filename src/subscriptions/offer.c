@@ -1,17 +1,17 @@
 /*
  * offer.c
- *		A partition, as one look of a fetch deals with it: taking it, and handing its
- *		events out.
+ *		An offer: a partition in one look of a fetch.  Taking it, and handing its events
+ *		out.
  *
- * A lease that has expired.  One event was pending: it is to blame, its attempt is
- * counted, and in the end it is parked.  Several were: nobody knows which, so the
- * partition hands out half as many at once, until a batch has been acked.  A batch that
- * kills its consumer is halved down to the one event that does.  Such a batch travels
- * alone, or events of other partitions would be counted with it; a consumer that is
- * healthy but slow only gets smaller batches.
+ * When a lease has expired with one event pending, that event is to blame: its attempt is
+ * counted, and in the end it is parked.  With several pending, nobody knows which is to
+ * blame, so the partition hands out half as many at once, until a batch has been acked.  A
+ * batch that kills its consumer is halved down to the one event that does.  Such a batch goes
+ * alone, or events of other partitions would be counted with it; a consumer that is healthy
+ * but slow only gets smaller batches.
  *
- * An event that its upcaster fails for is a delivery that has failed: it is held and tried
- * again, and in the end parked, with the upcaster's error; others go on.
+ * If the upcaster of an event fails, that counts as a failed delivery: the event is held and
+ * tried again, and in the end parked, with the upcaster's error; others go on.
  *
  * Locks: rows of subscription_partition, none of them waited for.
  * Crash: everything belongs to the caller's transaction.
@@ -40,7 +40,7 @@ es_offer_has_room(const EsFetch *fetch, const EsOffer *offer)
 
 /* Keep the later events of a stream back. */
 static void
-block(EsOffer *offer, int64 stream_key)
+block_stream(EsOffer *offer, int64 stream_key)
 {
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64),
 	.hcxt = CurrentMemoryContext};
@@ -76,8 +76,8 @@ run_upcast(void *arg)
 }
 
 /*
- * Put an event whose upcaster must run among the rows.  In a subtransaction: if it
- * fails, its error is returned, and nothing else is lost.  NULL: it is there.
+ * Put an event whose upcaster must run among the rows.  In a subtransaction: an error of the
+ * upcaster is returned, and nothing else is lost.  NULL: the event is there.
  */
 static ErrorData *
 put_upcast(EsFetch *fetch, TupleTableSlot *event)
@@ -95,7 +95,7 @@ put_upcast(EsFetch *fetch, TupleTableSlot *event)
 	return error;
 }
 
-/* What could not be upcast is a delivery that has failed, as if its consumer had said so. */
+/* An event could not be upcast: its delivery has failed, as by es_nack(). */
 static void
 hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, const ErrorData *said)
 {
@@ -103,7 +103,7 @@ hold_failed(EsFetch *fetch, EsOffer *offer, int64 position, int64 stream_key, co
 	EsFailure	failure = {.delay_ms = ES_FIRST_DELAY_MS, .error = &error, .consumer = fetch->consumer};
 
 	if (es_held_fail(fetch->subscription, offer->row.number, &position, &stream_key, 1, &failure) > 0)
-		block(offer, stream_key);
+		block_stream(offer, stream_key);
 	offer->row.held++;			/* counted anew before it is stored */
 	offer->changed = true;
 }
@@ -181,7 +181,7 @@ take_over(EsFetch *fetch, EsOffer *offer)
 	row->held += n;				/* counted anew before it is stored */
 	row->npending = 0;
 	row->leased_until = 0;
-	row->consumer = NULL;		/* an ack that comes too late is told so */
+	row->consumer = NULL;		/* an ack that comes too late is an error */
 	offer->changed = true;
 }
 
@@ -191,7 +191,7 @@ take_over(EsFetch *fetch, EsOffer *offer)
 static void
 give_held(EsFetch *fetch, EsOffer *offer)
 {
-	EsPartition had = offer->row;	/* what is given now goes beyond its pending */
+	EsPartition had = offer->row;	/* events given below are added to row.pending */
 	int			n;
 	EsHeld	   *held = es_held_read(fetch->subscription, had.number, &n);
 	int64	   *gone = palloc(sizeof(int64) * Max(n, 1));
@@ -199,7 +199,7 @@ give_held(EsFetch *fetch, EsOffer *offer)
 	TimestampTz now = GetCurrentTimestamp();
 	EsLookup   *lookup = es_log_lookup(fetch->cat, fetch->snapshot);
 
-	/* without room nothing new follows either, so it does not matter what is blocked */
+	/* without room no new events follow either, so the rest of "blocked" does not matter */
 	for (int i = 0; i < n && es_offer_has_room(fetch, offer); i++)
 	{
 		TupleTableSlot *event;
@@ -211,7 +211,7 @@ give_held(EsFetch *fetch, EsOffer *offer)
 			continue;
 		if (held[i].not_before > now)
 		{
-			block(offer, held[i].stream_key);
+			block_stream(offer, held[i].stream_key);
 			continue;
 		}
 		event = es_lookup_number(lookup, held[i].position);
@@ -248,7 +248,7 @@ es_offer_take(EsFetch *fetch, EsOffer *offer)
 	if (row->delivered != offer->glance.delivered || (company && row->batch_limit > 0) ||
 		(row->npending > 0 && row->leased_until > fetch->now && strcmp(row->consumer, fetch->consumer) != 0))
 	{
-		fetch->busy = true;		/* it is not what it was at the glance */
+		fetch->busy = true;		/* somebody has it, or has changed it since the glance */
 		return false;
 	}
 	if (row->npending > 0 && row->leased_until <= fetch->now)

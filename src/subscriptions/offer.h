@@ -9,7 +9,7 @@
 #include "subscriptions/partition.h"
 #include "utils/hsearch.h"
 
-/* A partition, as one look of the fetch deals with it. */
+/* An offer: a partition in one look of the fetch. */
 typedef struct EsOffer
 {
 	EsGlance	glance;
@@ -50,10 +50,10 @@ typedef struct EsFetch
 	EsOffer    *offers;			/* by their numbers */
 	int			noffers;
 	int64		given;
-	bool		alone;			/* what was handed out goes without company */
+	bool		alone;			/* the batch goes alone: no other partition's events with it */
 	bool		taken;			/* something was locked, */
 	bool		changed;		/* and changed */
-	bool		busy;			/* others have what we would take */
+	bool		busy;			/* others hold partitions that we would take */
 	TimestampTz next;			/* something is due then; 0: not known */
 } EsFetch;
 

@@ -14,8 +14,8 @@
  *    COMMITTED the newest version, whatever the snapshot saw.
  *
  * Isolation: in REPEATABLE READ and above the lock of a row that has changed since the
- * snapshot is 40001.  One that is younger than the snapshot would only not be found, so
- * that is looked for and is the same error.
+ * snapshot is 40001.  A row that is younger than the snapshot would just not be found, so
+ * that case is looked for, and is the same error.
  *
  * Crash: rows belong to their transaction.
  */
@@ -100,7 +100,7 @@ close_rows(Rows *rows)
 	table_close(rows->rel, NoLock);
 }
 
-/* What a statement of this transaction would see. */
+/* The snapshot that a statement of this transaction would have. */
 static Snapshot
 statement_snapshot(void)
 {
@@ -109,7 +109,7 @@ statement_snapshot(void)
 
 /* Lock the row that next_row came to; false: somebody has it, or it is gone (4). */
 static bool
-lock_row(Rows *rows, LockWaitPolicy policy)
+lock_partition_row(Rows *rows, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = rows->row->tts_tid;
@@ -130,7 +130,7 @@ lock_row(Rows *rows, LockWaitPolicy policy)
 
 /* Allocated in the current context. */
 static void
-read_row(TupleTableSlot *row, EsPartition *partition)
+read_partition_row(TupleTableSlot *row, EsPartition *partition)
 {
 	ArrayType  *pending = DatumGetArrayTypePCopy(es_slot_or_0(row, COL_PENDING));
 	Datum		consumer = es_slot_or_0(row, COL_CONSUMER);
@@ -188,12 +188,12 @@ glance_at(const EsSubscription *subscription, const char *consumer, TupleTableSl
 		(found->npending == 0 || (found->mine && found->npending < limit)) &&
 		es_held_due(subscription, found->number, PointerGetDatum(pending), &found->due);
 	if (PointerGetDatum(pending) != stored)
-		pfree(pending);			/* there may be many, and long ones */
+		pfree(pending);			/* there may be many partitions with long arrays */
 }
 
 /*
- * What a fetch looks at before it takes any lock: all partitions, as of this moment, in
- * the order of their numbers.  None: the subscription has been dropped.
+ * What a fetch looks at before it takes any lock: all partitions, as of this moment, in the
+ * order of their numbers.  If there are none, the subscription has been dropped.
  */
 EsGlance *
 es_partitions_glance(const EsSubscription *subscription, const char *consumer, int *n)
@@ -223,14 +223,14 @@ es_partition_look(const EsSubscription *subscription, int number, EsPartition *p
 
 	open_rows(&rows, subscription, number, AccessShareLock, GetLatestSnapshot());
 	if ((found = next_row(&rows)))
-		read_row(rows.row, partition);
+		read_partition_row(rows.row, partition);
 	close_rows(&rows);
 	return found;
 }
 
 /* ---- locking ---- */
 
-/* The transaction's snapshot does not know the partition: is that its age? */
+/* The transaction's snapshot does not see the partition: an error if it is younger. */
 static void
 refuse_younger(const EsSubscription *subscription, int number)
 {
@@ -256,9 +256,9 @@ es_partition_try_lock(const EsSubscription *subscription, int number, EsPartitio
 
 	open_rows(&rows, subscription, number, RowShareLock, statement_snapshot());
 	found = next_row(&rows);
-	locked = found && lock_row(&rows, LockWaitSkip);
+	locked = found && lock_partition_row(&rows, LockWaitSkip);
 	if (locked)
-		read_row(rows.row, partition);
+		read_partition_row(rows.row, partition);
 	close_rows(&rows);
 	if (!found)
 		refuse_younger(subscription, number);
@@ -282,12 +282,12 @@ lock_rows(const EsSubscription *subscription, const char *consumer, int *n)
 	open_rows(&rows, subscription, ALL_PARTITIONS, RowShareLock, statement_snapshot());
 	while (next_row(&rows) && *n < subscription->partitions)
 	{
-		/* it may be another one's when the lock has been waited for */
+		/* while the lock was waited for, another consumer may have got the lease */
 		if (consumer != NULL && !has_leased(rows.row, consumer))
 			continue;
-		if (lock_row(&rows, LockWaitBlock) &&
+		if (lock_partition_row(&rows, LockWaitBlock) &&
 			(consumer == NULL || has_leased(rows.row, consumer)))
-			read_row(rows.row, &partitions[(*n)++]);
+			read_partition_row(rows.row, &partitions[(*n)++]);
 	}
 	close_rows(&rows);
 	return partitions;
@@ -338,7 +338,7 @@ es_partition_is_pending(const EsPartition *partition, int64 position)
 	return es_numbers_find(partition->pending, partition->npending, position) != NULL;
 }
 
-/* Take positions, rising, off the pending ones. */
+/* Remove positions, which rise, from the pending ones. */
 void
 es_partition_remove_pending(EsPartition *partition, const int64 *positions, int n)
 {
@@ -404,7 +404,7 @@ fill_row(TupleTableSlot *row, const EsPartition *partition)
 
 /* As UPDATE does, by the owner of the table: there may be triggers. */
 static void
-update_row(Relation rel, TupleTableSlot *former, TupleTableSlot *row)
+update_partition_row(Relation rel, TupleTableSlot *former, TupleTableSlot *row)
 {
 	EsTarget	target = es_target_open(rel);
 	EPQState	none;
@@ -442,7 +442,7 @@ es_partition_store(const EsSubscription *subscription, EsPartition *partition)
 	memcpy(row->tts_isnull, former->tts_isnull, sizeof(bool) * row->tts_tupleDescriptor->natts);
 	fill_row(row, partition);
 	ExecStoreVirtualTuple(row);
-	update_row(rel, former, row);
+	update_partition_row(rel, former, row);
 	partition->tid = row->tts_tid;
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(former);
@@ -451,12 +451,12 @@ es_partition_store(const EsSubscription *subscription, EsPartition *partition)
 }
 
 /*
- * Partitions of which it is known that there is no event beyond "from", up to "upto":
- * let them pass that.  Where one is locked, or has just changed, somebody else sees to it.
- * One that was set back since keeps its place.
+ * Move partitions that have delivered up to "from" on to "upto": they have no events in
+ * between.  One that is locked, or has just changed, is left to whoever did that; one that
+ * was set back since stays where it is.
  *
- * By ctid, for the planner knows nothing of a new subscription, and would go through all
- * of its partitions for each of them.
+ * By ctid: the planner has no statistics of a new subscription, and would go through all of
+ * its partitions for each of them.
  */
 void
 es_partitions_advance(const EsSubscription *subscription, const int *numbers,

@@ -1,18 +1,18 @@
 /*
  * scan.c
- *		New events, for whichever partitions a fetch can have.
+ *		Finding new events, of any partitions that a fetch can take.
  *
- * The log is read once for all partitions, from the place that the one furthest behind
- * has reached.  The first event of a partition that is to be had decides: it is taken
- * (locked), and its events are handed out until there are enough.  So who waits longest
- * comes first, two fetches at once go for different partitions, and a partition without
- * events costs neither a lock nor a write.  Events of others are passed by the stream's
+ * The log is read once for all partitions, from the position that the one furthest behind
+ * has reached.  The partition of the first event that can be taken is taken (locked), and
+ * its events are handed out until there are enough.  So the partition that waits longest
+ * comes first, two fetches at once take different partitions, and a partition without events
+ * costs neither a lock nor a write.  Events of other partitions are passed by the stream's
  * key.
  *
- * Where many partitions have few events each, that would read much for little.  So a
- * round ends after a while, or at the head; it has counted the events that it passed,
- * and the next round takes as many more partitions as these promise to fill the batch,
- * again those that wait longest.
+ * Where many partitions have few events each, that would read many events to hand out few.
+ * So a round ends after a number of events, or at the head.  It has counted the events that
+ * it passed, by partition; the next round takes as many more partitions as are likely to fill
+ * the batch, again those that wait longest.
  *
  * Invariants
  * 1. An offer's "looked" rises; between "delivered" as it was read and "looked" there
@@ -29,7 +29,7 @@
 #include "read/wanted.h"
 #include "subscriptions/scan.h"
 
-/* Events that a round looks at once it has taken a partition: at least, and for each that is wanted. */
+/* Events that a round looks at after taking a partition: the least, and for each wanted event. */
 #define ROUND_LEAST		1000
 #define ROUND_PER_EVENT	10
 
@@ -66,8 +66,8 @@ deal_with(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 position)
 }
 
 /*
- * Where the next round begins: with what was taken, as long as there is more to read of it,
- * then with who is furthest behind.
+ * Where the next round begins: at the partitions that were taken, as long as there is more to
+ * read of them, then at the one furthest behind.
  */
 static bool
 begin_of_round(EsFetch *fetch, int64 *begin, int *ntaken)
@@ -92,8 +92,8 @@ begin_of_round(EsFetch *fetch, int64 *begin, int *ntaken)
 }
 
 /*
- * Read on from a position until there are enough events, or for long enough.  Returns how
- * far that was.
+ * Read on from a position until there are enough events, or the round is over.  Returns the
+ * position up to which it has read.
  */
 static int64
 read_round(EsFetch *fetch, EsWanted *wanted, int64 begin, int ntaken)
@@ -140,7 +140,7 @@ read_round(EsFetch *fetch, EsWanted *wanted, int64 begin, int ntaken)
 	return event == NULL ? fetch->head : upto;
 }
 
-/* What the round has found out about each partition. */
+/* Note what the round has found out about each partition. */
 static void
 note_round(EsFetch *fetch, int64 begin, int64 upto)
 {
@@ -148,7 +148,7 @@ note_round(EsFetch *fetch, int64 begin, int64 upto)
 	{
 		EsOffer    *offer = &fetch->offers[i];
 
-		/* one further behind, which was not what the round was for */
+		/* a partition further behind than where the round began */
 		if (!offer->open || offer->looked < begin)
 			continue;
 		offer->looked = Max(offer->looked, offer->first > 0 ? offer->first - 1 : upto);

@@ -1,6 +1,6 @@
 /*
  * scan.h
- *		New events, for whichever partitions a fetch can have.
+ *		Finding new events, of any partitions that a fetch can take.
  */
 #ifndef ES_SCAN_H
 #define ES_SCAN_H

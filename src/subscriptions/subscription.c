@@ -7,17 +7,17 @@
  * have been handled, and what is not acked in time goes to another.  So each event is
  * handled at least once, and the events of a stream in order.
  *
- * What there is to know of a partition stands in one row (subscription_partition):
+ * The state of a partition is one row (subscription_partition):
  *
  *	  handled ... | some pending, held or parked ... | not yet handed out ...
  *			 checkpoint						   delivered				  head
  *
  * - delivered: events at or below have been handed out, or are held;
- * - pending: those that the holder of the lease has and has not acked;
- * - held: what needs another delivery, one row of subscription_event each: "retry"
+ * - pending: events that the holder of the lease has and has not acked;
+ * - held: events that need another delivery, one row of subscription_event each: "retry"
  *	 after a failure, not before a moment; "waiting" behind such an event of its stream;
- *	 what a consumer had whose lease has expired.  On the good path nothing is held, and
- *	 a fetch and an ack are one update of one row each;
+ *	 and events of a lease that has expired.  If nothing fails, nothing is held, and a
+ *	 fetch and an ack are one update of one row each;
  * - parked: given up until es_replay_parked; later events of the stream go on.
  *
  * Invariants
@@ -30,8 +30,8 @@
  *	  consumer.
  * 4. delivered never passes the head that was taken before the snapshot it was read
  *	  with (log/head.c).
- * 5. A consumer acks what it has.  A lease that somebody else has taken is an error.
- *	  An expired one that nobody has taken is still its own.
+ * 5. A consumer acks events that it has.  If somebody else has taken the lease, that is
+ *	  an error.  An expired lease that nobody has taken is still the consumer's own.
  *
  * Events of an expired lease become held rows too, so that there is one kind of
  * redelivery; and the last holder of a free partition is remembered, so that an ack
@@ -41,9 +41,9 @@
  * but for a fetch, which never waits for one.
  * Crash: all is in tables, and belongs to the caller's transaction.
  *
- * Here: a subscription by its name, as of this moment.  What each fetch and ack does goes
- * without SQL underneath, here and in partition.c: statements would cost more than the
- * events.
+ * In this file: looking a subscription up by its name, as of this moment.  What each fetch
+ * and ack does, here and in partition.c, does not use SQL: statements would cost more than
+ * the events.
  */
 #include "postgres.h"
 
@@ -78,7 +78,7 @@ es_subscription_refuse_missing(EsName name)
 			 errmsg("subscription \"" ES_NAME_FORMAT "\" does not exist", ES_NAME_ARGS(name))));
 }
 
-/* The name of a consumer: here NULL is as bad as any other that says nothing. */
+/* The name of a consumer, as an argument; NULL is refused as any other bad name. */
 char *
 es_subscription_consumer(FunctionCallInfo fcinfo, int argno)
 {
@@ -113,7 +113,7 @@ names_in(TupleTableSlot *row, int column, int *n)
 	return names;
 }
 
-/* It was checked to be a day at most, and to have no months. */
+/* An interval in a column, which is a day at most and has no months. */
 static int64
 microseconds_in(TupleTableSlot *row, int column)
 {

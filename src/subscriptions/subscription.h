@@ -15,8 +15,8 @@
 #define ES_MAX_HELD			10000
 
 /*
- * es_replay_parked may let more be held: then a fetch looks at so many of them, the first.
- * It takes no new events meanwhile, so nothing is given before an earlier event of its stream.
+ * Most held events that a fetch looks at, the first ones: es_replay_parked may leave more.  A
+ * fetch takes no new events then, so none is given before an earlier event of its stream.
  */
 #define ES_HELD_LOOKED_AT	20000	/* at least both of the above together */
 

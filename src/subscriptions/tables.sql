@@ -20,7 +20,7 @@ CREATE TABLE eventstore.subscription (
 CREATE UNIQUE INDEX subscription_name ON eventstore.subscription (name);
 
 COMMENT ON TABLE eventstore.subscription IS 'The subscriptions, as es_create_subscription() was told';
-COMMENT ON COLUMN eventstore.subscription.partitions IS 'So many consumers can be served at once';
+COMMENT ON COLUMN eventstore.subscription.partitions IS 'Number of consumers that can be served at once';
 COMMENT ON COLUMN eventstore.subscription.ack_timeout IS 'How long a lease lasts that is not renewed';
 COMMENT ON COLUMN eventstore.subscription.max_retries IS 'An event that fails more often is parked';
 COMMENT ON COLUMN eventstore.subscription.filter IS 'A query, instead of types and categories; null: none';
@@ -47,7 +47,7 @@ COMMENT ON COLUMN eventstore.subscription_partition.checkpoint IS 'Nothing at or
 COMMENT ON COLUMN eventstore.subscription_partition.delivered IS 'Everything at or below has been handed out, or is in subscription_event';
 COMMENT ON COLUMN eventstore.subscription_partition.pending IS 'Handed out to the consumer and not acked, in order; empty: the partition is free';
 COMMENT ON COLUMN eventstore.subscription_partition.held IS 'Its events in subscription_event that are not parked';
-COMMENT ON COLUMN eventstore.subscription_partition.batch_limit IS 'At most so many events at once, after a consumer has let its lease expire; null: no such limit';
+COMMENT ON COLUMN eventstore.subscription_partition.batch_limit IS 'Most events handed out at once, after a consumer has let its lease expire; null: no such limit';
 COMMENT ON COLUMN eventstore.subscription_partition.consumer IS 'Who has the lease, or had the last one';
 COMMENT ON COLUMN eventstore.subscription_partition.leased_until IS 'Then another consumer may have what is pending; null: nothing is';
 

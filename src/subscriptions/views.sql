@@ -102,8 +102,8 @@ CROSS JOIN LATERAL (
         pg_catalog.count(*) FILTER (WHERE q.leased_until OPERATOR(pg_catalog.<=) h.now) AS expired
     FROM eventstore.subscription_partition q
     WHERE q.subscription_id OPERATOR(pg_catalog.=) s.subscription_id) p
--- Aggregates are one row, so the planner leaves these joins out for who does not ask for
--- them; for that nothing volatile stands in the list above.
+-- Aggregates are one row, so the planner leaves these joins out of a query that needs none of
+-- their columns; that works because nothing volatile stands in the list above.
 LEFT JOIN LATERAL (
     SELECT
         pg_catalog.sum(m.lag)::pg_catalog.int8 AS lag,

@@ -8,7 +8,7 @@
  * statement runs, the scheduler is ended and kept out ("hold"); afterwards, also
  * after an error, the hold is given back and the launcher told.
  *
- * Who may not run the statement does not get the scheduler ended.
+ * If the user may not run the statement, the scheduler is not ended.
  *
  * Crash: holds are in shared memory and vanish with it.
  */
@@ -38,7 +38,7 @@
 #include "worker/evict.h"
 #include "worker/pool.h"
 
-/* How long to wait for them: as the server does for others to leave a database. */
+/* How long to wait for processes to end: as the server waits for others to leave a database. */
 #define PATIENCE_MS		5000
 /* Time between two looks. */
 #define LOOK_MS			10
@@ -137,7 +137,7 @@ typedef struct Hold
 } Hold;
 
 static void
-release(int code, Datum arg)
+release_hold(int code, Datum arg)
 {
 	Hold	   *hold = (Hold *) DatumGetPointer(arg);
 
@@ -201,9 +201,9 @@ run_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 }
 
 static void
-process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
+process_evicting_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+						 ProcessUtilityContext context, ParamListInfo params,
+						 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *statement = pstmt->utilityStmt;
 	char	   *name = needed_database(statement);
@@ -224,12 +224,12 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	LWLockRelease(es_registry_lock());
 	hold.db = db;
 	hold.dboid = dboid;
-	PG_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));
+	PG_ENSURE_ERROR_CLEANUP(release_hold, PointerGetDatum(&hold));
 	{
 		end_workers(db, dboid);
 		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(release, PointerGetDatum(&hold));
+	PG_END_ENSURE_ERROR_CLEANUP(release_hold, PointerGetDatum(&hold));
 
 	if (IsA(statement, DropdbStmt))
 	{
@@ -237,12 +237,12 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		es_figures_forget(dboid);
 	}
 	else
-		release(0, PointerGetDatum(&hold));
+		release_hold(0, PointerGetDatum(&hold));
 }
 
 void
 es_evict_init(void)
 {
 	prev_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	ProcessUtility_hook = process_evicting_utility;
 }

@@ -5,7 +5,7 @@
  * It is connected to no database.  When it starts it tries every database that
  * takes connections: a scheduler that finds no store there returns at once.
  * Later an append that finds no scheduler asks for one (registry.c), so neither
- * CREATE EXTENSION nor CREATE DATABASE has to tell.  README.md in this folder has
+ * CREATE EXTENSION nor CREATE DATABASE has to call it.  README.md in this folder has
  * the states and what each event does.
  *
  * Invariants
@@ -110,7 +110,7 @@ job_of(Oid dboid)
 	return &jobs[njobs++];
 }
 
-/* A database without a store, or that has been dropped, needs none: who wants one asks. */
+/* A database without a store, or that was dropped, needs no job until somebody asks for it. */
 static void
 forget_unwanted_jobs(void)
 {

@@ -239,8 +239,8 @@ start_worker(EsWorkerSlot *slot)
 }
 
 /*
- * That number of projections of this database is due: wake idle workers, and start one
- * more if they are too few.  What there is too little of, if anything.
+ * "due" projections of this database are due: wake idle workers, and start one more worker if
+ * they are too few.  Returns what there is too little of, if anything.
  */
 EsShortage
 es_pool_serve(int due)
@@ -251,7 +251,7 @@ es_pool_serve(int due)
 	if (due == 0 || wake_idle(due) >= due)
 		return ES_SHORTAGE_NONE;
 	slot = take_slot(&starting);
-	if (slot == NULL)			/* those that there are take turns */
+	if (slot == NULL)			/* the workers that there are take turns */
 		return starting ? ES_SHORTAGE_NONE : ES_SHORTAGE_OF_WORKERS;
 	if (start_worker(slot))
 		return ES_SHORTAGE_NONE;

@@ -46,7 +46,7 @@ end_pass(void)
 
 /* False: there is nothing more to do, or somebody is in the way. */
 static bool
-step(Oid store)
+scavenge_step(Oid store)
 {
 	const EsCatalog *cat;
 	int64		removed = 0;
@@ -77,7 +77,7 @@ try_step(Oid store)
 
 	PG_TRY();
 	{
-		more = step(store);
+		more = scavenge_step(store);
 	}
 	PG_CATCH();
 	{

@@ -14,11 +14,11 @@
  * 2. The head that is recorded was computed before the recording transaction
  *    began (mark.c), for the store that it is recorded in.
  * 3. It sleeps outside of transactions, and holds no snapshot while it does.
- * 4. Who leaves because the store is another one asks for a successor if that one
- *    has been appended to (gone): the append found us in office and did not.
+ * 4. A scheduler that leaves because the store is another one asks for a successor
+ *    (leave_office): an append to the new store found us in office and did not ask.
  * 5. A look without a lock on event_log publishes nothing: meanwhile the entry may
  *    have been set up anew for another store.
- * 6. One NOTIFY tells of all that has become readable since the last: with the mark, at
+ * 6. One NOTIFY stands for all that has become readable since the last: with the mark, at
  *    most every MARK_INTERVAL_MS.  Committing one takes a lock that all of the cluster
  *    shares (commands/async.c), so no append may send any.
  *
@@ -68,7 +68,7 @@ typedef struct EsOffice
 {
 	EsDatabase *db;
 	Oid			store;
-	bool		check_store;	/* look in the tables whether it is there, */
+	bool		check_store;	/* look in the tables whether the store is there, */
 	TimestampTz next_check;		/* as from then on */
 	bool		synced;			/* the projections are taken in, */
 	uint32		changes_seen;	/* after that many changes of their list */
@@ -78,7 +78,7 @@ typedef struct EsOffice
 } EsOffice;
 
 static void
-gone(int code, Datum arg)
+leave_office(int code, Datum arg)
 {
 	const EsOffice *office = (EsOffice *) DatumGetPointer(arg);
 	EsDatabase *db = office->db;
@@ -93,7 +93,7 @@ gone(int code, Datum arg)
 		pg_atomic_write_u32(&db->scheduler, 0);
 		pg_atomic_write_u32(&db->wake_wanted, 0);
 	}
-	pg_memory_barrier();		/* (4): the twin is in registry.c, end_of_transaction */
+	pg_memory_barrier();		/* (4): the twin is in registry.c, leave_slot_at_end */
 	replaced = db->store != office->store;
 	if (replaced)
 		db->scheduler_wanted = true;
@@ -134,7 +134,7 @@ take_office(EsOffice *office)
 		}
 		LWLockRelease(es_registry_lock());
 		if (taken)
-			before_shmem_exit(gone, PointerGetDatum(office));
+			before_shmem_exit(leave_office, PointerGetDatum(office));
 	}
 	else if ((db = es_registry_database(MyDatabaseId, false)) != NULL)
 	{
@@ -151,10 +151,10 @@ take_office(EsOffice *office)
 }
 
 /*
- * The head.  False: the store has gone, or is another one.
+ * Find the head.  False: the store has gone, or is another one.
  */
 static bool
-look(const EsOffice *office, bool check_store, int64 *head)
+look_at_head(const EsOffice *office, bool check_store, int64 *head)
 {
 	EsDatabase *db = office->db;
 	bool		there = db->store == office->store;
@@ -178,7 +178,7 @@ look(const EsOffice *office, bool check_store, int64 *head)
 
 /* Record the head; false: the store has gone, or is another one. */
 static bool
-record(Oid store, int64 head)
+record_head(Oid store, int64 head)
 {
 	const EsCatalog *cat;
 	bool		recorded = false;
@@ -200,7 +200,7 @@ record(Oid store, int64 head)
 }
 
 /*
- * Take in which projections there are, if that has changed.  False: the store has gone, or
+ * Read which projections there are, if that has changed.  False: the store has gone, or
  * is another one.
  */
 static bool
@@ -244,7 +244,7 @@ want_wake_up(const EsOffice *office)
 
 /* Wake those who wait for the head to move, if it has. */
 static void
-announce(EsOffice *office, int64 head, bool waiters)
+announce_head(EsOffice *office, int64 head, bool waiters)
 {
 	EsDatabase *db = office->db;
 
@@ -275,7 +275,7 @@ record_if_due(EsOffice *office, int64 head, long sleep)
 		return sleep;
 	if (now < office->next_mark)
 		return Min(sleep, TimestampDifferenceMilliseconds(now, office->next_mark));
-	if (!record(office->store, head))
+	if (!record_head(office->store, head))
 		return -1;
 	office->recorded = head;
 	office->next_mark = TimestampTzPlusMilliseconds(now, MARK_INTERVAL_MS);
@@ -292,7 +292,7 @@ serve_projections(const EsOffice *office, int64 head, long sleep)
 	static bool warned = false;
 	EsDatabase *db = office->db;
 	TimestampTz next;
-	/* while the log can be restored none is run: see worker.c, claim */
+	/* while the log can be restored none is run: see worker.c, claim_projection */
 	bool		sealed = pg_atomic_read_u32(&db->sealed) != 0;
 	int			due = sealed ? es_figures_due(office->store, head, &next) : 0;
 	EsShortage	shortage = es_pool_serve(due);
@@ -313,8 +313,8 @@ serve_projections(const EsOffice *office, int64 head, long sleep)
 }
 
 /*
- * Is it time to look at the tables, should a change not have been told?  How long to sleep
- * at most, in milliseconds.
+ * Is it time to look at the tables, in case a change did not wake us?  How long to sleep at
+ * most, in milliseconds.
  */
 static long
 plan_check(EsOffice *office)
@@ -363,9 +363,9 @@ es_scheduler_main(Datum arg)
 		if (!sync_projections(&office))
 			return;
 		waiters = want_wake_up(&office);
-		if (!look(&office, office.check_store, &head))
+		if (!look_at_head(&office, office.check_store, &head))
 			return;
-		announce(&office, head, waiters);
+		announce_head(&office, head, waiters);
 		sleep = serve_projections(&office, head, sleep);
 		if (pg_atomic_read_u32(&office.db->sealed))
 			sleep = es_scavenger_run(office.store, sleep);

@@ -4,8 +4,8 @@
  *		nobody can turn against them, and transactions.
  *
  * What ALTER DATABASE, ALTER ROLE or the configuration say of these settings does not
- * apply.  Commits need not be flushed: a mark that is lost was true, and a checkpoint
- * is lost together with what it stands for.
+ * apply.  Commits need not be flushed: if a mark is lost, the one before it is still true,
+ * and a checkpoint is lost together with the effects of its events.
  */
 #include "postgres.h"
 

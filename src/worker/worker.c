@@ -80,11 +80,11 @@ release_claim(void)
 {
 	es_figures_release(claimed);
 	claimed = NULL;
-	/* for a statement that wanted it (2); nobody sends another now */
+	/* a cancel was for a statement that wanted the projection (2); no other can come now */
 	QueryCancelPending = false;
 }
 
-/* This process ends in the midst of a batch: who knows why; not at once again. */
+/* This process ends in the midst of a batch: the projection is run again after a delay. */
 static void
 die_claimed(int code, Datum arg)
 {
@@ -94,7 +94,7 @@ die_claimed(int code, Datum arg)
 	release_claim();
 }
 
-/* In pg_stat_activity and the process title. */
+/* Show the projection in pg_stat_activity and the process title. */
 static void
 show_activity(const EsProjection *projection)
 {
@@ -140,8 +140,9 @@ run_batch(EsCatchup *catchup)
 }
 
 /*
- * The projection has caught up: let appends apply it.  That open ones are in the way
- * is no failure; it is shown as its error, and tried again later and later.
+ * The projection has caught up: let appends apply it.  If open appends are in the way, that
+ * is no failure; it is shown as the projection's error, and tried again after longer and
+ * longer delays.
  */
 static void
 run_switch(EsCatchup *catchup)
@@ -239,7 +240,7 @@ take_turn(MemoryContext context)
 
 /* The store of this database; NULL: there is none. */
 static EsDatabase *
-find_store(Oid *store)
+find_own_store(Oid *store)
 {
 	const EsCatalog *cat;
 	EsDatabase *db = NULL;
@@ -260,7 +261,7 @@ find_store(Oid *store)
  * the read models may be just then.
  */
 static EsFigures *
-claim(EsDatabase *db)
+claim_projection(EsDatabase *db)
 {
 	if (!pg_atomic_read_u32(&db->sealed))
 		return NULL;
@@ -274,7 +275,7 @@ store_has_gone(EsDatabase *db, Oid store)
 	Oid			store_now = InvalidOid;
 
 	return pg_atomic_read_u32(&db->scheduler) == 0 &&
-		(find_store(&store_now) == NULL || store_now != store);
+		(find_own_store(&store_now) == NULL || store_now != store);
 }
 
 /*
@@ -294,7 +295,7 @@ sleep_until_woken(EsDatabase *db, Oid store)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	set_ps_display("idle");
 	es_pool_set_idle(true);
-	claimed = claim(db);
+	claimed = claim_projection(db);
 	if (claimed != NULL)
 	{
 		es_pool_set_idle(false);
@@ -347,7 +348,7 @@ es_worker_main(Datum arg)
 	before_shmem_exit(die_claimed, (Datum) 0);
 	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	db = find_store(&store);
+	db = find_own_store(&store);
 
 	if (db == NULL)
 		make_scheduler_look();
@@ -361,7 +362,7 @@ es_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		if (claimed == NULL)
-			claimed = claim(db);
+			claimed = claim_projection(db);
 		if (claimed == NULL)
 		{
 			if (!sleep_until_woken(db, store))
