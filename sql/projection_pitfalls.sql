@@ -191,6 +191,8 @@ CREATE TABLE doomed (n bigint);
 SELECT es_create_projection('short_lived', 'doom', types => '{Doomed}', reset => 'TRUNCATE doomed');
 CALL await('NOT EXISTS (SELECT FROM eventstore.projections)');
 SELECT count(*) FROM pg_class WHERE relname = 'doomed';
+-- It is gone when the worker's lock on it is.
+DROP TABLE IF EXISTS doomed;
 
 -- and as dead letters are tried again.
 CREATE TABLE doomed (n bigint);
