@@ -75,7 +75,9 @@ SELECT by, who FROM models.seen ORDER BY n DESC LIMIT 1;
 -- By a role that may: one of both, who may not create anything in the schema.
 CREATE ROLE regress_both IN ROLE regress_joe, regress_jane;
 SET ROLE regress_both;
+\set VERBOSITY sqlstate
 REASSIGN OWNED BY regress_jane TO regress_jim;
+\set VERBOSITY default
 REASSIGN OWNED BY regress_jane TO regress_joe;
 RESET ROLE;
 SELECT function, owner FROM owners;
@@ -94,7 +96,9 @@ SELECT function, owner, rights FROM owners;
 SET ROLE regress_joe;
 SELECT es_alter_projection('inline', owner => 'regress_joe');
 SET ROLE regress_jane;
+\set VERBOSITY sqlstate
 SELECT es_alter_projection('inline', owner => 'regress_joe');
+\set VERBOSITY default
 SELECT es_alter_projection('inline', owner => 'regress_nobody');
 RESET ROLE;
 GRANT regress_joe TO regress_jane;
@@ -186,7 +190,9 @@ CREATE FUNCTION models.joes_upcast(data jsonb, metadata jsonb) RETURNS jsonb LAN
 SELECT es_register_upcaster('Other', 1, 'models.joes_upcast');
 RESET ROLE;
 SET ROLE regress_jane;
+\set VERBOSITY sqlstate
 DROP OWNED BY regress_joe;
+\set VERBOSITY default
 RESET ROLE;
 SELECT es_create_projection('of another', query => 'INSERT INTO models.joes SELECT position FROM es_batch');
 DROP OWNED BY regress_joe;
