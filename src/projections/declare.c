@@ -315,7 +315,7 @@ store_declaration(const EsCatalog *cat, FunctionCallInfo fcinfo, const Declarati
 		tell_projection_exists(cat, es_definition_by_name(cat, new->name), new);
 		return;
 	}
-	es_kept_tell_unknown_types(cat, &new->filter);
+	es_kept_tell_doubts(cat, &new->filter);
 	es_progress_create(id, new->start_after);
 	CommandCounterIncrement();
 	if (new->is_inline)

@@ -176,13 +176,22 @@ may_know_types(const EsCatalog *cat)
 		check_enable_rls(cat->event_type, InvalidOid, true) != RLS_ENABLED;
 }
 
+static void
+tell_empty(const EsName *names, int n, const char *what)
+{
+	if (names != NULL && n == 0)
+		ereport(NOTICE,
+				(errmsg("no event is taken: the list of %s is empty", what),
+				 errhint("NULL stands for all.")));
+}
+
 /*
  * A NOTICE with those of the filter's types that no event has, nor gets by an upcaster, as
  * of this moment.  None in a store that has not seen an event yet: there nothing can be
  * told from a misspelt type.
  */
-void
-es_kept_tell_unknown_types(const EsCatalog *cat, const EsFilter *filter)
+static void
+tell_unknown_types(const EsCatalog *cat, const EsFilter *filter)
 {
 	int			n;
 	EsName	   *types = types_of(filter, &n);
@@ -208,4 +217,13 @@ es_kept_tell_unknown_types(const EsCatalog *cat, const EsFilter *filter)
 	ereport(NOTICE,
 			(errmsg_plural("no event has type %s yet", "no event has any of the types %s yet", unknown, named.data),
 			 errhint("The view eventstore.event_types shows the types that there are.")));
+}
+
+/* What may have been meant otherwise, in a filter that is kept from now on: NOTICEs. */
+void
+es_kept_tell_doubts(const EsCatalog *cat, const EsFilter *filter)
+{
+	tell_empty(filter->types, filter->ntypes, "types");
+	tell_empty(filter->categories, filter->ncategories, "categories");
+	tell_unknown_types(cat, filter);
 }

@@ -168,7 +168,7 @@ es_create_subscription(PG_FUNCTION_ARGS)
 		tell_subscription_exists(fcinfo, es_subscription_find(cat, name), &new);
 		PG_RETURN_VOID();
 	}
-	es_kept_tell_unknown_types(cat, &new.filter);
+	es_kept_tell_doubts(cat, &new.filter);
 	es_partitions_create(new.id, new.partitions, new.start_after);
 	CommandCounterIncrement();
 	PG_RETURN_VOID();
