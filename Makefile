@@ -25,6 +25,7 @@ OBJS = \
 	src/append/idempotency.o \
 	src/append/inline.o \
 	src/append/json.o \
+	src/append/payload.o \
 	src/append/tag_rows.o \
 	src/append/uuid7.o \
 	src/append/writer.o \
@@ -169,12 +170,12 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 REGRESS = \
 	append append_batch append_events append_only idempotency condition \
 	read_stream read_all read_category query filter correlation columns encodings parallel \
-	stream_life removed_ids taken_away snapshot upcast \
+	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
 	declare subscription views rights triggers bad_input catalog maintenance bookkeeping format check reset
 ISOLATION = \
-	version check_version own_events event_type stream_end stream_removal stream_story \
+	version check_version own_events event_type content_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
 	repeatable_read serializable snapshot \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \

@@ -138,7 +138,7 @@ FROM (SELECT array_agg(stream ORDER BY n) AS streams, array_agg(type ORDER BY n)
     LATERAL es_append_batch(i.streams, i.types, i.data) b;
 SELECT count(*), bool_and(e.data = to_jsonb(n)) AS "in order"
 FROM es_read_category('Import', max_count => 5000) WITH ORDINALITY
-    AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, n);
+    AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, content_type, payload, n);
 
 -- The batch belongs to its transaction.
 BEGIN;

@@ -91,7 +91,7 @@ SELECT count(*), min(version), max(version), bool_and(data = to_jsonb(version)) 
 FROM es_read_stream('Long-1');
 SELECT count(*), bool_and(data = to_jsonb(n)) AS "in order"
 FROM es_read_category('Long', max_count => 20000) WITH ORDINALITY
-    AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, n);
+    AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, content_type, payload, n);
 
 -- Their ids differ; their times do not fall.
 SELECT count(DISTINCT event_id) FROM es_read_stream('Long-1');

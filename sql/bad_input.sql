@@ -24,10 +24,10 @@ END $$;
 -- Every function, with null for each of its arguments in turn.
 CREATE TABLE call (n int GENERATED ALWAYS AS IDENTITY, name text, arguments text[]);
 INSERT INTO call (name, arguments) VALUES
-    ('es_append', ARRAY['''Order-1''', '''T''', '''{}''', '-4', '''{}''', 'gen_random_uuid()', '''{a}''', '1', 'NULL']),
+    ('es_append', ARRAY['''Order-1''', '''T''', '''{}''', '-4', '''{}''', 'gen_random_uuid()', '''{a}''', '1', 'NULL', '''x''', '''a/b''']),
     ('es_append_events', ARRAY['''Order-1''', '''[{"type": "T"}]''', '-4', 'NULL']),
     ('es_append_batch', ARRAY['''{Order-1}''', '''{T}''', '''{"{}"}''', '''{-4}''', '''{"{}"}''', 'ARRAY[gen_random_uuid()]', '''{now}''',
-        '''{"[\"a\"]"}''', '''{1}''', '''{"query": [{"tags": ["unheard"]}]}''']),
+        '''{"[\"a\"]"}''', '''{1}''', '''{"query": [{"tags": ["unheard"]}]}''', '''{"x"}''', '''{a/b}''']),
     ('es_check_version', ARRAY['''Order-1''', '-4']),
     ('es_head', '{}'),
     ('es_epoch', '{}'),

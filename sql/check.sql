@@ -106,6 +106,7 @@ CALL damage($$DELETE FROM eventstore.event_type WHERE type = 'Bare'$$);
 CALL damage($$INSERT INTO eventstore.event_type SELECT type_key, 'Another', NULL, type, schema_version FROM eventstore.event_type WHERE type = 'Bare'$$);
 CALL damage($$UPDATE eventstore.event_type SET bucket = 1 WHERE type = 'Bare'$$);
 CALL damage($$UPDATE eventstore.event_type SET type = 'Naked' WHERE type = 'Bare'$$);
+CALL damage($$UPDATE eventstore.event_type SET content_type = 'text/plain' WHERE type = 'Bare'$$);
 CALL damage($$UPDATE eventstore.event_log SET type_key = (SELECT type_key FROM eventstore.event_type WHERE type = 'Bare') WHERE stream_key = key_of('Many1-1')$$);
 CALL damage($$UPDATE eventstore.stream SET name = 'Renamed-1' WHERE name = 'Many1010-1'$$);
 -- tags

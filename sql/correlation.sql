@@ -57,7 +57,7 @@ SELECT count(*) FROM es_read_correlation('long');
 SELECT count(*) FROM es_read_correlation('long', 1000);
 SELECT count(*), bool_and(data = to_jsonb(n)) AS "in order"
 FROM es_read_correlation('long', 2000) WITH ORDINALITY
-    AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, n);
+    AS e (position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, content_type, payload, n);
 
 -- After a position, a page at a time.
 SELECT max(position) AS last FROM es_read_correlation('long', 1000) \gset

@@ -162,7 +162,7 @@ SELECT * FROM sale ORDER BY article;
 SELECT es_create_projection('columns', mode => 'inline', types => '{Sold}', query => $$
     INSERT INTO seen (projection, type)
     SELECT 'columns', CASE WHEN b::es_event IS NOT DISTINCT FROM (SELECT e FROM es_read_stream(b.stream, b.version, 1) e) THEN 'same' ELSE 'different' END
-    FROM (SELECT position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at FROM es_batch) b $$, start_after => es_head());
+    FROM (SELECT position, stream, version, type, schema_version, data, metadata, tags, event_id, created_at, content_type, payload FROM es_batch) b $$, start_after => es_head());
 SELECT version FROM es_append('Shop-1', 'Sold', '{"article": "pen", "quantity": 1}', tags => '{x}', metadata => '{"y": 1}');
 SELECT projection, type FROM seen WHERE projection = 'columns';
 SELECT count(*) FROM es_batch;

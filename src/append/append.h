@@ -23,6 +23,8 @@ typedef struct EsEvent
 	Datum		tags;			/* text[] */
 	int64	   *tag_hashes;		/* of the tags, rising, each once */
 	int			ntags;			/* number of hashes */
+	Datum		payload;		/* bytea */
+	EsName		content_type;	/* of the payload; .len 0: none */
 	pg_uuid_t	id;
 	bool		expects;		/* is there an expected version? */
 	int64		expected_version;

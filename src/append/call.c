@@ -29,6 +29,7 @@
 #include "append/condition.h"
 #include "append/execute.h"
 #include "append/json.h"
+#include "append/payload.h"
 #include "core/args.h"
 #include "core/settings.h"
 #include "log/tags.h"
@@ -180,6 +181,8 @@ check_event(const EsEvent *event)
 		size += toast_raw_datum_size(event->metadata) - VARHDRSZ;
 	if (event->tags != 0)
 		size += toast_raw_datum_size(event->tags) - VARHDRSZ;
+	if (event->payload != 0)
+		size += toast_raw_datum_size(event->payload) - VARHDRSZ;
 	if (size > es_guc_max_event_size)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -198,6 +201,7 @@ new_events(EsAppend *call, int n)
 	for (int i = 0; i < n; i++)
 	{
 		call->events[i].schema_version = 1;
+		call->events[i].content_type = ES_NAME_NONE;
 		call->events[i].next = -1;
 	}
 	return call->events;
@@ -276,7 +280,8 @@ result_row(const EsAppend *call)
 
 /*
  * es_append(stream, type, data, expected_version, metadata, event_id, tags,
- *			 schema_version, condition) → (version, position, duplicate)
+ *			 schema_version, condition, payload, content_type)
+ *		→ (version, position, duplicate)
  */
 Datum
 es_append(PG_FUNCTION_ARGS)
@@ -307,6 +312,8 @@ es_append(PG_FUNCTION_ARGS)
 	es_arg_require(fcinfo, 7, "schema_version");
 	set_schema_version(event, PG_GETARG_INT32(7));
 	call.condition = es_condition_argument(fcinfo, 8);
+	es_payload_set(event, PG_ARGISNULL(9) ? 0 : PG_GETARG_DATUM(9),
+				PG_ARGISNULL(10) ? 0 : PG_GETARG_DATUM(10));
 	check_event(event);
 	link_all_events(&call);
 
@@ -328,6 +335,7 @@ set_event_from_json(EsAppend *call, EsEvent *event, const EsJsonEvent *json)
 	set_metadata(call, event, json->metadata);
 	set_tags(event, json->tags, NULL, json->ntags);
 	set_schema_version(event, json->schema_version);
+	es_payload_set(event, json->payload, json->content_type);
 	event->id = json->id;
 	check_event(event);
 }
@@ -457,7 +465,8 @@ static void
 set_batch_event(const EsAppend *call, EsEvent *event, int i, const BatchColumn *types, const BatchColumn *data,
 				const BatchColumn *expected, const BatchColumn *metadata,
 				const BatchColumn *created_at, const BatchColumn *tags,
-				const BatchColumn *schema_versions)
+				const BatchColumn *schema_versions, const BatchColumn *payloads,
+				const BatchColumn *content_types)
 {
 	event->type = es_name_from_text(required_value(types, i, "types"));
 	event->data = JsonbPGetDatum(DatumGetJsonbP(required_value(data, i, "data")));
@@ -481,6 +490,8 @@ set_batch_event(const EsAppend *call, EsEvent *event, int i, const BatchColumn *
 	}
 	if (has_value(schema_versions, i))
 		set_schema_version(event, DatumGetInt32(schema_versions->values[i]));
+	es_payload_set(event, has_value(payloads, i) ? payloads->values[i] : 0,
+				has_value(content_types, i) ? content_types->values[i] : 0);
 	check_event(event);
 }
 
@@ -505,7 +516,7 @@ return_streams(FunctionCallInfo fcinfo, const EsAppend *call)
 
 /*
  * es_append_batch(streams, types, data, expected_versions, metadata, event_ids,
- *				   created_at, tags, schema_versions, condition)
+ *				   created_at, tags, schema_versions, condition, payloads, content_types)
  *		→ SETOF (stream, version, position, duplicate)
  */
 Datum
@@ -526,6 +537,8 @@ es_append_batch(PG_FUNCTION_ARGS)
 	BatchColumn created_at = read_column(fcinfo, 6, TIMESTAMPTZOID, "created_at", false, &n);
 	BatchColumn tags = read_column(fcinfo, 7, JSONBOID, "tags", false, &n);
 	BatchColumn schema_versions = read_column(fcinfo, 8, INT4OID, "schema_versions", false, &n);
+	BatchColumn payloads = read_column(fcinfo, 10, BYTEAOID, "payloads", false, &n);
+	BatchColumn content_types = read_column(fcinfo, 11, TEXTOID, "content_types", false, &n);
 
 	call.condition = es_condition_argument(fcinfo, 9);
 	InitMaterializedSRF(fcinfo, 0);
@@ -542,7 +555,7 @@ es_append_batch(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		set_batch_event(&call, event, i, &types, &data, &expected, &metadata, &created_at,
-						&tags, &schema_versions);
+						&tags, &schema_versions, &payloads, &content_types);
 		if (has_value(&ids, i))
 		{
 			event->id = *DatumGetUUIDP(ids.values[i]);

@@ -197,11 +197,12 @@ assign_type_keys(EsAppend *call, const EsCatalog *cat)
 		CHECK_FOR_INTERRUPTS();
 		if (before != NULL && before->stream == event->stream &&
 			before->schema_version == event->schema_version &&
-			es_name_equal(before->type, event->type))
+			es_name_equal(before->type, event->type) &&
+			es_name_equal(before->content_type, event->content_type))
 			event->type_key = before->type_key;
 		else
 			event->type_key = es_dictionary_key(cat, call->streams[event->stream].category,
-												event->type, event->schema_version);
+												event->type, event->schema_version, event->content_type);
 	}
 }
 

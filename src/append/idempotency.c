@@ -4,8 +4,8 @@
  *
  * A client that does not know whether its append was committed sends it again
  * with the same event ids.  If all ids stand in the log, in the streams the call
- * names, at consecutive versions in the call's order, with the same types and
- * data, then the call has been carried out, and its old result is returned.  If
+ * names, at consecutive versions in the call's order, with the same types, data and
+ * payloads, then the call has been carried out, and its old result is returned.  If
  * only some do, or differently, an id has been used for another event: SE003.
  *
  * Events that were taken away since are remembered for some time, whether they still stand
@@ -23,6 +23,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -88,13 +89,34 @@ same_data(Datum a, Datum b)
 	return same;
 }
 
+/* Are two payloads the same?  0 stands for none. */
 static bool
-same_digest(const bytea *digest, Datum data)
+same_payload(Datum a, Datum b)
 {
-	bytea	   *other = es_digest_json(data);
-	bool		same = es_digest_equal(digest, other);
+	bytea	   *x;
+	bytea	   *y;
+	bool		same;
 
-	pfree(other);
+	if (a == 0 || b == 0)
+		return a == b;
+	if (toast_raw_datum_size(a) != toast_raw_datum_size(b))
+		return false;
+	x = DatumGetByteaPP(a);
+	y = DatumGetByteaPP(b);
+	same = memcmp(VARDATA_ANY(x), VARDATA_ANY(y), VARSIZE_ANY_EXHDR(x)) == 0;
+	if ((Pointer) x != DatumGetPointer(a))
+		pfree(x);
+	return same;
+}
+
+/* Are two digests the same?  NULL is the digest of nothing.  The second one is freed. */
+static bool
+same_digest(const bytea *digest, bytea *other)
+{
+	bool		same = digest == NULL ? other == NULL : es_digest_equal(digest, other);
+
+	if (other != NULL)
+		pfree(other);
 	return same;
 }
 
@@ -173,14 +195,20 @@ static const char *
 event_difference(const EsAppend *call, const EsCatalog *cat, const EsEvent *event,
 				 int64 stream_key, int64 type_key)
 {
+	const EsEventType *type;
+
 	if (stream_key != call->streams[event->stream].head.key)
 		return "It stands in another stream.";
-	if (!es_name_equal(es_dictionary_entry(cat, type_key)->type, event->type))
+	type = es_dictionary_entry(cat, type_key);
+	if (!es_name_equal(type->type, event->type))
 		return "It was stored with another type.";
+	if (!es_name_equal(type->content_type, event->content_type))
+		return "It was stored with another content type.";
 	return NULL;
 }
 
 static const char other_data[] = "It was stored with other data.";
+static const char other_payload[] = "It was stored with another payload.";
 
 /* Is an event that stands in the log one that was taken away, and whose time is over? */
 static bool
@@ -211,6 +239,8 @@ known_of_stored(const EsAppend *call, EsIds *ids, const EsEvent *event)
 	known.differs = event_difference(call, ids->cat, event, stream_key, DatumGetInt64(values[ES_LOG_COL_TYPE_KEY - 1]));
 	if (known.differs == NULL && !same_data(values[ES_LOG_COL_DATA - 1], event->data))
 		known.differs = other_data;
+	if (known.differs == NULL && !same_payload(es_log_payload(ids->stored), event->payload))
+		known.differs = other_payload;
 	return known;
 }
 
@@ -234,9 +264,13 @@ look_up_id(const EsAppend *call, EsIds *ids, const EsEvent *event)
 	known.version = removed.version;
 	known.position = removed.position;
 	known.differs = event_difference(call, ids->cat, event, removed.stream_key, removed.type_key);
-	if (known.differs == NULL && !same_digest(removed.digest, event->data))
+	if (known.differs == NULL && !same_digest(removed.digest, es_digest_json(event->data)))
 		known.differs = other_data;
+	if (known.differs == NULL && !same_digest(removed.payload_digest, es_digest_bytes(event->payload)))
+		known.differs = other_payload;
 	pfree(removed.digest);
+	if (removed.payload_digest != NULL)
+		pfree(removed.payload_digest);
 	return known;
 }
 

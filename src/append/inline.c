@@ -41,15 +41,20 @@ put_event(EsBatch *batch, const EsAppend *call, const EsEvent *event)
 		event->metadata,
 		event->tags,
 		UUIDPGetDatum(&event->id),
-		TimestampTzGetDatum(event->created_at)
+		TimestampTzGetDatum(event->created_at),
+		PointerGetDatum(es_name_to_text(event->content_type)),
+		event->payload
 	};
 	bool		isnull[ES_EVENT_COLS] = {false};
 
 	isnull[ES_EVENT_COL_METADATA - 1] = event->metadata == 0;
 	isnull[ES_EVENT_COL_TAGS - 1] = event->tags == 0;
+	isnull[ES_EVENT_COL_CONTENT_TYPE - 1] = event->content_type.len == 0;
+	isnull[ES_EVENT_COL_PAYLOAD - 1] = event->payload == 0;
 	tuplestore_putvalues(batch->store, batch->desc, values, isnull);
 	pfree(DatumGetPointer(values[ES_EVENT_COL_STREAM - 1]));
 	pfree(DatumGetPointer(values[ES_EVENT_COL_TYPE - 1]));
+	pfree(DatumGetPointer(values[ES_EVENT_COL_CONTENT_TYPE - 1]));
 	batch->count++;
 	batch->upto = event->position;
 }

@@ -1,7 +1,7 @@
 /*
  * json.c
  *		Events as a JSON array: [{"type": …, "data": …, "metadata": …, "event_id":
- *		…, "tags": […], "schema_version": …}, …].
+ *		…, "tags": […], "schema_version": …, "payload": base64, "content_type": …}, …].
  *
  * Only "type" must be there.  A key that is none of these is an error, for a
  * misspelt one would lose what it holds.  null for a key is as if it were left
@@ -13,6 +13,7 @@
 #include "utils/fmgrprotos.h"
 
 #include "append/json.h"
+#include "append/payload.h"
 #include "core/json.h"
 
 struct EsJsonEvents
@@ -113,11 +114,12 @@ set_key(EsJsonEvent *event, const JsonbValue *key, JsonbValue *value)
 		return;
 	}
 	if (!es_json_key_is(key, "type") && !es_json_key_is(key, "metadata") && !es_json_key_is(key, "event_id") &&
-		!es_json_key_is(key, "tags") && !es_json_key_is(key, "schema_version"))
+		!es_json_key_is(key, "tags") && !es_json_key_is(key, "schema_version") && !es_json_key_is(key, "payload") &&
+		!es_json_key_is(key, "content_type"))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown key \"%.*s\" in an event", key->val.string.len, key->val.string.val),
-				 errhint("An event has the keys type, data, metadata, event_id, tags and schema_version.")));
+				 errhint("An event has the keys type, data, metadata, event_id, tags, schema_version, payload and content_type.")));
 	if (value->type == jbvNull)
 		return;
 
@@ -129,6 +131,10 @@ set_key(EsJsonEvent *event, const JsonbValue *key, JsonbValue *value)
 		event->schema_version = integer_value(value, "schema_version");
 	else if (es_json_key_is(key, "tags"))
 		event->tags = tag_values(value, &event->ntags);
+	else if (es_json_key_is(key, "payload"))
+		event->payload = es_payload_from_base64(string_value(value, "payload"));
+	else if (es_json_key_is(key, "content_type"))
+		event->content_type = PointerGetDatum(es_name_to_text(string_value(value, "content_type")));
 	else
 	{
 		EsName		id = string_value(value, "event_id");

@@ -20,6 +20,8 @@ typedef struct EsJsonEvent
 	Datum	   *tags;			/* text */
 	int			ntags;
 	int32		schema_version;
+	Datum		payload;		/* bytea; 0: none */
+	Datum		content_type;	/* text; 0: none */
 	bool		has_id;
 	pg_uuid_t	id;
 } EsJsonEvent;

@@ -295,6 +295,8 @@ fill_slot(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call, const Es
 		set_column(slot, ES_LOG_COL_METADATA, event->metadata);
 	if (event->tags != 0)
 		set_column(slot, ES_LOG_COL_TAGS, event->tags);
+	if (event->payload != 0)
+		set_column(slot, ES_LOG_COL_PAYLOAD, event->payload);
 	if (writer->defaults != NULL)
 		fill_defaults(writer, slot);
 	ExecStoreVirtualTuple(slot);
@@ -310,8 +312,8 @@ column_is(TupleTableSlot *slot, int column, int64 value)
 }
 
 /*
- * Fire the users' BEFORE ROW triggers.  They may change data, metadata and tags,
- * and refuse the event with an error; they may not make it another event.
+ * Fire the users' BEFORE ROW triggers.  They may change data, metadata, tags and
+ * payload, and refuse the event with an error; they may not make it another event.
  */
 static void
 fire_before_row(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call,
@@ -336,7 +338,7 @@ fire_before_row(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call,
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a trigger on eventstore.event_log has changed a key column"),
-				 errhint("A trigger may change data, metadata and tags only.")));
+				 errhint("A trigger may change data, metadata, tags and payload only.")));
 }
 
 static Datum
@@ -371,6 +373,7 @@ take_changes(TupleTableSlot *slot, const EsCatalog *cat, EsEvent *event)
 	event->data = changed_value(slot, ES_LOG_COL_DATA);
 	event->metadata = changed_value(slot, ES_LOG_COL_METADATA);
 	event->tags = changed_value(slot, ES_LOG_COL_TAGS);
+	event->payload = changed_value(slot, ES_LOG_COL_PAYLOAD);
 	take_tags(cat, event);
 }
 
@@ -462,6 +465,8 @@ es_writer_store(EsAppend *call, const EsCatalog *cat, Relation log)
 			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));
 		if (event->metadata != 0)
 			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->metadata));
+		if (event->payload != 0)
+			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->payload));
 		if (one_at_a_time || writer->nused == MAX_TUPLES || writer->bytes >= MAX_BYTES)
 			store_waiting(writer);
 	}

@@ -181,6 +181,23 @@ es_digest_json(Datum json)
 	return end_digest(hash);
 }
 
+/* The digest of a bytea; 0, for none, gives NULL. */
+bytea *
+es_digest_bytes(Datum bytes)
+{
+	pg_cryptohash_ctx *hash;
+	bytea	   *value;
+
+	if (bytes == 0)
+		return NULL;
+	value = DatumGetByteaPP(bytes);
+	hash = begin_digest();
+	hash_bytes(hash, 'b', VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	if ((Pointer) value != DatumGetPointer(bytes))
+		pfree(value);
+	return end_digest(hash);
+}
+
 /* The digest of a text. */
 bytea *
 es_digest_text(const char *string)

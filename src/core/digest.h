@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 extern bytea *es_digest_json(Datum json);
+extern bytea *es_digest_bytes(Datum bytes);
 extern bytea *es_digest_text(const char *string);
 extern bool es_digest_equal(const bytea *a, const bytea *b);
 

@@ -18,6 +18,9 @@ typedef struct EsName
 	int			len;
 } EsName;
 
+/* Stands for no name at all. */
+#define ES_NAME_NONE		((EsName) {"", 0})
+
 /* Stands for a name that the caller does not know. */
 #define ES_NAME_UNKNOWN		((EsName) {NULL, 0})
 

@@ -83,7 +83,7 @@ es_settings_init(bool preloading)
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("eventstore.max_event_size",
-							"Greatest size of an event: its data, metadata and tags as stored, before compression.",
+							"Greatest size of an event: its data, metadata, tags and payload as stored, before compression.",
 							NULL,
 							&es_guc_max_event_size,
 							1024 * 1024, 1024, 255 * 1024 * 1024,

@@ -1,9 +1,10 @@
 /*
  * dictionary.c
- *		The keys that stand for (category, type, schema version) in the log.
+ *		The keys that stand for (category, type, schema version, content type) in the log.
  *
- * An event holds an eight-byte key instead of three names, and one index on
- * (type_key, position) serves the reads by category and by type.
+ * An event holds an eight-byte key instead of these names, and one index on
+ * (type_key, position) serves the reads by category and by type.  A type whose events
+ * have no content type, or always the same, has no more keys for it.
  *
  * A key is a hash of its content (format.h).  So two transactions that use a new type at
  * the same time need not wait for each other: each adds a row of its own, and
@@ -136,6 +137,7 @@ copy_type(MemoryContext context, const EsEventType *type)
 
 	copy.category = copy_name(context, type->category);
 	copy.type = copy_name(context, type->type);
+	copy.content_type = copy_name(context, type->content_type);
 	return copy;
 }
 
@@ -151,7 +153,8 @@ same_content(const EsEventType *a, const EsEventType *b)
 	return a->shared == b->shared &&
 		(a->shared ? a->bucket == b->bucket : es_name_equal(a->category, b->category)) &&
 		es_name_equal(a->type, b->type) &&
-		a->schema_version == b->schema_version;
+		a->schema_version == b->schema_version &&
+		es_name_equal(a->content_type, b->content_type);
 }
 
 /* The key that a content has at the n-th attempt. */
@@ -159,8 +162,10 @@ static uint64
 content_hash(const EsEventType *type, int attempt)
 {
 	return (uint64) (type->shared ?
-					 es_format_bucket_key(type->bucket, type->type, type->schema_version, attempt) :
-					 es_format_category_key(type->category, type->type, type->schema_version, attempt));
+					 es_format_bucket_key(type->bucket, type->type, type->schema_version,
+										  type->content_type, attempt) :
+					 es_format_category_key(type->category, type->type, type->schema_version,
+											type->content_type, attempt));
 }
 
 static void
@@ -176,6 +181,8 @@ read_slot(TupleTableSlot *slot, EsEventType *type)
 		type->category = es_name_from_text(slot->tts_values[ES_TYPE_COL_CATEGORY - 1]);
 	type->type = es_name_from_text(slot->tts_values[ES_TYPE_COL_TYPE - 1]);
 	type->schema_version = DatumGetInt32(slot->tts_values[ES_TYPE_COL_SCHEMA_VERSION - 1]);
+	type->content_type = slot->tts_isnull[ES_TYPE_COL_CONTENT_TYPE - 1] ? ES_NAME_NONE :
+		es_name_from_text(slot->tts_values[ES_TYPE_COL_CONTENT_TYPE - 1]);
 }
 
 /* The snapshot that the transaction keeps; NULL: each statement has its own. */
@@ -254,9 +261,11 @@ insert_type_row(Relation rel, const EsEventType *type)
 	values[ES_TYPE_COL_BUCKET - 1] = Int32GetDatum(type->bucket);
 	values[ES_TYPE_COL_TYPE - 1] = name_datum(type->type);
 	values[ES_TYPE_COL_SCHEMA_VERSION - 1] = Int32GetDatum(type->schema_version);
+	values[ES_TYPE_COL_CONTENT_TYPE - 1] = name_datum(type->content_type);
 	memset(isnull, false, sizeof(bool) * ES_TYPE_COLS);
 	isnull[ES_TYPE_COL_CATEGORY - 1] = type->shared;
 	isnull[ES_TYPE_COL_BUCKET - 1] = !type->shared;
+	isnull[ES_TYPE_COL_CONTENT_TYPE - 1] = type->content_type.len == 0;
 	ExecStoreVirtualTuple(slot);
 
 	ExecOpenIndices(target.relinfo, false);
@@ -386,7 +395,8 @@ find_cached(EsEventType *type)
  * The key to store with an event, adding a row to the dictionary if need be.
  */
 int64
-es_dictionary_key(const EsCatalog *cat, EsName category, EsName type, int32 schema_version)
+es_dictionary_key(const EsCatalog *cat, EsName category, EsName type, int32 schema_version,
+				  EsName content_type)
 {
 	EsEventType own = {0};
 	EsEventType shared = {0};
@@ -395,6 +405,7 @@ es_dictionary_key(const EsCatalog *cat, EsName category, EsName type, int32 sche
 	own.category = category;
 	own.type = shared.type = type;
 	own.schema_version = shared.schema_version = schema_version;
+	own.content_type = shared.content_type = content_type;
 	if (find_cached(&own))
 		return own.key;
 

@@ -1,6 +1,6 @@
 /*
  * dictionary.h
- *		The small numbers that stand for category, type and schema version.
+ *		The numbers that stand for category, type, schema version and content type.
  */
 #ifndef ES_DICTIONARY_H
 #define ES_DICTIONARY_H
@@ -15,7 +15,8 @@
 #define ES_TYPE_COL_BUCKET			3
 #define ES_TYPE_COL_TYPE			4
 #define ES_TYPE_COL_SCHEMA_VERSION	5
-#define ES_TYPE_COLS				5
+#define ES_TYPE_COL_CONTENT_TYPE	6
+#define ES_TYPE_COLS				6
 
 /* What a type key stands for. */
 typedef struct EsEventType
@@ -26,10 +27,11 @@ typedef struct EsEventType
 	EsName		category;
 	EsName		type;
 	int32		schema_version;
+	EsName		content_type;	/* .len 0: none */
 } EsEventType;
 
 extern int64 es_dictionary_key(const EsCatalog *cat, EsName category,
-							   EsName type, int32 schema_version);
+							   EsName type, int32 schema_version, EsName content_type);
 extern const EsEventType *es_dictionary_entry(const EsCatalog *cat, int64 key);
 
 /* A list of entries, growing. */

@@ -21,7 +21,8 @@
 #define ES_LOG_COL_DATA				7
 #define ES_LOG_COL_METADATA			8
 #define ES_LOG_COL_TAGS				9
-#define ES_LOG_COLS					9
+#define ES_LOG_COL_PAYLOAD			10
+#define ES_LOG_COLS					10
 
 /* Columns of the type es_event */
 #define ES_EVENT_COL_POSITION		1
@@ -34,7 +35,9 @@
 #define ES_EVENT_COL_TAGS			8
 #define ES_EVENT_COL_EVENT_ID		9
 #define ES_EVENT_COL_CREATED_AT		10
-#define ES_EVENT_COLS				10
+#define ES_EVENT_COL_CONTENT_TYPE	11
+#define ES_EVENT_COL_PAYLOAD		12
+#define ES_EVENT_COLS				12
 
 /* A column of event_log that is a number or a time, and never null. */
 static inline int64
@@ -43,6 +46,16 @@ es_log_number(TupleTableSlot *event, int column)
 	bool		isnull;
 
 	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
+/* The payload of an event of the log; 0: it has none. */
+static inline Datum
+es_log_payload(TupleTableSlot *event)
+{
+	bool		isnull;
+	Datum		payload = slot_getattr(event, ES_LOG_COL_PAYLOAD, &isnull);
+
+	return isnull ? 0 : payload;
 }
 
 /* To look events up by their positions. */

@@ -45,23 +45,27 @@ es_format_bucket(EsName category)
 }
 
 static int64
-finish_key(uint64 first, EsName type, int32 schema_version)
+finish_key(uint64 first, EsName type, int32 schema_version, EsName content_type)
 {
-	return (int64) es_hash_number(schema_version, es_hash_name(type, first));
+	uint64		hash = es_hash_number(schema_version, es_hash_name(type, first));
+
+	return (int64) (content_type.len == 0 ? hash : es_hash_name(content_type, hash));
 }
 
 /* The key of a type in a category that has keys of its own. */
 int64
-es_format_category_key(EsName category, EsName type, int32 schema_version, int attempt)
+es_format_category_key(EsName category, EsName type, int32 schema_version,
+					   EsName content_type, int attempt)
 {
-	return finish_key(es_hash_name(category, (uint64) attempt), type, schema_version);
+	return finish_key(es_hash_name(category, (uint64) attempt), type, schema_version, content_type);
 }
 
 /* The key of a type in all categories of a bucket. */
 int64
-es_format_bucket_key(int32 bucket, EsName type, int32 schema_version, int attempt)
+es_format_bucket_key(int32 bucket, EsName type, int32 schema_version,
+					 EsName content_type, int attempt)
 {
-	return finish_key(es_hash_number(bucket, (uint64) attempt), type, schema_version);
+	return finish_key(es_hash_number(bucket, (uint64) attempt), type, schema_version, content_type);
 }
 
 /*
@@ -87,14 +91,15 @@ stream_bucket(PG_FUNCTION_ARGS)
 }
 
 /*
- * eventstore.type_key(category, bucket, type, schema_version, attempt) → bigint
+ * eventstore.type_key(category, bucket, type, schema_version, attempt, content_type) → bigint
  *
- * A category or a bucket is given, the other is null.
+ * A category or a bucket is given, the other is null.  content_type null: none.
  */
 Datum
 type_key(PG_FUNCTION_ARGS)
 {
 	EsName		type;
+	EsName		content_type = ES_NAME_NONE;
 	int32		schema_version;
 	int			attempt;
 
@@ -108,10 +113,13 @@ type_key(PG_FUNCTION_ARGS)
 	type = es_name_from_text(PG_GETARG_DATUM(2));
 	schema_version = PG_GETARG_INT32(3);
 	attempt = PG_GETARG_INT32(4);
+	if (!PG_ARGISNULL(5))
+		content_type = es_name_from_text(PG_GETARG_DATUM(5));
 	if (PG_ARGISNULL(0))
-		PG_RETURN_INT64(es_format_bucket_key(PG_GETARG_INT32(1), type, schema_version, attempt));
+		PG_RETURN_INT64(es_format_bucket_key(PG_GETARG_INT32(1), type, schema_version,
+											 content_type, attempt));
 	PG_RETURN_INT64(es_format_category_key(es_name_from_text(PG_GETARG_DATUM(0)), type,
-										   schema_version, attempt));
+										   schema_version, content_type, attempt));
 }
 
 /* ---- a restored log ---- */
@@ -131,8 +139,8 @@ static EsStatement samples[] = {
 	{
 		"SELECT format('The key of type \"%s\" is not the hash of its names.', t.type)"
 		" FROM (SELECT * FROM eventstore.event_type LIMIT 10000) t"
-		" WHERE t.type_key <> eventstore.type_key(t.category, t.bucket, t.type, t.schema_version)"
-		" AND t.type_key <> eventstore.type_key(t.category, t.bucket, t.type, t.schema_version, 1)"
+		" WHERE t.type_key <> eventstore.type_key(t.category, t.bucket, t.type, t.schema_version, 0, t.content_type)"
+		" AND t.type_key <> eventstore.type_key(t.category, t.bucket, t.type, t.schema_version, 1, t.content_type)"
 		" AND EXISTS (SELECT FROM eventstore.event_log l WHERE l.type_key = t.type_key)"
 		" LIMIT 1", {0}
 	},

@@ -7,6 +7,7 @@
  *	tag in event_tag			hash(tag, 0)
  *	bucket of a category		hash(category, 0) modulo 256
  *	type key					hash(schema version, hash(type, hash(first, attempt)))
+ *	with a content type			hash(content type, that)
  *		first: the category's name, or the number of the bucket;
  *		attempt: 0, or more where the keys before are taken by another content
  */
@@ -21,8 +22,10 @@
 #define ES_BUCKETS		256
 
 extern int32 es_format_bucket(EsName category);
-extern int64 es_format_category_key(EsName category, EsName type, int32 schema_version, int attempt);
-extern int64 es_format_bucket_key(int32 bucket, EsName type, int32 schema_version, int attempt);
+extern int64 es_format_category_key(EsName category, EsName type, int32 schema_version,
+									EsName content_type, int attempt);
+extern int64 es_format_bucket_key(int32 bucket, EsName type, int32 schema_version,
+								  EsName content_type, int attempt);
 extern void es_format_check(const EsCatalog *cat);
 extern void es_format_write(const EsCatalog *cat);
 

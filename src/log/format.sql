@@ -12,9 +12,10 @@ CREATE FUNCTION eventstore.stream_bucket(stream text) RETURNS int
 COMMENT ON FUNCTION eventstore.stream_bucket(text) IS
     'The bucket that a stream is in if its category is beyond the first thousand';
 
-CREATE FUNCTION eventstore.type_key(category text, bucket int, type text, schema_version int, attempt int DEFAULT 0)
+CREATE FUNCTION eventstore.type_key(category text, bucket int, type text, schema_version int,
+    attempt int DEFAULT 0, content_type text DEFAULT NULL)
     RETURNS bigint
     AS 'MODULE_PATHNAME', 'type_key'
     LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION eventstore.type_key(text, int, text, int, int) IS
+COMMENT ON FUNCTION eventstore.type_key(text, int, text, int, int, text) IS
     'The key of a type; an attempt from 1 on, where the key before stands for something else';

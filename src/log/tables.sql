@@ -15,7 +15,8 @@ CREATE TABLE eventstore.event_log (
     event_id uuid NOT NULL,
     data jsonb NOT NULL,
     metadata jsonb,
-    tags text[] COLLATE "C"
+    tags text[] COLLATE "C",
+    payload bytea
 );
 
 CREATE UNIQUE INDEX event_log_position ON eventstore.event_log (position);
@@ -32,11 +33,12 @@ COMMENT ON COLUMN eventstore.event_log.position IS 'Place in the log: unique, ri
 COMMENT ON COLUMN eventstore.event_log.stream_key IS 'The stream, in eventstore.stream';
 COMMENT ON COLUMN eventstore.event_log.version IS 'Place in the stream: 1, 2, 3, no gaps';
 COMMENT ON COLUMN eventstore.event_log.created_at IS 'When it was appended, or the time given with it';
-COMMENT ON COLUMN eventstore.event_log.type_key IS 'Category, type and schema version, in eventstore.event_type';
+COMMENT ON COLUMN eventstore.event_log.type_key IS 'Category, type, schema version and content type, in eventstore.event_type';
 COMMENT ON COLUMN eventstore.event_log.event_id IS 'Unique; a repeated append is known by it';
 COMMENT ON COLUMN eventstore.event_log.data IS 'What happened';
 COMMENT ON COLUMN eventstore.event_log.metadata IS 'Why and by whom: correlation_id, causation_id, and what the application adds';
 COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across streams; null: no tags';
+COMMENT ON COLUMN eventstore.event_log.payload IS 'Bytes that are carried beside data; null: none';
 
 -- ---- tags ----
 
@@ -84,7 +86,8 @@ CREATE TABLE eventstore.event_type (
     category text COLLATE "C",
     bucket int,
     type text COLLATE "C" NOT NULL,
-    schema_version int NOT NULL
+    schema_version int NOT NULL,
+    content_type text COLLATE "C"
 );
 
 CREATE INDEX event_type_key ON eventstore.event_type (type_key);
@@ -99,6 +102,7 @@ COMMENT ON COLUMN eventstore.event_type.category IS 'Category of the streams; nu
 COMMENT ON COLUMN eventstore.event_type.bucket IS 'Bucket of the categories beyond the first thousand';
 COMMENT ON COLUMN eventstore.event_type.type IS 'Type of the events';
 COMMENT ON COLUMN eventstore.event_type.schema_version IS 'Schema version of the events';
+COMMENT ON COLUMN eventstore.event_type.content_type IS 'Content type of their payload; null: none was given';
 
 -- ---- registers: numbers that survive a crash and a rollback ----
 

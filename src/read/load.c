@@ -16,6 +16,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "common/base64.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -130,7 +131,21 @@ push_tags(JsonbParseState **state, Datum tags)
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
 
-/* A column of es_event, as to_jsonb() would have it. */
+/* Bytes in base64, without line breaks. */
+static void
+push_bytes(JsonbParseState **state, Datum bytes)
+{
+	bytea	   *value = DatumGetByteaPP(bytes);
+	int			max = pg_b64_enc_len(VARSIZE_ANY_EXHDR(value));
+	char	   *base64 = palloc(max);
+	int			len = pg_b64_encode((void *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), base64, max);
+
+	if (len < 0)
+		elog(ERROR, "could not encode a payload as base64");
+	push_string(state, WJB_VALUE, base64, len);
+}
+
+/* A column of es_event, as to_jsonb() would have it; but bytes are in base64. */
 static void
 push_column(JsonbParseState **state, Oid type, Datum value)
 {
@@ -154,6 +169,9 @@ push_column(JsonbParseState **state, Oid type, Datum value)
 		case UUIDOID:
 			uuid = DatumGetCString(DirectFunctionCall1(uuid_out, value));
 			push_string(state, WJB_VALUE, uuid, strlen(uuid));
+			break;
+		case BYTEAOID:
+			push_bytes(state, value);
 			break;
 		case TIMESTAMPTZOID:
 			(void) JsonEncodeDateTime(moment, value, TIMESTAMPTZOID, NULL);

@@ -10,7 +10,9 @@ CREATE TYPE es_event AS (
     metadata jsonb,
     tags text[],
     event_id uuid,
-    created_at timestamptz
+    created_at timestamptz,
+    content_type text,
+    payload bytea
 );
 COMMENT ON TYPE es_event IS 'An event as it is read';
 

@@ -55,6 +55,7 @@ struct EsRows
 	Tuplestorestate *store;
 	TupleDesc	desc;
 	Datum		type_datum;		/* of the last event, as stored */
+	Datum		content_type;	/* likewise; 0: none */
 	int64		type_key;
 	int32		schema_version;
 	bool		as_stored;		/* never upcast */
@@ -124,7 +125,7 @@ es_rows_open(EsRows *rows, Snapshot snapshot)
 {
 	check_cache();
 	/* these lived as long as the last look's memory, and there may be others */
-	rows->type_datum = 0;
+	rows->type_datum = rows->content_type = 0;
 	rows->upcasts = rows->as_stored ? NULL : es_upcasts_begin(rows->cat);
 	/* of an unsealed log a stream may be this transaction's own: keep nothing */
 	if (es_seal_is_open(rows->cat))
@@ -203,6 +204,9 @@ look_up_type(EsRows *rows, int64 type_key)
 	if (rows->type_datum != 0)
 		pfree(DatumGetPointer(rows->type_datum));
 	rows->type_datum = PointerGetDatum(cstring_to_text_with_len(type->type.bytes, type->type.len));
+	if (rows->content_type != 0)
+		pfree(DatumGetPointer(rows->content_type));
+	rows->content_type = type->content_type.len == 0 ? 0 : PointerGetDatum(es_name_to_text(type->content_type));
 	rows->type_key = type_key;
 	rows->schema_version = type->schema_version;
 }
@@ -249,6 +253,10 @@ es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream)
 	isnull[ES_EVENT_COL_TAGS - 1] = event->tts_isnull[ES_LOG_COL_TAGS - 1];
 	values[ES_EVENT_COL_EVENT_ID - 1] = log[ES_LOG_COL_EVENT_ID - 1];
 	values[ES_EVENT_COL_CREATED_AT - 1] = log[ES_LOG_COL_CREATED_AT - 1];
+	values[ES_EVENT_COL_CONTENT_TYPE - 1] = rows->content_type;
+	isnull[ES_EVENT_COL_CONTENT_TYPE - 1] = rows->content_type == 0;
+	values[ES_EVENT_COL_PAYLOAD - 1] = log[ES_LOG_COL_PAYLOAD - 1];
+	isnull[ES_EVENT_COL_PAYLOAD - 1] = event->tts_isnull[ES_LOG_COL_PAYLOAD - 1];
 	if (rows->upcasts != NULL)
 		es_upcast_event(rows->upcasts, values, isnull);
 	tuplestore_putvalues(rows->store, rows->desc, values, isnull);

@@ -102,7 +102,7 @@ const		EsCheck es_checks[] = {
 		"error",
 		"SELECT 'type key ' || type_key, 'it stands for more than one type'"
 		" FROM eventstore.event_type"
-		" GROUP BY type_key HAVING count(DISTINCT (category, bucket, type, schema_version)) > 1"
+		" GROUP BY type_key HAVING count(DISTINCT (category, bucket, type, schema_version, content_type)) > 1"
 	},
 	{
 		"error",
@@ -115,8 +115,8 @@ const		EsCheck es_checks[] = {
 		"SELECT DISTINCT " TYPE ", 'its key, ' || t.type_key || ', is not its hash'"
 		" FROM eventstore.event_type t"
 		" WHERE (category IS NULL) <> (bucket IS NULL)"
-		" AND type_key NOT IN (eventstore.type_key(category, bucket, type, schema_version),"
-		"  eventstore.type_key(category, bucket, type, schema_version, 1))"
+		" AND type_key NOT IN (eventstore.type_key(category, bucket, type, schema_version, 0, content_type),"
+		"  eventstore.type_key(category, bucket, type, schema_version, 1, content_type))"
 		" AND EXISTS (SELECT FROM eventstore.event_log l WHERE l.type_key = t.type_key)"
 	},
 	{

@@ -35,13 +35,16 @@ PG_FUNCTION_INFO_V1(rehash);
 /* The types of the events, each with the bucket that the stream of the event is in. */
 #define RIGHT_TYPES \
 	" (SELECT l.type_key, l.stream_key, t.category," \
-	"   CASE WHEN t.bucket IS NOT NULL THEN eventstore.stream_bucket(s.name) END AS bucket, t.type, t.schema_version" \
+	"   CASE WHEN t.bucket IS NOT NULL THEN eventstore.stream_bucket(s.name) END AS bucket," \
+	"   t.type, t.schema_version, t.content_type" \
 	"  FROM (SELECT DISTINCT type_key, stream_key FROM eventstore.event_log) l" \
 	"  JOIN eventstore.event_type t USING (type_key) JOIN eventstore.stream s USING (stream_key)) r"
 
+#define KEY(t, attempt) \
+	"eventstore.type_key(" t ".category, " t ".bucket, " t ".type, " t ".schema_version, " attempt ", " t ".content_type)"
+
 #define HASHES(t) \
-	" (eventstore.type_key(" t ".category, " t ".bucket, " t ".type, " t ".schema_version)," \
-	"  eventstore.type_key(" t ".category, " t ".bucket, " t ".type, " t ".schema_version, 1))"
+	" (" KEY(t, "0") ", " KEY(t, "1") ")"
 
 #define IS_HASH(t) \
 	" " t ".type_key IN" HASHES(t)
@@ -49,8 +52,8 @@ PG_FUNCTION_INFO_V1(rehash);
 /* The rows of the dictionary, o, that are right for r. */
 #define IS_RIGHT \
 	" o.type_key IN" HASHES("r") \
-	" AND (o.category, o.bucket, o.type, o.schema_version)" \
-	"  IS NOT DISTINCT FROM (r.category, r.bucket, r.type, r.schema_version)"
+	" AND (o.category, o.bucket, o.type, o.schema_version, o.content_type)" \
+	"  IS NOT DISTINCT FROM (r.category, r.bucket, r.type, r.schema_version, r.content_type)"
 
 static const char *const steps[] = {
 	"ALTER TABLE eventstore.event_log DISABLE TRIGGER eventstore_guard, DISABLE TRIGGER eventstore_guard_all",
@@ -60,9 +63,9 @@ static const char *const steps[] = {
 	"INSERT INTO eventstore.event_tag (tag, position)"
 	" SELECT DISTINCT eventstore.name_hash(g), l.position FROM eventstore.event_log l, unnest(l.tags) g"
 	" WHERE g IS NOT NULL",
-	"INSERT INTO eventstore.event_type (type_key, category, bucket, type, schema_version)"
-	" SELECT DISTINCT eventstore.type_key(r.category, r.bucket, r.type, r.schema_version),"
-	"  r.category, r.bucket, r.type, r.schema_version FROM" RIGHT_TYPES
+	"INSERT INTO eventstore.event_type (type_key, category, bucket, type, schema_version, content_type)"
+	" SELECT DISTINCT " KEY("r", "0") ","
+	"  r.category, r.bucket, r.type, r.schema_version, r.content_type FROM" RIGHT_TYPES
 	" WHERE NOT EXISTS (SELECT FROM eventstore.event_type o WHERE" IS_RIGHT ")",
 	"UPDATE eventstore.event_log l SET type_key = o.type_key FROM" RIGHT_TYPES
 	", eventstore.event_type o"

@@ -40,7 +40,8 @@
 /* Columns of eventstore.removed_id */
 enum
 {
-	COL_EVENT_ID = 1, COL_STREAM_KEY, COL_VERSION, COL_POSITION, COL_TYPE_KEY, COL_TAKEN_AT, COL_DIGEST
+	COL_EVENT_ID = 1, COL_STREAM_KEY, COL_VERSION, COL_POSITION, COL_TYPE_KEY, COL_TAKEN_AT, COL_DIGEST,
+	COL_PAYLOAD_DIGEST
 };
 
 struct EsRemovals
@@ -77,11 +78,13 @@ es_removals_add(EsRemovals *removals, TupleTableSlot *event, TimestampTz taken_a
 {
 	TupleTableSlot *row = ExecClearTuple(removals->row);
 	bytea	   *digest;
+	bytea	   *payload_digest;
 
 	if (es_removed_is_forgotten(taken_at))
 		return;
 	slot_getallattrs(event);
 	digest = es_digest_json(event->tts_values[ES_LOG_COL_DATA - 1]);
+	payload_digest = es_digest_bytes(es_log_payload(event));
 	memset(row->tts_isnull, true, sizeof(bool) * row->tts_tupleDescriptor->natts);
 	set_column(row, COL_EVENT_ID, event->tts_values[ES_LOG_COL_EVENT_ID - 1]);
 	set_column(row, COL_STREAM_KEY, event->tts_values[ES_LOG_COL_STREAM_KEY - 1]);
@@ -90,11 +93,15 @@ es_removals_add(EsRemovals *removals, TupleTableSlot *event, TimestampTz taken_a
 	set_column(row, COL_TYPE_KEY, event->tts_values[ES_LOG_COL_TYPE_KEY - 1]);
 	set_column(row, COL_TAKEN_AT, TimestampTzGetDatum(taken_at));
 	set_column(row, COL_DIGEST, PointerGetDatum(digest));
+	if (payload_digest != NULL)
+		set_column(row, COL_PAYLOAD_DIGEST, PointerGetDatum(payload_digest));
 	ExecStoreVirtualTuple(row);
 	simple_table_tuple_insert(removals->rel, row);
 	list_free(es_compat_index_inserted(removals->target.relinfo, row, removals->target.estate, NULL, NIL));
 	ResetPerTupleExprContext(removals->target.estate);
 	pfree(digest);
+	if (payload_digest != NULL)
+		pfree(payload_digest);
 }
 
 void
@@ -146,7 +153,9 @@ es_removed_find(EsLookup *lookup, const pg_uuid_t *id, EsRemoved *found)
 			.version = DatumGetInt64(values[COL_VERSION - 1]),
 			.position = DatumGetInt64(values[COL_POSITION - 1]),
 			.type_key = DatumGetInt64(values[COL_TYPE_KEY - 1]),
-			.digest = DatumGetByteaPCopy(values[COL_DIGEST - 1])
+			.digest = DatumGetByteaPCopy(values[COL_DIGEST - 1]),
+			.payload_digest = row->tts_isnull[COL_PAYLOAD_DIGEST - 1] ? NULL :
+				DatumGetByteaPCopy(values[COL_PAYLOAD_DIGEST - 1])
 		};
 	}
 	return any;

@@ -18,6 +18,7 @@ typedef struct EsRemoved
 	int64		position;
 	int64		type_key;
 	bytea	   *digest;			/* of its data */
+	bytea	   *payload_digest; /* NULL: it had none */
 } EsRemoved;
 
 /* The open table, to add to. */

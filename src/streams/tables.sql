@@ -18,7 +18,8 @@ CREATE TABLE eventstore.removed_id (
     "position" bigint NOT NULL,
     type_key bigint NOT NULL,
     taken_at timestamptz NOT NULL,
-    digest bytea NOT NULL
+    digest bytea NOT NULL,
+    payload_digest bytea
 );
 CREATE INDEX removed_id_event ON eventstore.removed_id (event_id);
 CREATE INDEX removed_id_taken ON eventstore.removed_id (taken_at);
@@ -26,6 +27,7 @@ COMMENT ON TABLE eventstore.removed_id IS
     'Ids of events that were taken away and removed, by which a repeated append is known for some time';
 COMMENT ON COLUMN eventstore.removed_id.taken_at IS 'When they were taken away, or, by a rule, removed';
 COMMENT ON COLUMN eventstore.removed_id.digest IS 'SHA-256 of the data';
+COMMENT ON COLUMN eventstore.removed_id.payload_digest IS 'SHA-256 of the payload; null: it had none';
 
 CREATE TABLE eventstore.retention (
     name text COLLATE "C" NOT NULL,

@@ -6,12 +6,13 @@ SELECT
     t.category,
     t.type,
     t.schema_version,
+    t.content_type,
     (SELECT pg_catalog.count(*)
      FROM eventstore.event_log l
      WHERE l.type_key OPERATOR(pg_catalog.=) t.type_key) AS events
-FROM (SELECT DISTINCT type_key, category, type, schema_version FROM eventstore.event_type) t;
+FROM (SELECT DISTINCT type_key, category, type, schema_version, content_type FROM eventstore.event_type) t;
 COMMENT ON VIEW eventstore.event_types IS
-    'The types and schema versions that are stored; category null: in categories beyond the first thousand';
+    'The types, schema versions and content types that are stored; category null: in categories beyond the first thousand';
 COMMENT ON COLUMN eventstore.event_types.events IS 'How many there are in the log; counted when asked for';
 
 CREATE VIEW eventstore.events WITH (security_invoker = true) AS
@@ -25,10 +26,12 @@ SELECT
     l.metadata,
     l.tags,
     l.event_id,
-    l.created_at
+    l.created_at,
+    t.content_type,
+    l.payload
 FROM eventstore.event_log l
 JOIN eventstore.stream s USING (stream_key)
-JOIN (SELECT DISTINCT ON (type_key) type_key, type, schema_version
+JOIN (SELECT DISTINCT ON (type_key) type_key, type, schema_version, content_type
       FROM eventstore.event_type) t USING (type_key)
 WHERE (s.first_version IS NULL OR l.version OPERATOR(pg_catalog.>=) s.first_version)
   AND NOT EXISTS (

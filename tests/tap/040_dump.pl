@@ -21,12 +21,14 @@ my $node = new_node('dump', conf => "autovacuum = off\nmax_worker_processes = 40
 my $folder = $PostgreSQL::Test::Utils::tmp_check;
 my %epochs;    # epoch → database
 
-# Streams, types, ids, times, tags, texts and gaps of all kinds.
+# Streams, types, ids, times, tags, texts, bytes and gaps of all kinds.
 $node->safe_psql('postgres', <<'SQL');
 SELECT es_append('Order-' || n % 7, 'Placed',
                  jsonb_build_object('n', n, 'text', E'tab\t "quoted" \\ Zürich 東京'),
                  metadata => '{"correlation_id": "c1"}', tags => ARRAY['a' || n, 'comma, {brace}'],
-                 schema_version => 1 + n % 2)
+                 schema_version => 1 + n % 2,
+                 payload => CASE n % 3 WHEN 0 THEN decode(repeat('00ff5c0a', n * 100), 'hex') WHEN 1 THEN ''::bytea END,
+                 content_type => CASE WHEN n % 6 < 2 THEN 'text/é; \t' || n % 6 END)
 FROM generate_series(1, 50) n;
 BEGIN;
 SELECT es_append('Order-1', 'Placed');

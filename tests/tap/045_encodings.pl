@@ -1,7 +1,7 @@
 # A dump restored into a database of another encoding, or one that was changed.
 #
-# What the store finds by a hash, tags, types, categories of their own and those that share
-# a bucket, the share of a consumer group, is found as before, and conditions hold.  A log
+# What the store finds by a hash, tags, types with their content types, categories of their
+# own and those that share a bucket, the share of a consumer group, is found as before, and conditions hold.  A log
 # whose hashes are not those of its names is refused by the first append, until
 # eventstore.rehash() has made them anew.
 
@@ -34,7 +34,8 @@ sub fill
 	one($node, <<'SQL', $dbname);
 CREATE EXTENSION eventstore;
 SET client_encoding = 'UTF8';
-SELECT es_append('Café-' || n, 'Öffnet', tags => ARRAY['é', 'gast:ü' || n]) FROM generate_series(1, 20) n;
+SELECT es_append('Café-' || n, 'Öffnet', tags => ARRAY['é', 'gast:ü' || n],
+    payload => CASE WHEN n % 3 < 2 THEN '\x00e9c3a900'::bytea END, content_type => CASE WHEN n % 3 = 0 THEN 'text/é' END) FROM generate_series(1, 20) n;
 SELECT es_append('C' || n || '-1', 'T') FROM generate_series(1, 1000) n;
 SELECT es_append('Späteré' || n % 5 || '-' || n, 'Schließt', tags => ARRAY['ä']) FROM generate_series(1, 20) n;
 SQL
@@ -53,6 +54,8 @@ SELECT c, string_agg(position::text, ' ' ORDER BY position)
 FROM unnest(ARRAY['Café', 'Späteré0', 'Späteré3', 'C7', 'C1000']) c, LATERAL es_read_category(c) GROUP BY c ORDER BY c;
 SELECT t, string_agg(position::text, ' ' ORDER BY position)
 FROM unnest(ARRAY['Öffnet', 'Schließt']) t, LATERAL es_read_all(types => ARRAY[t]) GROUP BY t ORDER BY t;
+SELECT content_type, payload, string_agg(position::text, ' ' ORDER BY position)
+FROM es_read_all(types => '{Öffnet}') GROUP BY content_type, payload ORDER BY content_type, payload;
 SELECT m, string_agg(position::text, ' ' ORDER BY position)
 FROM generate_series(0, 2) m, es_read_category('Café', 0, 1000, m, 3) GROUP BY m ORDER BY m;
 SQL
@@ -73,7 +76,7 @@ sub decides
 SELECT count(*) FROM (
     SELECT FROM eventstore.event_log JOIN eventstore.event_type USING (type_key)
     WHERE category IS NOT NULL
-    GROUP BY category, type, schema_version HAVING count(DISTINCT type_key) > 1) t
+    GROUP BY category, type, schema_version, content_type HAVING count(DISTINCT type_key) > 1) t
 SQL
 	sound($node, "$what: sound", $dbname);
 	return;
@@ -103,7 +106,7 @@ for my $encoding ('LATIN1', 'SQL_ASCII', 'UTF8')
 	fill($dbname);
 	sound($node, "$encoding: sound", $dbname);
 	my $before = found($dbname);
-	is(() = $before =~ /\|\d/g, 13, "$encoding: all is found") or diag($before);
+	is(() = $before =~ /\|\d/g, 16, "$encoding: all is found") or diag($before);
 	$file{$encoding} = dump_database($dbname);
 
 	my $copy = restore($file{$encoding}, "${dbname}_to_utf8", 'UTF8');
@@ -159,12 +162,20 @@ refused_until_rehashed('all tags', tamper('all_tags', 'event_tag', sub { s/^-?\d
 
 # As if another hash had made them: the keys of types, in the dictionary and in the log.
 my $text = slurp_file($file{UTF8});
-my %key = map { $_ => ++$wrong } $text =~ /^(-?\d+)\t[^\t\n]+\t[^\t\n]+\t(?:Öffnet|Schließt|T)\t1$/gm;
+my %key = map { $_ => ++$wrong } $text =~ /^(-?\d+)\t[^\t\n]+\t[^\t\n]+\t(?:Öffnet|Schließt|T)\t1\t[^\t\n]+$/gm;
 cmp_ok(scalar keys %key, '>', 1000, 'a dump has the keys of types');
 $text =~ s/\t(-?\d+)(?=\t[0-9a-f]{8}-)/"\t" . ($key{$1} \/\/ $1)/ge;
-$text =~ s/^(-?\d+)(?=\t[^\t\n]+\t[^\t\n]+\t(?:Öffnet|Schließt|T)\t1$)/$key{$1}/gm;
+$text =~ s/^(-?\d+)(?=\t[^\t\n]+\t[^\t\n]+\t(?:Öffnet|Schließt|T)\t1\t[^\t\n]+$)/$key{$1}/gm;
 append_to_file("$folder/other_keys.sql", $text);
 refused_until_rehashed('other type keys', restore("$folder/other_keys.sql", 'other_keys', 'UTF8'), qr/key of type/);
+
+# The name of a content type is part of the key.
+my $mistaken = tamper('content_type', 'event_type', sub { s{text/é}{text/e} });
+refused($node, q{SELECT es_append('A', 'T')}, '55000', 'another content type: the first append is refused',
+	dbname => $mistaken, like => qr/of another format.*key of type/s);
+accepted($node, 'SELECT eventstore.rehash()', 'another content type: rehash()', dbname => $mistaken);
+gives($node, q{SELECT count(*) FROM es_append('A', 'T')}, '1', 'another content type: and appends', $mistaken);
+sound($node, 'another content type: sound', $mistaken);
 
 # Buckets that another hash has made: only what is in one of its own is found.
 $text = slurp_file($file{UTF8});

@@ -132,7 +132,7 @@ refused($node, 'CREATE EXTENSION eventstore CASCADE',
 one($node, 'DROP SCHEMA eventstore', 'planted');
 for my $plant (
 	[ 'FUNCTION es_append', <<'SQL', '42723' ],
-(text, text, jsonb, bigint, jsonb, uuid, text[], int, jsonb,
+(text, text, jsonb, bigint, jsonb, uuid, text[], int, jsonb, bytea, text,
  OUT version bigint, OUT "position" bigint, OUT duplicate boolean)
 AS $$ SELECT 1::bigint, 1::bigint, true $$ LANGUAGE sql
 SQL

@@ -193,8 +193,8 @@ all_end('postgres; SET session_replication_role = replica',
 is(log_digest($node), $digest, 'the log is the same after that');
 
 my %rows = (
-	stream => "99\tplanted\t\\N\t\\N\t\\N\t\\N", event_type => "99\tC\t\\N\tT\t1",
-	event_log => "99999\t1\t99\t2001-01-01\t1\t11111111-2222-4333-8444-555555555555\t{}\t\\N\t\\N");
+	stream => "99\tplanted\t\\N\t\\N\t\\N\t\\N", event_type => "99\tC\t\\N\tT\t1\t\\N",
+	event_log => "99999\t1\t99\t2001-01-01\t1\t11111111-2222-4333-8444-555555555555\t{}\t\\N\t\\N\t\\N");
 for my $role ('entitled', 'owner', 'postgres')
 {
 	for my $table (sort keys %rows)

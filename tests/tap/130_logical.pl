@@ -63,7 +63,7 @@ sub is_refused
 
 my @writers = map { client($origin, "fast$_", <<"SQL" x 300) } 1 .. 2;
 SELECT es_append('Load-$_', 'Tick', '{"text": "Zürich"}', tags => '{a}',
-                 metadata => '{"correlation_id": "c$_"}');
+                 metadata => '{"correlation_id": "c$_"}', payload => '\\x00ff5c', content_type => 'a/b$_');
 BEGIN; SELECT es_append('Load-$_', 'Never'); ROLLBACK;
 SQL
 push @writers, map { client($origin, "slow$_", <<"SQL" x 60) } 1 .. 2;

@@ -34,7 +34,7 @@ my @clients = map { client($node, "append$_", <<"SQL") } 1 .. 3;
 DO \$\$
 BEGIN
     FOR n IN 1 .. 2500 LOOP
-        PERFORM es_append('Kept-' || n % 3, 'Tick', tags => ARRAY['a', 'b' || n % 7]);
+        PERFORM es_append('Kept-' || n % 3, 'Tick', tags => ARRAY['a', 'b' || n % 7], payload => '\\x00', content_type => 'a/' || n % 9);
         PERFORM es_append('New$_' || n || '-1', 'Type' || n % 20, tags => ARRAY['a'], metadata => '{"correlation_id": "c"}');
         IF n % 5 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
     END LOOP;
