@@ -188,7 +188,7 @@ for my $on (1, 0)
 	if ($on)
 	{
 		$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
-		gives($standby, "SELECT wait_event FROM pg_stat_activity WHERE pid = $session->{backend}",
+		gives($standby, "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $session->{backend}",
 			'Extension', 'with hot_standby_feedback a statement that waits goes on');
 		one($standby, "SELECT pg_cancel_backend($session->{backend})");
 		is(session_error($session, ''), '57014', 'until it is cancelled');
