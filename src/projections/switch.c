@@ -30,6 +30,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
@@ -80,21 +81,18 @@ patience_ms(int own_timeout)
 	return own_timeout > 0 ? Min(own_timeout, patience) : patience;
 }
 
+/* In a subtransaction, whose abort restores the setting too. */
 static bool
 run_lock(void *arg)
 {
-	int			own_timeout = LockTimeout;
+	int			level = NewGUCNestLevel();
+	char		patience[16];
 
-	PG_TRY();
-	{
-		LockTimeout = patience_ms(own_timeout);
-		LockRelationOid(*(Oid *) arg, ShareRowExclusiveLock);
-	}
-	PG_FINALLY();
-	{
-		LockTimeout = own_timeout;
-	}
-	PG_END_TRY();
+	snprintf(patience, sizeof(patience), "%d", patience_ms(LockTimeout));
+	(void) set_config_option("lock_timeout", patience, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(*(Oid *) arg, ShareRowExclusiveLock);
+	AtEOXact_GUC(true, level);
 	return true;
 }
 

@@ -127,6 +127,7 @@ sub finish_load
 		for my $line (finish_client($writer->{client}))
 		{
 			my ($token, $position, $version) = split /\|/, $line;
+			die "$writer->{client}{out} has a line that is not whole: $line" unless defined $version;
 			my $promised = $writer->{synchronous} ? \%committed : \%lost_allowed;
 
 			$acknowledged++;
