@@ -223,3 +223,16 @@ SELECT es_create_subscription('after a reset', types => '{OrderShiped}');
 
 DROP OWNED BY declare_blind, declare_other;
 DROP ROLE declare_blind, declare_other;
+
+-- A filter is what it means: null is as if left out, and names of an item are a set.
+SELECT es_create_projection('meant', 'pass', filter => '[{"types": ["OrderPlaced", "OrderShipped"]}]');
+SELECT es_create_projection('meant', 'pass', filter => '[{"tags": null, "types": ["OrderShipped", "OrderPlaced"]}]', if_not_exists => true);
+SELECT es_create_projection('meant', 'pass', filter => '[{"tags": ["a"], "types": ["OrderShipped", "OrderPlaced"]}]', if_not_exists => true);
+-- Who may not act as its owner could guess, and is not told.
+CREATE ROLE regress_guesser;
+GRANT EXECUTE ON FUNCTION es_create_projection TO regress_guesser;
+SET ROLE regress_guesser;
+SELECT es_create_projection('meant', 'pass_too', if_not_exists => true);
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION es_create_projection FROM regress_guesser;
+DROP ROLE regress_guesser;

@@ -15,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
@@ -292,12 +293,17 @@ projection_differences(const EsCatalog *cat, const EsProjection *existing, const
 	return differing;
 }
 
-/* There is one of that name; "existing" is NULL if it has been dropped meanwhile. */
+/*
+ * There is one of that name; "existing" is NULL if it has been dropped meanwhile.  In what it
+ * differs is for those who may act as its owner: others could guess by it what it is.
+ */
 static void
 tell_projection_exists(const EsCatalog *cat, const EsProjection *existing, const Declaration *new)
 {
 	es_existing_tell("projection", new->name, new->if_not_exists,
-					 new->if_not_exists && existing != NULL ? projection_differences(cat, existing, new) : NIL);
+					 new->if_not_exists && existing != NULL &&
+					 has_privs_of_role(GetUserId(), existing->carrier.owner) ?
+					 projection_differences(cat, existing, new) : NIL);
 }
 
 /* ---- es_create_projection ---- */

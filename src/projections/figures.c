@@ -542,9 +542,9 @@ es_figures_hurry(const EsCatalog *cat, int id)
 
 /*
  * A statement is going to wait for the projection's lock: let the worker that runs it stop
- * its batch, and none begin one before the statement has the lock.  For a worker that has
- * it may wait for a table that the statement has locked already.  The events are applied
- * later, or never.
+ * its batch, and none begin one for ES_INTERRUPTED_MS, in which the statement takes the lock.
+ * For a worker that has the lock may wait for a table that the statement has locked already.
+ * The events are applied later, or never.
  */
 void
 es_figures_interrupt(const EsCatalog *cat, int id)

@@ -9,7 +9,7 @@
 #include "projections/definition.h"
 
 /* Delay before a projection that a statement wants to lock is run again. */
-#define ES_INTERRUPTED_MS	200
+#define ES_INTERRUPTED_MS	50
 
 /* A projection that workers run.  All fields: the figures' lock. */
 typedef struct EsFigures

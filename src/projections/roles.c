@@ -10,7 +10,8 @@
  *	ALTER FUNCTION ... OWNER TO, of a carrier	the row is changed with it
  *	ALTER ROLE ... RENAME	only the hint in the row is (owner.c)
  *	CREATE FUNCTION		of a carrier, by a restore that comes late: the projection has an owner
- *	DROP FUNCTION, ALTER FUNCTION ... RENAME or SET SCHEMA, of a carrier	refused
+ *	DROP FUNCTION of a carrier	refused; with eventstore.allow_drop the projection goes along
+ *	ALTER FUNCTION ... RENAME or SET SCHEMA, of a carrier	refused
  *
  * The first two are done before the server's own work because of locks, and because the
  * server may drop the tables that a projection writes or names, which have the same owner,
@@ -24,7 +25,9 @@
  * 2. The row changes whenever the owner does: it carries the invalidation, and whoever
  *    holds the projection's progress sees the change (definition.c).
  *
- * Lock order: event_log, projection_progress, carrier, projection.
+ * Lock order: event_log, projection_progress, carrier, projection.  ALTER and DROP FUNCTION
+ * name the carrier, which the server has locked first: beside another statement on the same
+ * projection one of both may get 40P01.
  * Crash: everything belongs to the statement's transaction.
  */
 #include "postgres.h"
@@ -300,7 +303,10 @@ es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by
 				 errhint("You can drop the projection instead, with es_drop_projection().") :
 				 errhint("You can drop the upcaster instead: drop its own function with CASCADE.")));
 	if (by_name)
+	{
+		es_control_check("DROP FUNCTION");
 		ereport(NOTICE, (errmsg("drop cascades to %s", what)));
+	}
 	if (carrier->of == ES_CARRIES_UPCASTER)
 		es_upcaster_remove(cat, carrier->id);
 	else if (by_name)

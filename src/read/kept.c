@@ -109,13 +109,24 @@ same_names(const EsName *a, int na, const EsName *b, int nb)
 	return true;
 }
 
-/* The same value of jsonb? */
+/* The same items, in the same order? */
 static bool
 same_query(const EsQuery *a, const EsQuery *b)
 {
 	if (a == NULL || b == NULL)
 		return a == b;
-	return compareJsonbContainers(a->json, b->json) == 0;
+	if (a->nitems != b->nitems)
+		return false;
+	for (int i = 0; i < a->nitems; i++)
+	{
+		const EsQueryItem *x = &a->items[i];
+		const EsQueryItem *y = &b->items[i];
+
+		if (!same_names(x->types, x->ntypes, y->types, y->ntypes) ||
+			!same_names(x->tags, x->ntags, y->tags, y->ntags))
+			return false;
+	}
+	return true;
 }
 
 /* Add the arguments to the list in which a filter that there is differs from a new one. */

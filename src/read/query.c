@@ -108,7 +108,6 @@ es_query_parse(JsonbContainer *container)
 
 	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
 		refuse_query("a query must be a JSON array");
-	query->json = container;
 	if (JsonContainerSize(container) == 0)
 		refuse_query("a query must have at least one item");
 	if (JsonContainerSize(container) > MAX_ITEMS)

@@ -25,7 +25,6 @@ typedef struct EsQueryItem
 /* Matches what any item matches. */
 typedef struct EsQuery
 {
-	JsonbContainer *json;		/* what was parsed */
 	EsQueryItem *items;
 	int			nitems;
 } EsQuery;

@@ -91,6 +91,11 @@ sub naps
 
 	$node->safe_psql('postgres', 'VACUUM');
 	$node->safe_psql('postgres', 'CHECKPOINT');
+	if ($proc)
+	{
+		wait_until(sub { my $before = naps(@workers); sleep 3; return naps(@workers) == $before },
+			'the worker to be at rest');
+	}
 	my $before = $watch->query_safe($used);
 	my ($ticks, $naps) = $proc ? (ticks(@all), naps(@workers)) : ();
 	$watch->query_safe('SELECT pg_sleep(60)');
