@@ -104,23 +104,26 @@ sub wait_for_consumers
 
 # ---- ways to die ----
 
-sub backend_of
+# That of a consumer which is fetching: there may be none at this moment.
+sub await_backend
 {
-	my ($consumer) = @_;
-	return one($node, <<'SQL');
+	my $pid;
+
+	wait_until(sub { $pid = one($node, <<'SQL') }, 'a fetching consumer');
 SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND query LIKE '%es_fetch(''all''%'
     AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1
 SQL
+	return $pid;
 }
 
 my %crash = (
 	consumer => sub { $running[ int rand 4 ]{run}->kill_kill for 1, 2 },
 	terminated => sub {
-		my $pid = backend_of();
-		one($node, "SELECT pg_terminate_backend($pid, 60000)") if $pid;
+		my $pid = await_backend();
+		one($node, "SELECT pg_terminate_backend($pid, 60000)");
 	},
 	backend => sub {
-		my $pid = backend_of() || return;
+		my $pid = await_backend();
 		kill 'KILL', $pid;
 		wait_for_restart($node, $pid);
 	},
