@@ -137,6 +137,13 @@ DROP FUNCTION eventstore.owner_of_upcaster_1();
 SELECT count(*) AS left FROM eventstore.projections WHERE name = 'inline';
 SELECT count(*) AS left FROM eventstore.upcaster WHERE upcaster_id = 1;
 ROLLBACK;
+-- But not while an event is being stored.
+BEGIN;
+SET LOCAL eventstore.allow_drop = on;
+CREATE FUNCTION drop_carrier() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DROP FUNCTION eventstore.owner_of_projection_1(); RETURN NEW; END $$;
+CREATE TRIGGER drop_carrier BEFORE INSERT ON eventstore.event_log FOR EACH ROW EXECUTE FUNCTION drop_carrier();
+SELECT version FROM es_append('A-1', 'T');
+ROLLBACK;
 SET ROLE regress_joe;
 SELECT eventstore.owner_of_projection_1();
 DROP FUNCTION eventstore.owner_of_projection_1();

@@ -424,6 +424,15 @@ FROM unnest(ARRAY[
     $$es_stream_version('Meddled-1')$$]) act;
 SELECT es_stream_version('Meddled-1'), es_stream_version('Meddled-2');
 
+-- An upcaster does not drop what is at work.
+SELECT version FROM es_append('Self-1', 'SelfDropped');
+CREATE FUNCTION drop_self(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN DROP FUNCTION drop_self(jsonb, jsonb) CASCADE; RETURN data; END $$;
+SELECT es_register_upcaster('SelfDropped', 1, 'drop_self');
+\set VERBOSITY sqlstate
+SELECT data FROM es_read_stream('Self-1');
+\set VERBOSITY default
+
+
 -- ---- memory ----
 
 -- A process keeps one list of upcasters, however often they have changed under calls that used them.

@@ -80,6 +80,17 @@ es_change_begin(const char *function)
 }
 
 /*
+ * A DROP takes a projection or an upcaster along.  Unlike other changes it is possible where
+ * the library is not preloaded, and in the code of a projection.
+ */
+void
+es_change_check_drop(void)
+{
+	if (es_registry_loaded())
+		es_change_begin("DROP of what a projection or an upcaster needs");
+}
+
+/*
  * A statement about projections, subscriptions or the whole of the store begins.
  */
 void

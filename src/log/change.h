@@ -22,6 +22,7 @@ extern void es_activity_end(EsActivity activity);
 
 extern void es_write_begin(const char *function);
 extern void es_change_begin(const char *function);
+extern void es_change_check_drop(void);
 extern void es_control_check(const char *function);
 extern const EsCatalog *es_control_begin(const char *function);
 extern void es_control_require_read_committed(const char *function);

@@ -40,6 +40,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "log/change.h"
 #include "projections/changed.h"
 #include "projections/code.h"
 #include "projections/control.h"
@@ -147,6 +148,7 @@ before_drop_of_named(Oid class_id, Oid object_id, void *arg)
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					 errmsg("cannot drop %s because projection \"%s\" depends on it", identity, projection->name),
 					 errhint("Drop the projection first with es_drop_projection(), or use DROP ... CASCADE to drop it too.")));
+		es_change_check_drop();
 		ereport(NOTICE,
 				(errmsg("drop cascades to projection \"%s\"", projection->name)));
 		drop_later(es_control_remove(cat, projection));

@@ -304,7 +304,7 @@ es_roles_carrier_dropped(const EsCatalog *cat, const EsCarrier *carrier, bool by
 				 errhint("You can drop the upcaster instead: drop its own function with CASCADE.")));
 	if (by_name)
 	{
-		es_control_check("DROP FUNCTION");
+		es_change_check_drop();
 		ereport(NOTICE, (errmsg("drop cascades to %s", what)));
 	}
 	if (carrier->of == ES_CARRIES_UPCASTER)

@@ -42,6 +42,7 @@
 #include "core/args.h"
 #include "core/spi.h"
 #include "core/table_cache.h"
+#include "log/change.h"
 #include "log/dictionary.h"
 #include "streams/lifecycle.h"
 #include "streams/upcaster.h"
@@ -304,6 +305,7 @@ es_upcaster_before_drop(const EsCatalog *cat, const char *function, bool cascade
 					 errmsg("cannot drop function %s because " UPCASTER_FORMAT ", depends on it",
 							function, UPCASTER_ARGS(upcaster)),
 					 errhint("Register another function first, or use DROP ... CASCADE to show these events as they are stored.")));
+		es_change_check_drop();
 		ereport(NOTICE,
 				(errmsg("drop cascades to " UPCASTER_FORMAT, UPCASTER_ARGS(upcaster))));
 		if (OidIsValid(upcaster->carrier.function))
