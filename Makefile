@@ -27,7 +27,6 @@ OBJS = \
 	src/append/json.o \
 	src/append/payload.o \
 	src/append/tag_rows.o \
-	src/append/uuid7.o \
 	src/append/writer.o \
 	src/core/args.o \
 	src/core/carrier.o \
@@ -42,6 +41,7 @@ OBJS = \
 	src/core/name.o \
 	src/core/name_set.o \
 	src/core/numbers.o \
+	src/core/permutation.o \
 	src/core/preload.o \
 	src/core/role.o \
 	src/core/settings.o \
@@ -50,9 +50,11 @@ OBJS = \
 	src/core/subxact.o \
 	src/core/table_cache.o \
 	src/core/target.o \
+	src/core/uuid7.o \
 	src/core/wait_event.o \
 	src/log/change.o \
 	src/log/dictionary.o \
+	src/log/event_id.o \
 	src/log/format.o \
 	src/log/guard.o \
 	src/log/head.o \
@@ -60,6 +62,7 @@ OBJS = \
 	src/log/positions.o \
 	src/log/registry.o \
 	src/log/seal.o \
+	src/log/secret.o \
 	src/log/status.o \
 	src/log/stream.o \
 	src/log/tags.o \
@@ -91,6 +94,7 @@ OBJS = \
 	src/read/batch.o \
 	src/read/count.o \
 	src/read/cursor.o \
+	src/read/event.o \
 	src/read/filter.o \
 	src/read/kept.o \
 	src/read/load.o \
@@ -168,7 +172,7 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 # tests/tap: they make servers of their own (crash, restart, standby, a library that
 # is not preloaded); `make test` runs them.
 REGRESS = \
-	append append_batch append_events append_only idempotency condition \
+	append append_batch append_events append_only idempotency event_id condition \
 	read_stream read_all read_category query filter correlation columns encodings parallel \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
@@ -177,7 +181,7 @@ REGRESS = \
 ISOLATION = \
 	version check_version own_events event_type content_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
-	repeatable_read serializable snapshot \
+	repeatable_read serializable snapshot derived_id \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
 	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \

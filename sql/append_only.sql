@@ -40,7 +40,7 @@ INSERT INTO attempt (statement) VALUES
     ('UPDATE eventstore.stream SET name = ''Order-2'' WHERE name = ''None'''),
     ('UPDATE eventstore.event_type SET type = ''Forged'''),
     ('UPDATE eventstore.event_type SET type = type WHERE false'),
-    ('INSERT INTO eventstore.event_log SELECT 99, stream_key, 99, created_at, type_key, gen_random_uuid(), data FROM eventstore.event_log LIMIT 1'),
+    ('INSERT INTO eventstore.event_log SELECT 99, stream_key, 99, created_at, type_key, gen_random_uuid(), stream, data FROM eventstore.event_log LIMIT 1'),
     ('INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log ON CONFLICT DO NOTHING'),
     ('INSERT INTO eventstore.event_log SELECT * FROM eventstore.event_log ON CONFLICT (position) DO UPDATE SET data = ''{}'''),
     ('INSERT INTO eventstore.stream SELECT * FROM eventstore.stream ON CONFLICT (name) DO UPDATE SET name = ''Forged-1'''),

@@ -39,6 +39,7 @@ INSERT INTO call (name, arguments) VALUES
     ('es_read_all', ARRAY['0', '1', '''{Placed}''', '''{Order}''', 'false', '''0 s''', '1000000']),
     ('es_read_category', ARRAY['''Order''', '0', '1', '0', '1', '''0 s''', '''+''']),
     ('es_read_correlation', ARRAY['''x''', '1', '0', '''correlation_id''']),
+    ('es_read_event', ARRAY['''019b7ca9-8f2e-7e6a-8e9e-9c21ca8e4bf7''']),
     ('es_query', ARRAY['''[{}]''', '0', '1', '''0 s''', 'false', '1000000']),
     ('es_create_projection', ARRAY['''orders''', '''handle''', 'NULL', 'NULL', '''async''', '''{Placed}''', '''{Order}''', '''stream''', '0',
         '1', '''stop''', '0', '''''', 'true', 'NULL']),

@@ -66,7 +66,7 @@ BEGIN
         ALTER TABLE eventstore.projection_state DISABLE TRIGGER ALL;
         EXECUTE statement;
         FOR r IN SELECT * FROM es_check() ORDER BY object, problem LOOP
-            RAISE NOTICE '% | % | %', r.severity, r.object, r.problem;
+            RAISE NOTICE '% | % | %', r.severity, regexp_replace(r.object, '[0-9a-f]{8}-[-0-9a-f]{27}', 'ID'), r.problem;
         END LOOP;
         RAISE EXCEPTION 'taken back';
     EXCEPTION
@@ -77,10 +77,11 @@ END $$;
 CREATE FUNCTION key_of(stream text) RETURNS bigint LANGUAGE sql
     AS $$ SELECT s.stream_key FROM eventstore.stream s WHERE s.name = stream $$;
 CREATE FUNCTION of_stream(stream text, version bigint) RETURNS bigint LANGUAGE sql
-    AS $$ SELECT position FROM eventstore.event_log l WHERE l.stream_key = key_of(stream) AND l.version = of_stream.version $$;
+    AS $$ SELECT position FROM eventstore.event_log l WHERE l.stream_key = key_of(of_stream.stream) AND l.version = of_stream.version $$;
 \set SHOW_CONTEXT never
 \set VERBOSITY terse
 
+SELECT last_value AS id_check FROM eventstore.id_check \gset
 -- streams and versions
 CALL damage($$DELETE FROM eventstore.event_tag WHERE position = of_stream('Order-1', 3); DELETE FROM eventstore.event_log WHERE position = of_stream('Order-1', 3)$$);
 CALL damage($$DELETE FROM eventstore.event_log WHERE position = of_stream('Solo-1', 1)$$);
@@ -101,6 +102,11 @@ CALL damage($$DROP INDEX eventstore.event_log_position; CREATE INDEX event_log_p
     UPDATE eventstore.event_log SET position = of_stream('Solo-1', 1) WHERE position = of_stream('Solo-1', 2)$$);
 CALL damage($$DROP INDEX eventstore.event_log_id; CREATE INDEX event_log_id ON eventstore.event_log (event_id);
     UPDATE eventstore.event_log SET event_id = '11111111-2222-4333-8444-555555555555' WHERE stream_key = key_of('Solo-1')$$);
+CALL damage($$UPDATE eventstore.event_log SET event_id = (SELECT event_id FROM eventstore.events WHERE stream = 'Many1-1' AND version = 1)
+    WHERE position = of_stream('Solo-1', 1)$$);
+CALL damage($$UPDATE eventstore.event_log SET created_at = '1066-10-14 09:00:00+00' WHERE position = of_stream('Solo-1', 1)$$);
+CALL damage($$SELECT setval('eventstore.id_check', 7)$$);
+SELECT setval('eventstore.id_check', :id_check) > 0 AS mended;
 -- the dictionary
 CALL damage($$DELETE FROM eventstore.event_type WHERE type = 'Bare'$$);
 CALL damage($$INSERT INTO eventstore.event_type SELECT type_key, 'Another', NULL, type, schema_version FROM eventstore.event_type WHERE type = 'Bare'$$);

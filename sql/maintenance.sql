@@ -42,7 +42,7 @@ CLUSTER eventstore.event_log USING event_log_stream;
 CLUSTER eventstore.stream USING stream_name;
 SELECT version FROM es_append('Order-0', 'NewType', '{}', 43);
 SELECT version FROM es_append('New-0', 'NewType', '{}', 0);
-CLUSTER eventstore.event_log USING event_log_id;
+CLUSTER eventstore.event_log USING event_log_position;
 
 -- The four new ones of Order-0 apart, all is as it was.
 SELECT b.way

@@ -86,9 +86,9 @@ CREATE ROLE regress_operator;
 -- append
 GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_save_snapshot TO regress_app;
 -- read
-GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_read_event, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.event_id, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
-GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_check, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key, es_register_upcaster, es_delete_snapshots, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked, es_discard_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
+GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_check, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key, eventstore.event_id_under, eventstore.event_id_position, es_register_upcaster, es_delete_snapshots, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked, es_discard_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
 -- Together they give out every function but those for the owner and superusers alone.
 SELECT p.oid::regprocedure AS "given to nobody"
@@ -110,6 +110,7 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_read_all', $$SELECT es_read_all()$$),
     ('es_read_category', $$SELECT es_read_category('Order')$$),
     ('es_read_correlation', $$SELECT es_read_correlation('x')$$),
+    ('es_read_event', $$SELECT es_read_event('019b7ca9-8f2e-7e6a-8e9e-9c21ca8e4bf7')$$),
     ('es_query', $$SELECT es_query('[{}]')$$),
     ('es_head', $$SELECT es_head()$$),
     ('es_epoch', $$SELECT es_epoch()$$),

@@ -320,14 +320,14 @@ ALTER TABLE eventstore.event_log DROP CONSTRAINT small;
 -- A read model that refers to the log.
 CREATE TABLE placed (
     position bigint NOT NULL REFERENCES eventstore.event_log (position),
-    event_id uuid NOT NULL REFERENCES eventstore.event_log (event_id) DEFERRABLE INITIALLY DEFERRED
+    late bigint NOT NULL REFERENCES eventstore.event_log (position) DEFERRABLE INITIALLY DEFERRED
 );
 SELECT version FROM es_append('Ref-1', 'A', event_id => '00000000-0000-4000-8000-000000000009');
-INSERT INTO placed SELECT position, event_id FROM es_read_stream('Ref-1');
-INSERT INTO placed VALUES (9223372036854775807, '00000000-0000-4000-8000-000000000009');
+INSERT INTO placed SELECT position, position FROM es_read_stream('Ref-1');
+INSERT INTO placed SELECT 9223372036854775807, position FROM es_read_stream('Ref-1');
 \echo :SQLSTATE
 BEGIN;
-INSERT INTO placed SELECT position, '00000000-0000-4000-8000-000000000010' FROM es_read_stream('Ref-1');
+INSERT INTO placed SELECT position, position + 1 FROM es_read_stream('Ref-1');
 SELECT version FROM es_append('Ref-1', 'B', event_id => '00000000-0000-4000-8000-000000000010');
 COMMIT;
 SELECT count(*) FROM placed;

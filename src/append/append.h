@@ -25,7 +25,8 @@ typedef struct EsEvent
 	int			ntags;			/* number of hashes */
 	Datum		payload;		/* bytea */
 	EsName		content_type;	/* of the payload; .len 0: none */
-	pg_uuid_t	id;
+	pg_uuid_t	id;				/* unless derived */
+	bool		has_derived_id; /* none is stored (log/event_id.c) */
 	bool		expects;		/* is there an expected version? */
 	int64		expected_version;
 	TimestampTz created_at;		/* 0: now */
@@ -40,6 +41,7 @@ typedef struct EsEvent
 typedef struct EsAppendStream
 {
 	EsStream	head;
+	text	   *name;			/* the same, as it is stored with each event */
 	EsName		category;
 	int			first;			/* its first event in the call; -1: none */
 	int			last;

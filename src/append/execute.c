@@ -48,8 +48,8 @@
 #include "append/execute.h"
 #include "append/idempotency.h"
 #include "append/inline.h"
-#include "append/uuid7.h"
 #include "append/writer.h"
+#include "core/uuid7.h"
 #include "log/change.h"
 #include "log/dictionary.h"
 #include "log/positions.h"
@@ -206,18 +206,13 @@ assign_type_keys(EsAppend *call, const EsCatalog *cat)
 	}
 }
 
+/* The id of an event that the caller gave none. */
 static void
-assign_ids(EsAppend *call, TimestampTz now)
+assign_id(EsEvent *event)
 {
-	pg_uuid_t  *ids;
-
-	if (call->has_ids)
-		return;
-	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * call->nevents);
-	es_uuid7_generate(ids, call->nevents, now);
-	for (int i = 0; i < call->nevents; i++)
-		call->events[i].id = ids[i];
-	pfree(ids);
+	event->has_derived_id = es_uuid7_has_time(event->created_at);
+	if (!event->has_derived_id)
+		es_uuid7_make_random(&event->id);
 }
 
 /* Give the events what they still lack, and store them. */
@@ -228,9 +223,10 @@ store_events(EsAppend *call, const EsCatalog *cat, Relation log)
 	TimestampTz now;
 
 	assign_type_keys(call, cat);
+	for (int i = 0; i < call->nstreams; i++)
+		call->streams[i].name = es_name_to_text(call->streams[i].head.name);
 	position = es_positions_draw(es_positions_attach(cat), cat, call->nevents);
 	now = GetCurrentTimestamp();
-	assign_ids(call, now);
 	for (int i = 0; i < call->nevents; i++)
 	{
 		EsEvent    *event = &call->events[i];
@@ -238,6 +234,8 @@ store_events(EsAppend *call, const EsCatalog *cat, Relation log)
 		event->position = position + i;
 		if (event->created_at == 0)
 			event->created_at = now;
+		if (!call->has_ids)
+			assign_id(event);
 		call->streams[event->stream].position = event->position;
 	}
 	es_writer_store(call, cat, log);

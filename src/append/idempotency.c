@@ -15,9 +15,13 @@
  * missing before others that are known, it may have been forgotten: the call was carried out
  * if the version is missing, too, that the event would have.
  *
+ * An id can be one that the server has derived (log/event_id.c): who has read an event may
+ * send its id.  It is known as a stored one is.
+ *
  * Ids that race are decided at the unique index.  The insertion only asks whether
  * there may be another entry (UNIQUE_CHECK_PARTIAL), so that it raises no 23505;
- * then es_idempotency_resolve waits for the owner of that entry.
+ * then es_idempotency_resolve waits for the owner of that entry.  The owner of a derived id
+ * is waited for before it is looked up.
  *
  * Crash: nothing is kept here.
  */
@@ -45,6 +49,7 @@
 #include "core/errors.h"
 #include "log/dictionary.h"
 #include "log/event.h"
+#include "log/event_id.h"
 #include "log/version.h"
 #include "streams/hidden.h"
 #include "streams/removed.h"
@@ -58,21 +63,6 @@ raise_taken(const EsEvent *event, const char *detail)
 			 errmsg("event id %s belongs to another event",
 					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->id)))),
 			 detail != NULL ? errdetail_internal("%s", detail) : 0));
-}
-
-static IndexScanDesc
-begin_id_scan(Relation log, Relation id_index, Snapshot snapshot)
-{
-	return es_compat_index_beginscan(log, id_index, snapshot, 1);
-}
-
-static void
-look_for(IndexScanDesc scan, const EsEvent *event)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&event->id));
-	index_rescan(scan, &key, 1, NULL, 0);
 }
 
 static bool
@@ -142,9 +132,8 @@ typedef struct EsIds
 {
 	const EsCatalog *cat;
 	Relation	log;
-	Relation	id_index;
-	IndexScanDesc scan;
-	TupleTableSlot *stored;
+	EsIdLookup *lookup;
+	TupleTableSlot *stored;		/* the event that was found last */
 	bool		hidden_opened;
 	EsLookup   *hidden;			/* NULL: nothing is */
 	bool		removed_opened;
@@ -157,9 +146,7 @@ open_ids(EsIds *ids, const EsCatalog *cat, Relation log)
 	memset(ids, 0, sizeof(EsIds));
 	ids->cat = cat;
 	ids->log = log;
-	ids->id_index = index_open(cat->event_log_id, AccessShareLock);
-	ids->scan = begin_id_scan(log, ids->id_index, SnapshotSelf);
-	ids->stored = table_slot_create(log, NULL);
+	ids->lookup = es_id_lookup_open(cat, log, SnapshotSelf);
 }
 
 static EsLookup *
@@ -185,9 +172,7 @@ close_ids(EsIds *ids)
 {
 	es_lookup_close(ids->removed);
 	es_lookup_close(ids->hidden);
-	index_endscan(ids->scan);
-	ExecDropSingleTupleTableSlot(ids->stored);
-	index_close(ids->id_index, NoLock);
+	es_id_lookup_close(ids->lookup);
 }
 
 /* How the call's event is another one than that which has its id; NULL: it is not. */
@@ -255,8 +240,9 @@ look_up_id(const EsAppend *call, EsIds *ids, const EsEvent *event)
 	EsKnownId	known = {.state = ES_ID_UNKNOWN};
 	EsRemoved	removed;
 
-	look_for(ids->scan, event);
-	if (index_getnext_slot(ids->scan, ForwardScanDirection, ids->stored))
+	es_id_lookup_await(ids->lookup, &event->id);
+	ids->stored = es_id_lookup(ids->lookup, &event->id);
+	if (ids->stored != NULL)
 		return known_of_stored(call, ids, event);
 	if (!es_removed_find(removed_ids(ids), &event->id, &removed))
 		return known;
@@ -319,15 +305,17 @@ stands_at(EsIds *ids, int64 stream_key, int64 version)
 {
 	Relation	index = index_open(ids->cat->event_log_stream, AccessShareLock);
 	IndexScanDesc scan = es_compat_index_beginscan(ids->log, index, SnapshotSelf, 2);
+	TupleTableSlot *event = table_slot_create(ids->log, NULL);
 	ScanKeyData keys[2];
 	bool		found;
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(version));
 	index_rescan(scan, keys, 2, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, ids->stored) &&
+	found = index_getnext_slot(scan, ForwardScanDirection, event) &&
 		!is_forgotten(ids, stream_key, version);
 	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(event);
 	index_close(index, NoLock);
 	return found;
 }
@@ -454,8 +442,7 @@ es_idempotency_may_repeat(const EsAppend *call, const EsCatalog *cat, Relation l
 		EsRemoved	removed;
 
 		CHECK_FOR_INTERRUPTS();
-		look_for(ids.scan, &call->events[i]);
-		found = index_getnext_slot(ids.scan, ForwardScanDirection, ids.stored) ||
+		found = es_id_lookup(ids.lookup, &call->events[i].id) != NULL ||
 			es_removed_find(removed_ids(&ids), &call->events[i].id, &removed);
 	}
 	close_ids(&ids);
@@ -477,12 +464,14 @@ es_idempotency_resolve(Relation log, Relation id_index, const EsEvent *event,
 	{
 		SnapshotData dirty;
 		IndexScanDesc scan;
+		ScanKeyData key;
 
 		CHECK_FOR_INTERRUPTS();
 		wait_for = InvalidTransactionId;
 		InitDirtySnapshot(dirty);
-		scan = begin_id_scan(log, id_index, &dirty);
-		look_for(scan, event);
+		scan = es_compat_index_beginscan(log, id_index, &dirty, 1);
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&event->id));
+		index_rescan(scan, &key, 1, NULL, 0);
 		while (index_getnext_slot(scan, ForwardScanDirection, other))
 		{
 			if (ItemPointerEquals(&other->tts_tid, own_tid))

@@ -25,34 +25,42 @@
 
 #include "append/inline.h"
 #include "log/event.h"
+#include "log/event_id.h"
+#include "log/secret.h"
 #include "projections/call.h"
 #include "read/wanted.h"
 
 static void
-put_event(EsBatch *batch, const EsAppend *call, const EsEvent *event)
+put_event(const EsCatalog *cat, EsBatch *batch, const EsAppend *call, const EsEvent *event)
 {
+	pg_uuid_t	id = event->id;
 	Datum		values[ES_EVENT_COLS] = {
 		Int64GetDatum(event->position),
-		PointerGetDatum(es_name_to_text(call->streams[event->stream].head.name)),
+		PointerGetDatum(call->streams[event->stream].name),
 		Int64GetDatum(event->version),
 		PointerGetDatum(es_name_to_text(event->type)),
 		Int32GetDatum(event->schema_version),
 		event->data,
 		event->metadata,
 		event->tags,
-		UUIDPGetDatum(&event->id),
+		UUIDPGetDatum(&id),
 		TimestampTzGetDatum(event->created_at),
 		PointerGetDatum(es_name_to_text(event->content_type)),
 		event->payload
 	};
 	bool		isnull[ES_EVENT_COLS] = {false};
 
+	if (event->has_derived_id)
+	{
+		EsSecret	secret = es_secret_read(cat);
+
+		es_event_id_derive(&secret, event->position, event->created_at, &id);
+	}
 	isnull[ES_EVENT_COL_METADATA - 1] = event->metadata == 0;
 	isnull[ES_EVENT_COL_TAGS - 1] = event->tags == 0;
 	isnull[ES_EVENT_COL_CONTENT_TYPE - 1] = event->content_type.len == 0;
 	isnull[ES_EVENT_COL_PAYLOAD - 1] = event->payload == 0;
 	tuplestore_putvalues(batch->store, batch->desc, values, isnull);
-	pfree(DatumGetPointer(values[ES_EVENT_COL_STREAM - 1]));
 	pfree(DatumGetPointer(values[ES_EVENT_COL_TYPE - 1]));
 	pfree(DatumGetPointer(values[ES_EVENT_COL_CONTENT_TYPE - 1]));
 	batch->count++;
@@ -88,7 +96,7 @@ batch_of_call(const EsCatalog *cat, const EsProjection *projection, const EsUpca
 			continue;
 		if (batch == NULL)
 			batch = es_batch_empty(cat);
-		put_event(batch, call, event);
+		put_event(cat, batch, call, event);
 	}
 	return batch;
 }

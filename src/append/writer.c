@@ -110,12 +110,12 @@ without_guard(TriggerDesc *triggers, Oid guard)
 /*
  * Open the indexes as ExecOpenIndices does, but for two things that a small append
  * feels.  Locks are kept to the end of the transaction, which then need not take
- * them again for its next append.  And when no event has a correlation id, the
- * index on it is left out, whose predicate costs more to prepare than the insertion
- * into another index.
+ * them again for its next append.  And the partial indexes of the store, on correlation
+ * ids and on stored ids, are left out where no event of the call has such: a predicate
+ * costs more to prepare than the insertion into another index.
  */
 static void
-open_indexes(ResultRelInfo *relinfo, Oid left_out)
+open_indexes(ResultRelInfo *relinfo, const List *left_out)
 {
 	List	   *oids = RelationGetIndexList(relinfo->ri_RelationDesc);
 	int			n = list_length(oids);
@@ -126,7 +126,7 @@ open_indexes(ResultRelInfo *relinfo, Oid left_out)
 	relinfo->ri_NumIndices = 0;
 	foreach(lc, oids)
 	{
-		if (lfirst_oid(lc) != left_out)
+		if (!list_member_oid(left_out, lfirst_oid(lc)))
 		{
 			Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
 
@@ -153,6 +153,17 @@ has_metadata(const EsAppend *call)
 	for (int i = 0; i < call->nevents; i++)
 	{
 		if (call->events[i].metadata != 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+stores_ids(const EsAppend *call)
+{
+	for (int i = 0; i < call->nevents; i++)
+	{
+		if (!call->events[i].has_derived_id)
 			return true;
 	}
 	return false;
@@ -212,6 +223,7 @@ static EsWriter *
 open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
 {
 	EsWriter   *writer = palloc(sizeof(EsWriter));
+	List	   *left_out = NIL;
 	Oid			guard;
 
 	writer->log = log;
@@ -231,8 +243,12 @@ open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
 	guard = es_guard_function(log);
 	writer->relinfo->ri_TrigDesc = without_guard(writer->relinfo->ri_TrigDesc, guard);
 	/* a BEFORE trigger could add metadata */
-	open_indexes(writer->relinfo,
-				 has_metadata(call) || fires_before_row(writer) ? InvalidOid : cat->event_log_correlation);
+	if (!has_metadata(call) && !fires_before_row(writer))
+		left_out = lappend_oid(left_out, cat->event_log_correlation);
+	if (!stores_ids(call))
+		left_out = lappend_oid(left_out, cat->event_log_id);
+	open_indexes(writer->relinfo, left_out);
+	list_free(left_out);
 	if (writer->relinfo->ri_TrigDesc != NULL)
 	{
 		AfterTriggerBeginQuery();
@@ -289,7 +305,9 @@ fill_slot(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call, const Es
 	set_column(slot, ES_LOG_COL_VERSION, Int64GetDatum(event->version));
 	set_column(slot, ES_LOG_COL_CREATED_AT, TimestampTzGetDatum(event->created_at));
 	set_column(slot, ES_LOG_COL_TYPE_KEY, Int64GetDatum(event->type_key));
-	set_column(slot, ES_LOG_COL_EVENT_ID, UUIDPGetDatum(&event->id));
+	if (!event->has_derived_id)
+		set_column(slot, ES_LOG_COL_EVENT_ID, UUIDPGetDatum(&event->id));
+	set_column(slot, ES_LOG_COL_STREAM, PointerGetDatum(call->streams[event->stream].name));
 	set_column(slot, ES_LOG_COL_DATA, event->data);
 	if (event->metadata != 0)
 		set_column(slot, ES_LOG_COL_METADATA, event->metadata);
@@ -300,6 +318,22 @@ fill_slot(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call, const Es
 	if (writer->defaults != NULL)
 		fill_defaults(writer, slot);
 	ExecStoreVirtualTuple(slot);
+}
+
+static bool
+id_is_kept(TupleTableSlot *slot, const EsEvent *event)
+{
+	bool		isnull;
+	Datum		id = slot_getattr(slot, ES_LOG_COL_EVENT_ID, &isnull);
+
+	return isnull == event->has_derived_id &&
+		(isnull || memcmp(DatumGetUUIDP(id), &event->id, sizeof(pg_uuid_t)) == 0);
+}
+
+static bool
+stream_is_kept(TupleTableSlot *slot, EsName stream)
+{
+	return !slot_attisnull(slot, ES_LOG_COL_STREAM) && es_name_equal(es_log_stream(slot), stream);
 }
 
 static bool
@@ -320,21 +354,19 @@ fire_before_row(EsWriter *writer, TupleTableSlot *slot, const EsAppend *call,
 				const EsEvent *event)
 {
 	bool		kept = ExecBRInsertTriggers(writer->estate, writer->relinfo, slot);
-	bool		isnull;
-	Datum		id;
 
 	if (!kept)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a trigger on eventstore.event_log has dropped an event"),
 				 errhint("A trigger can refuse an event by raising an error.")));
-	id = slot_getattr(slot, ES_LOG_COL_EVENT_ID, &isnull);
 	if (!column_is(slot, ES_LOG_COL_POSITION, event->position) ||
 		!column_is(slot, ES_LOG_COL_STREAM_KEY, call->streams[event->stream].head.key) ||
 		!column_is(slot, ES_LOG_COL_VERSION, event->version) ||
 		!column_is(slot, ES_LOG_COL_TYPE_KEY, event->type_key) ||
 		!column_is(slot, ES_LOG_COL_CREATED_AT, event->created_at) ||
-		isnull || memcmp(DatumGetUUIDP(id), &event->id, sizeof(pg_uuid_t)) != 0)
+		!id_is_kept(slot, event) ||
+		!stream_is_kept(slot, call->streams[event->stream].head.name))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a trigger on eventstore.event_log has changed a key column"),

@@ -16,7 +16,7 @@ typedef struct EsCatalog
 	Oid			event_log;
 	Oid			event_log_position;		/* unique (position) */
 	Oid			event_log_stream;		/* unique (stream_key, version) */
-	Oid			event_log_id;			/* unique (event_id) */
+	Oid			event_log_id;			/* unique (event_id), of stored ids */
 	Oid			event_log_type;			/* (type_key, position) */
 	Oid			event_log_correlation;	/* (hash of correlation id, position) */
 	Oid			event_tag;
@@ -36,6 +36,9 @@ typedef struct EsCatalog
 	Oid			seal_register;
 	Oid			timeline_register;
 	Oid			format_register;
+	Oid			id_secret_1;
+	Oid			id_secret_2;
+	Oid			id_check;
 	Oid			projection;
 	Oid			hidden;
 	Oid			hidden_pkey;			/* unique (stream_key) */

@@ -21,9 +21,6 @@ typedef struct EsName
 /* Stands for no name at all. */
 #define ES_NAME_NONE		((EsName) {"", 0})
 
-/* Stands for a name that the caller does not know. */
-#define ES_NAME_UNKNOWN		((EsName) {NULL, 0})
-
 /* To print a name with a format string. */
 #define ES_NAME_FORMAT		"%.*s"
 #define ES_NAME_ARGS(n)		(n).len, (n).bytes

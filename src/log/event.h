@@ -18,11 +18,12 @@
 #define ES_LOG_COL_CREATED_AT		4
 #define ES_LOG_COL_TYPE_KEY			5
 #define ES_LOG_COL_EVENT_ID			6
-#define ES_LOG_COL_DATA				7
-#define ES_LOG_COL_METADATA			8
-#define ES_LOG_COL_TAGS				9
-#define ES_LOG_COL_PAYLOAD			10
-#define ES_LOG_COLS					10
+#define ES_LOG_COL_STREAM			7
+#define ES_LOG_COL_DATA				8
+#define ES_LOG_COL_METADATA			9
+#define ES_LOG_COL_TAGS				10
+#define ES_LOG_COL_PAYLOAD			11
+#define ES_LOG_COLS					11
 
 /* Columns of the type es_event */
 #define ES_EVENT_COL_POSITION		1
@@ -46,6 +47,15 @@ es_log_number(TupleTableSlot *event, int column)
 	bool		isnull;
 
 	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
+/* The name of an event's stream; valid as long as the slot keeps its row. */
+static inline EsName
+es_log_stream(TupleTableSlot *event)
+{
+	bool		isnull;
+
+	return es_name_from_text(slot_getattr(event, ES_LOG_COL_STREAM, &isnull));
 }
 
 /* The payload of an event of the log; 0: it has none. */

@@ -162,12 +162,19 @@ static EsStatement samples[] = {
 		" LIMIT 1", {0}
 	},
 	{
-		"SELECT format('Stream \"%s\" is not of the bucket that its events are in.', s.name)"
-		" FROM ((SELECT stream_key, type_key FROM eventstore.event_log ORDER BY position LIMIT 1000)"
-		"  UNION ALL (SELECT stream_key, type_key FROM eventstore.event_log ORDER BY position DESC LIMIT 1000)) l"
+		"SELECT format('Stream \"%s\" is not of the bucket that its events are in.', l.stream)"
+		" FROM ((SELECT stream, type_key FROM eventstore.event_log ORDER BY position LIMIT 1000)"
+		"  UNION ALL (SELECT stream, type_key FROM eventstore.event_log ORDER BY position DESC LIMIT 1000)) l"
 		" JOIN eventstore.event_type t USING (type_key)"
+		" WHERE t.bucket <> eventstore.stream_bucket(l.stream)"
+		" LIMIT 1", {0}
+	},
+	{
+		"SELECT format('The event at position %s is of stream \"%s\", and its stream key is that of \"%s\".', l.position, l.stream, s.name)"
+		" FROM ((SELECT position, stream_key, stream FROM eventstore.event_log ORDER BY position LIMIT 1000)"
+		"  UNION ALL (SELECT position, stream_key, stream FROM eventstore.event_log ORDER BY position DESC LIMIT 1000)) l"
 		" JOIN eventstore.stream s USING (stream_key)"
-		" WHERE t.bucket <> eventstore.stream_bucket(s.name)"
+		" WHERE s.name <> l.stream"
 		" LIMIT 1", {0}
 	},
 };

@@ -19,3 +19,24 @@ CREATE FUNCTION eventstore.type_key(category text, bucket int, type text, schema
     LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION eventstore.type_key(text, int, text, int, int, text) IS
     'The key of a type; an attempt from 1 on, where the key before stands for something else';
+
+-- The ids that are derived (src/log/event_id.h).
+
+CREATE FUNCTION eventstore.event_id("position" bigint, created_at timestamptz) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'event_id'
+    LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION eventstore.event_id(bigint, timestamptz) IS
+    'The id of the event at a position, where event_log has none stored; null: the time does not fit';
+
+CREATE FUNCTION eventstore.event_id_under(secret_1 bigint, secret_2 bigint, "position" bigint, created_at timestamptz)
+    RETURNS uuid
+    AS 'MODULE_PATHNAME', 'event_id_under'
+    LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION eventstore.event_id_under(bigint, bigint, bigint, timestamptz) IS
+    'The id of the event at a position in a store with that secret; null: the time does not fit';
+
+CREATE FUNCTION eventstore.event_id_position(secret_1 bigint, secret_2 bigint, event_id uuid) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'event_id_position'
+    LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION eventstore.event_id_position(bigint, bigint, uuid) IS
+    'The position that an id was derived from under that secret; null: it is of another version';

@@ -159,6 +159,7 @@ es_positions_attach(const EsCatalog *cat)
 		pg_atomic_write_u64(&db->head, 0);
 		start_counter(&db->positions, next);
 		start_counter(&db->stream_keys, first_uncovered(stream_keys));
+		pg_atomic_fetch_add_u32(&db->seals, 1);
 		pg_atomic_write_u32(&db->sealed, es_durable_read(seal, &sealed) && sealed == ES_SEALED);
 		pg_write_barrier();
 		db->store = cat->position_register;

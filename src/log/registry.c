@@ -122,6 +122,7 @@ set_up_database(EsDatabase *db, LWLock *lock)
 	pg_atomic_init_u64(&db->stream_keys.limit, 0);
 	pg_atomic_init_u64(&db->head, 0);
 	pg_atomic_init_u32(&db->sealed, 0);
+	pg_atomic_init_u32(&db->seals, 0);
 	pg_atomic_init_u32(&db->waiters, 0);
 	pg_atomic_init_u32(&db->wake_wanted, 0);
 	pg_atomic_init_u32(&db->scheduler, 0);

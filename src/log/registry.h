@@ -47,6 +47,7 @@ typedef struct EsDatabase
 	EsCounter	stream_keys;
 	pg_atomic_uint64 head;		/* the greatest head ever published */
 	pg_atomic_uint32 sealed;	/* has the log seen its first append? */
+	pg_atomic_uint32 seals;		/* counts how often it was sealed */
 
 	ConditionVariable head_moved;
 	ConditionVariable progress_moved;	/* of projections */

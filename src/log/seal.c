@@ -6,7 +6,8 @@
  * event_type take a direct INSERT from their owner or a superuser until the first
  * append in this database.  That append seals the log: it waits for the direct
  * inserters to end, checks that what they left is whole and of this format (format.c),
- * sets the counters above it, and writes the seal.  With eventstore.restore = on a
+ * draws the secret that ids are derived with unless it came along (secret.c), sets the
+ * counters above what there is, and writes the seal.  With eventstore.restore = on a
  * superuser can insert into a sealed log; that breaks the seal, and the next append checks
  * again.
  *
@@ -52,6 +53,7 @@
 #include "log/format.h"
 #include "log/positions.h"
 #include "log/seal.h"
+#include "log/secret.h"
 
 static bool
 is_sealed(const EsCatalog *cat)
@@ -71,6 +73,8 @@ write_seal(EsDatabase *db, const EsCatalog *cat, bool sealed)
 
 	es_durable_write(rel, sealed ? ES_SEALED : ES_UNSEALED);
 	relation_close(rel, NoLock);
+	if (sealed)
+		pg_atomic_fetch_add_u32(&db->seals, 1);
 	pg_atomic_write_u32(&db->sealed, sealed);
 }
 
@@ -153,6 +157,8 @@ check_restored(const EsCatalog *cat, int64 *next_position, int64 *next_stream_ke
 		raise_incomplete(psprintf("Type key %lld is missing in eventstore.event_type.", (long long) missing));
 
 	es_format_check(cat);
+	es_secret_settle(cat, last[0] > 0 &&
+					 query_row("SELECT position FROM eventstore.event_log WHERE event_id IS NULL LIMIT 1", 1, &missing));
 
 	PopActiveSnapshot();
 	SPI_finish();

@@ -12,16 +12,20 @@ CREATE TABLE eventstore.event_log (
     version bigint NOT NULL,
     created_at timestamptz NOT NULL,
     type_key bigint NOT NULL,
-    event_id uuid NOT NULL,
+    event_id uuid,
+    stream text COLLATE "C" NOT NULL,
     data jsonb NOT NULL,
     metadata jsonb,
     tags text[] COLLATE "C",
     payload bytea
 );
 
+-- Read with each event: never compressed, never in another table.
+ALTER TABLE eventstore.event_log ALTER COLUMN stream SET STORAGE PLAIN;
+
 CREATE UNIQUE INDEX event_log_position ON eventstore.event_log (position);
 CREATE UNIQUE INDEX event_log_stream ON eventstore.event_log (stream_key, version);
-CREATE UNIQUE INDEX event_log_id ON eventstore.event_log (event_id);
+CREATE UNIQUE INDEX event_log_id ON eventstore.event_log (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX event_log_type ON eventstore.event_log (type_key, position);
 CREATE INDEX event_log_correlation ON eventstore.event_log (
     pg_catalog.hashtextextended((metadata OPERATOR(pg_catalog.->>) 'correlation_id'::pg_catalog.text) COLLATE "C", 0::pg_catalog.int8),
@@ -30,11 +34,12 @@ CREATE INDEX event_log_correlation ON eventstore.event_log (
 
 COMMENT ON TABLE eventstore.event_log IS 'The events; written by es_append() and its like only';
 COMMENT ON COLUMN eventstore.event_log.position IS 'Place in the log: unique, rising, gaps allowed';
-COMMENT ON COLUMN eventstore.event_log.stream_key IS 'The stream, in eventstore.stream';
+COMMENT ON COLUMN eventstore.event_log.stream_key IS 'The stream''s key in eventstore.stream';
 COMMENT ON COLUMN eventstore.event_log.version IS 'Place in the stream: 1, 2, 3, no gaps';
 COMMENT ON COLUMN eventstore.event_log.created_at IS 'When it was appended, or the time given with it';
 COMMENT ON COLUMN eventstore.event_log.type_key IS 'Category, type, schema version and content type, in eventstore.event_type';
-COMMENT ON COLUMN eventstore.event_log.event_id IS 'Unique; a repeated append is known by it';
+COMMENT ON COLUMN eventstore.event_log.event_id IS 'Unique; a repeated append is known by it; null: derived, see eventstore.event_id()';
+COMMENT ON COLUMN eventstore.event_log.stream IS 'Name of the stream, as in eventstore.stream';
 COMMENT ON COLUMN eventstore.event_log.data IS 'What happened';
 COMMENT ON COLUMN eventstore.event_log.metadata IS 'Why and by whom: correlation_id, causation_id, and what the application adds';
 COMMENT ON COLUMN eventstore.event_log.tags IS 'What the event is about, across streams; null: no tags';
@@ -126,6 +131,19 @@ CREATE SEQUENCE eventstore.format_register;
 COMMENT ON SEQUENCE eventstore.format_register IS
     'The format of the log, written with its first append: how the hashes are made that it is found by';
 
+-- Nobody is granted these: who knows the secret can tell positions from ids.
+CREATE SEQUENCE eventstore.id_secret_1;
+COMMENT ON SEQUENCE eventstore.id_secret_1 IS
+    'First half of the secret that ids of events are derived with';
+
+CREATE SEQUENCE eventstore.id_secret_2;
+COMMENT ON SEQUENCE eventstore.id_secret_2 IS
+    'Second half of the secret that ids of events are derived with';
+
+CREATE SEQUENCE eventstore.id_check;
+COMMENT ON SEQUENCE eventstore.id_check IS
+    'Tells whether both halves of the secret belong together';
+
 -- ---- the mark ----
 
 CREATE TABLE eventstore.mark (
@@ -202,6 +220,9 @@ COMMENT ON EVENT TRIGGER eventstore_load_guard IS
 SELECT pg_catalog.pg_extension_config_dump('eventstore.position_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_key_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.format_register', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.id_secret_1', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.id_secret_2', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.id_check', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_tag', '');

@@ -223,8 +223,7 @@ static char *
 stream_of(int64 position)
 {
 	static EsStatement read = {
-		"SELECT s.name FROM eventstore.event_log l JOIN eventstore.stream s USING (stream_key)"
-		" WHERE l.position = $1",
+		"SELECT stream FROM eventstore.event_log WHERE position = $1",
 		{INT8OID}
 	};
 	Datum		values[1] = {Int64GetDatum(position)};
@@ -265,11 +264,10 @@ es_dead_letters_skip(const EsProjection *projection, int64 position)
 		"INSERT INTO eventstore.dead_letter"
 		" (projection_id, position, stream, parks, attempts, error, sqlstate, detail, hint, context,"
 		"  skipped_by, failed_at)"
-		" SELECT g.projection_id, l.position, s.name, $3, g.failures, g.error, g.sqlstate, g.detail, g.hint,"
+		" SELECT g.projection_id, l.position, l.stream, $3, g.failures, g.error, g.sqlstate, g.detail, g.hint,"
 		"  g.context, $4, g.failed_at"
 		" FROM eventstore.projection_progress g"
 		" JOIN eventstore.event_log l ON l.position = $2"
-		" JOIN eventstore.stream s USING (stream_key)"
 		" WHERE g.projection_id = $1"
 		" ON CONFLICT (projection_id, position) DO UPDATE SET parks = excluded.parks,"
 		" attempts = excluded.attempts, error = excluded.error, sqlstate = excluded.sqlstate,"

@@ -47,24 +47,20 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 	int64		looked_at = 0;
 
 	es_rows_open(rows, snapshot);
-	wanted = es_wanted_begin(cat, &projection->filter, snapshot, rows);
+	wanted = es_wanted_begin(cat, &projection->filter, snapshot);
 	es_wanted_read(wanted, range);
 	while (looked_at < limit && (event = es_wanted_next(wanted)) != NULL)
 	{
-		EsName		stream = ES_NAME_UNKNOWN;
-
 		batch->upto = es_log_number(event, ES_LOG_COL_POSITION);
-		if (parked_streams != NULL)
-			stream = es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
 		looked_at++;
 		if (!es_rows_shows(rows, event))
 			continue;
-		if (parked_streams != NULL && es_name_set_has(parked_streams, stream))
+		if (parked_streams != NULL && es_name_set_has(parked_streams, es_log_stream(event)))
 		{
-			taken.parked = lappend(taken.parked, make_parked(batch->upto, stream));
+			taken.parked = lappend(taken.parked, make_parked(batch->upto, es_log_stream(event)));
 			continue;
 		}
-		es_rows_put(rows, event, ES_NAME_UNKNOWN);
+		es_rows_put(rows, event);
 		batch->count++;
 	}
 	taken.complete = event == NULL;

@@ -57,7 +57,7 @@ es_batch_of_stream(const EsCatalog *cat, const EsStream *stream, int64 after, in
 	{
 		if (es_log_number(event, ES_LOG_COL_CREATED_AT) < shown.since)
 			continue;
-		es_rows_put(rows, event, stream->name);
+		es_rows_put(rows, event);
 		batch->count++;
 	}
 	es_cursor_close(cursor);

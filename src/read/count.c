@@ -3,7 +3,7 @@
  *		How many events a filter takes beyond a position, and how old the first is.
  *
  * By the index ranges that a reader with that filter goes over; events that were taken
- * away do not count.  Nothing of an event but its columns of fixed width is read, no code
+ * away do not count.  Nothing of an event but its stream and columns of fixed width is read, no code
  * of users runs, and the work is bounded by the caller's limits.
  *
  * Locks: those of a read (cursor.c).
@@ -27,7 +27,7 @@ es_count_events(const EsCatalog *cat, const EsFilter *filter, EsRange positions,
 	EsCounted	counted = {0};
 	EsSelection selection = es_filter_select(filter, cat, snapshot);
 	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, positions);
-	EsRows	   *rows = es_rows_into(cat, NULL, NULL, true);	/* for names, and what is shown */
+	EsRows	   *rows = es_rows_into(cat, NULL, NULL, true);	/* for what is shown */
 	TupleTableSlot *event = NULL;
 	int64		looked_at = 0;
 
@@ -41,7 +41,7 @@ es_count_events(const EsCatalog *cat, const EsFilter *filter, EsRange positions,
 			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
 		if (selection.by_stream &&
-			!es_filter_takes_stream(filter, es_rows_stream_name(rows, es_log_number(event, ES_LOG_COL_STREAM_KEY))))
+			!es_filter_takes_stream(filter, es_log_stream(event)))
 			continue;
 		if (!es_rows_shows(rows, event) || (counts != NULL && !counts(event, arg)))
 			continue;

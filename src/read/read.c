@@ -61,7 +61,7 @@ put_shown(EsRead *read, TupleTableSlot *event)
 {
 	if (!es_rows_shows(read->rows, event))
 		return 0;
-	es_rows_put(read->rows, event, ES_NAME_UNKNOWN);
+	es_rows_put(read->rows, event);
 	return 1;
 }
 
@@ -69,7 +69,7 @@ put_shown(EsRead *read, TupleTableSlot *event)
 static int64
 read_wanted(EsRead *read, EsRange range, Snapshot snapshot)
 {
-	EsWanted   *wanted = es_wanted_begin(read->cat, &read->filter, snapshot, read->rows);
+	EsWanted   *wanted = es_wanted_begin(read->cat, &read->filter, snapshot);
 	TupleTableSlot *event;
 	int64		count = 0;
 
@@ -240,7 +240,7 @@ es_read_stream(PG_FUNCTION_ARGS)
 		if (!selection.everything &&
 			!es_filter_takes_key(&selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 			continue;
-		es_rows_put(rows, event, stream.name);
+		es_rows_put(rows, event);
 		count++;
 	}
 	es_cursor_close(cursor);

@@ -67,6 +67,13 @@ CREATE FUNCTION es_read_correlation(
 COMMENT ON FUNCTION es_read_correlation(text, int, bigint, text) IS
     'The events with a correlation_id, or another key, in their metadata, by position, up to the head';
 
+CREATE FUNCTION es_read_event(event_id uuid)
+    RETURNS es_event
+    AS 'MODULE_PATHNAME', 'es_read_event'
+    LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION es_read_event(uuid) IS
+    'The event of an id; null: there is none';
+
 CREATE FUNCTION es_query(
     query jsonb,
     after_position bigint DEFAULT NULL,

@@ -21,7 +21,6 @@ extern void es_rows_open(EsRows *rows, Snapshot snapshot);
 extern void es_rows_close(EsRows *rows);
 extern bool es_rows_upcasts(EsRows *rows, TupleTableSlot *event);
 extern bool es_rows_shows(EsRows *rows, TupleTableSlot *event);
-extern EsName es_rows_stream_name(EsRows *rows, int64 stream_key);
-extern void es_rows_put(EsRows *rows, TupleTableSlot *event, EsName stream);
+extern void es_rows_put(EsRows *rows, TupleTableSlot *event);
 
 #endif							/* ES_ROWS_H */

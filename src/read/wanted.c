@@ -23,7 +23,6 @@ struct EsWanted
 	const EsCatalog *cat;
 	const EsFilter *filter;
 	Snapshot	snapshot;
-	EsRows	   *rows;
 	EsSelection selection;		/* without a query */
 	EsCursor   *cursor;			/* NULL: not reading, or a query: */
 	EsMatches  *matches;
@@ -63,17 +62,15 @@ es_wanted_takes(const EsFilter *filter, const EsUpcasts *upcasts, const EsTraits
 
 /*
  * Begin to look for events, as the snapshot sees them, which stays registered meanwhile.
- * "rows" are open with it: they know the streams' names.
  */
 EsWanted *
-es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot, EsRows *rows)
+es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot)
 {
 	EsWanted   *wanted = palloc0(sizeof(EsWanted));
 
 	wanted->cat = cat;
 	wanted->filter = filter;
 	wanted->snapshot = snapshot;
-	wanted->rows = rows;
 	if (filter->query == NULL)
 		wanted->selection = es_filter_select(filter, cat, snapshot);
 	return wanted;
@@ -110,8 +107,7 @@ wanted_passes(const EsWanted *wanted, TupleTableSlot *event)
 		!es_filter_takes_key(selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
 		return false;
 	return !selection->by_stream ||
-		es_filter_takes_stream(wanted->filter,
-							   es_rows_stream_name(wanted->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY)));
+		es_filter_takes_stream(wanted->filter, es_log_stream(event));
 }
 
 /*

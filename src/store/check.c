@@ -35,6 +35,7 @@
 
 #include "core/spi.h"
 #include "log/registry.h"
+#include "log/secret.h"
 #include "store/checks.h"
 #include "store/index.h"
 
@@ -90,10 +91,15 @@ run_check(ReturnSetInfo *rsinfo, const EsCheck *check, const char *schema, Datum
 }
 
 static void
-put_problem(void *arg, const char *index, const char *problem)
+put_problem(ReturnSetInfo *rsinfo, const char *object, const char *problem)
 {
-	put_row(arg, CStringGetTextDatum("error"), CStringGetTextDatum(psprintf("index eventstore.%s", index)),
-			CStringGetTextDatum(problem));
+	put_row(rsinfo, CStringGetTextDatum("error"), CStringGetTextDatum(object), CStringGetTextDatum(problem));
+}
+
+static void
+put_index_problem(void *arg, const char *index, const char *problem)
+{
+	put_problem(arg, psprintf("index eventstore.%s", index), problem);
 }
 
 /*
@@ -105,6 +111,7 @@ es_check(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	const char *schema;
+	const char *problem;
 	Snapshot	snapshot;
 	Datum		values[ES_CHECK_PARAMETERS];
 	char		nulls[ES_CHECK_PARAMETERS];
@@ -117,9 +124,12 @@ es_check(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(snapshot);
 
 	read_registers(values, nulls);
+	problem = es_secret_problem(cat);
+	if (nulls[0] == ' ' && problem != NULL)
+		put_problem(rsinfo, "eventstore.id_check", problem);
 	for (int i = 0; i < es_number_of_checks; i++)
 		run_check(rsinfo, &es_checks[i], schema, values, nulls);
-	es_index_check(cat, snapshot, put_problem, rsinfo);
+	es_index_check(cat, snapshot, put_index_problem, rsinfo);
 
 	PopActiveSnapshot();
 	es_spi_end(&spi);

@@ -70,6 +70,12 @@ const		EsCheck es_checks[] = {
 		" WHERE NOT EXISTS (SELECT FROM eventstore.stream s WHERE s.stream_key = l.stream_key)"
 		" GROUP BY stream_key"
 	},
+	{
+		"error",
+		"SELECT " STREAM ", 'it has events that say they are of stream \"' || l.stream || '\", the first at position ' || min(l.\"position\")"
+		" FROM eventstore.event_log l JOIN eventstore.stream s USING (stream_key)"
+		" WHERE l.stream <> s.name GROUP BY s.name, l.stream"
+	},
 
 	/* ---- events ---- */
 
@@ -82,6 +88,19 @@ const		EsCheck es_checks[] = {
 		"error",
 		"SELECT 'event id ' || event_id, 'there are ' || count(*) || ' events of that id'"
 		" FROM eventstore.event_log WHERE event_id IS NOT NULL GROUP BY event_id HAVING count(*) > 1"
+	},
+	{
+		"error",
+		"SELECT 'event id ' || l.event_id, 'it is stored at position ' || l.\"position\" || ' and derived at ' || o.\"position\""
+		" FROM eventstore.id_secret_1 a, eventstore.id_secret_2 b, eventstore.event_log l, eventstore.event_log o"
+		" WHERE l.event_id IS NOT NULL AND o.event_id IS NULL"
+		" AND o.\"position\" = eventstore.event_id_position(a.last_value, b.last_value, l.event_id)"
+		" AND eventstore.event_id_under(a.last_value, b.last_value, o.\"position\", o.created_at) = l.event_id"
+	},
+	{
+		"error",
+		"SELECT 'position ' || \"position\", 'the event has no id: none is stored, and its time does not fit into one'"
+		" FROM eventstore.event_log WHERE event_id IS NULL AND eventstore.event_id_under(1, 1, \"position\", created_at) IS NULL"
 	},
 	{
 		"error",

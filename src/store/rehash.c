@@ -35,10 +35,10 @@ PG_FUNCTION_INFO_V1(rehash);
 /* The types of the events, each with the bucket that the stream of the event is in. */
 #define RIGHT_TYPES \
 	" (SELECT l.type_key, l.stream_key, t.category," \
-	"   CASE WHEN t.bucket IS NOT NULL THEN eventstore.stream_bucket(s.name) END AS bucket," \
+	"   CASE WHEN t.bucket IS NOT NULL THEN eventstore.stream_bucket(l.stream) END AS bucket," \
 	"   t.type, t.schema_version, t.content_type" \
-	"  FROM (SELECT DISTINCT type_key, stream_key FROM eventstore.event_log) l" \
-	"  JOIN eventstore.event_type t USING (type_key) JOIN eventstore.stream s USING (stream_key)) r"
+	"  FROM (SELECT DISTINCT type_key, stream_key, stream FROM eventstore.event_log) l" \
+	"  JOIN eventstore.event_type t USING (type_key)) r"
 
 #define KEY(t, attempt) \
 	"eventstore.type_key(" t ".category, " t ".bucket, " t ".type, " t ".schema_version, " attempt ", " t ".content_type)"

@@ -26,10 +26,9 @@ static EsStatement count_removed = {
 static EsStatement count_gone = {
 	"SELECT coalesce((SELECT sum(events) FROM eventstore.scavenged WHERE $2 OR category = ANY ($1)), 0)::int8"
 	" + (SELECT count(*) FROM eventstore.hidden h"
-	"    JOIN eventstore.stream s USING (stream_key)"
 	"    JOIN eventstore.event_log l ON l.stream_key = h.stream_key AND l.version < h.before_version"
 	"    JOIN (SELECT DISTINCT ON (type_key) type_key, category FROM eventstore.event_type) t ON t.type_key = l.type_key"
-	"    WHERE $2 OR coalesce(t.category, split_part(s.name, '-', 1)) = ANY ($1))",
+	"    WHERE $2 OR coalesce(t.category, split_part(l.stream, '-', 1)) = ANY ($1))",
 	{TEXTARRAYOID, BOOLOID}
 };
 

@@ -35,6 +35,7 @@
 #include "core/spi.h"
 #include "core/target.h"
 #include "log/event.h"
+#include "log/event_id.h"
 #include "streams/removed.h"
 
 /* Columns of eventstore.removed_id */
@@ -46,6 +47,7 @@ enum
 
 struct EsRemovals
 {
+	const EsCatalog *cat;
 	Relation	rel;
 	EsTarget	target;
 	TupleTableSlot *row;
@@ -58,6 +60,7 @@ es_removals_open(const EsCatalog *cat)
 {
 	EsRemovals *removals = palloc(sizeof(EsRemovals));
 
+	removals->cat = cat;
 	removals->rel = table_open(cat->removed_id, RowExclusiveLock);
 	removals->target = es_target_open(removals->rel);
 	removals->row = table_slot_create(removals->rel, NULL);
@@ -79,6 +82,7 @@ es_removals_add(EsRemovals *removals, TupleTableSlot *event, TimestampTz taken_a
 	TupleTableSlot *row = ExecClearTuple(removals->row);
 	bytea	   *digest;
 	bytea	   *payload_digest;
+	pg_uuid_t	id;
 
 	if (es_removed_is_forgotten(taken_at))
 		return;
@@ -86,7 +90,8 @@ es_removals_add(EsRemovals *removals, TupleTableSlot *event, TimestampTz taken_a
 	digest = es_digest_json(event->tts_values[ES_LOG_COL_DATA - 1]);
 	payload_digest = es_digest_bytes(es_log_payload(event));
 	memset(row->tts_isnull, true, sizeof(bool) * row->tts_tupleDescriptor->natts);
-	set_column(row, COL_EVENT_ID, event->tts_values[ES_LOG_COL_EVENT_ID - 1]);
+	es_event_id_of(removals->cat, event, &id);
+	set_column(row, COL_EVENT_ID, UUIDPGetDatum(&id));
 	set_column(row, COL_STREAM_KEY, event->tts_values[ES_LOG_COL_STREAM_KEY - 1]);
 	set_column(row, COL_VERSION, event->tts_values[ES_LOG_COL_VERSION - 1]);
 	set_column(row, COL_POSITION, event->tts_values[ES_LOG_COL_POSITION - 1]);

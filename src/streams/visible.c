@@ -60,7 +60,6 @@ struct EsVisible
 	TimestampTz now;
 	EsLookup   *hidden;			/* NULL: nothing is */
 	EsLookup   *retention;		/* NULL: there are no rules */
-	EsLookup   *streams;		/* by key, where there are rules */
 	Relation	log;			/* opened for a rule that counts */
 	EsVersions *versions;
 	HTAB	   *known;
@@ -84,8 +83,6 @@ begin_visible(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 	visible->now = GetCurrentTimestamp();
 	visible->hidden = hidden;
 	visible->retention = retention;
-	if (retention != NULL)
-		visible->streams = es_lookup_open_unless_empty(cat->stream, &cat->stream_key, snapshot);
 	visible->known = hash_create("eventstore streams shown", 64, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return visible;
@@ -108,7 +105,6 @@ es_visible_close(EsVisible *visible)
 		return;
 	es_lookup_close(visible->hidden);
 	es_lookup_close(visible->retention);
-	es_lookup_close(visible->streams);
 	if (visible->versions != NULL)
 	{
 		es_versions_close(visible->versions);
@@ -137,8 +133,6 @@ apply_rule(EsVisible *visible, const EsStream *stream, EsShown *shown)
 	Datum		value;
 	bool		isnull;
 
-	if (stream->name.bytes == NULL)
-		return;
 	rule = es_lookup_name(visible->retention, stream->name);
 	if (rule == NULL)
 		rule = es_lookup_name(visible->retention, es_name_category(stream->name));
@@ -167,19 +161,6 @@ shown_of_stream(EsVisible *visible, const EsStream *stream)
 	return shown;
 }
 
-/* What is shown of the stream with a key, whose name its rule is found by. */
-static EsShown
-shown_of_key(EsVisible *visible, int64 stream_key)
-{
-	EsStream	stream = {.key = stream_key};
-	TupleTableSlot *row;
-	bool		isnull;
-
-	if (visible->streams != NULL && (row = es_lookup_number(visible->streams, stream_key)) != NULL)
-		stream.name = es_name_from_text(slot_getattr(row, ES_STREAM_COL_NAME, &isnull));
-	return shown_of_stream(visible, &stream);
-}
-
 /*
  * Is this event of the log shown?
  */
@@ -192,7 +173,8 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 
 	if (!known)
 	{
-		EsShown		shown = shown_of_key(visible, stream_key);
+		EsStream	stream = {.key = stream_key, .name = es_log_stream(event)};
+		EsShown		shown = shown_of_stream(visible, &stream);
 
 		entry = hash_search(visible->known, &stream_key, HASH_ENTER, NULL);
 		entry->shown = shown;

@@ -63,7 +63,6 @@ typedef struct Upcast
 {
 	EsRows	   *rows;
 	TupleTableSlot *event;
-	EsName		stream;
 } Upcast;
 
 static bool
@@ -71,7 +70,7 @@ run_upcast(void *arg)
 {
 	Upcast	   *upcast = arg;
 
-	es_rows_put(upcast->rows, upcast->event, upcast->stream);
+	es_rows_put(upcast->rows, upcast->event);
 	return true;
 }
 
@@ -82,9 +81,7 @@ run_upcast(void *arg)
 static ErrorData *
 put_upcast(EsFetch *fetch, TupleTableSlot *event)
 {
-	/* looked up outside, for a scan that is open does so */
-	EsName		cached = es_rows_stream_name(fetch->rows, es_log_number(event, ES_LOG_COL_STREAM_KEY));
-	Upcast		upcast = {fetch->rows, event, {pnstrdup(cached.bytes, cached.len), cached.len}};
+	Upcast		upcast = {fetch->rows, event};
 	ErrorData  *error = es_subxact_try("eventstore_upcast", run_upcast, &upcast);
 
 	if (error == NULL)
@@ -137,7 +134,7 @@ es_offer_give(EsFetch *fetch, EsOffer *offer, TupleTableSlot *event, int64 posit
 		}
 	}
 	else
-		es_rows_put(fetch->rows, event, ES_NAME_UNKNOWN);
+		es_rows_put(fetch->rows, event);
 	row->pending[row->npending++] = position;
 	offer->given = offer->changed = true;
 	fetch->given++;

@@ -250,32 +250,48 @@ gives($node, "SELECT position > $last FROM es_append('Same', 'Tock')",
 # What a custom dump restores without one of its tables' rows.
 sub list_without
 {
-	my ($table) = @_;
+	my ($kind, $name) = @_;
 	my ($list) = run_command([ 'pg_restore', '-l', "$folder/custom" ]);
 
-	like($list, qr/TABLE DATA eventstore $table /, "the dump has rows of $table");
-	$list =~ s/^.*TABLE DATA eventstore $table .*\n//m;
-	append_to_file("$folder/without.$table", $list);
-	return "$folder/without.$table";
+	like($list, qr/$kind eventstore $name /, "the dump has what $name holds");
+	$list =~ s/^.*$kind eventstore $name .*\n//m;
+	append_to_file("$folder/without.$name", $list);
+	return "$folder/without.$name";
 }
 
-for my $table ('stream', 'event_type')
-{
-	my $what = "without $table";
-	my $dbname = create_database("without_$table");
+my $no_table = qr/not restored completely.*HINT:.*event_log, event_tag, stream and event_type/s;
+my $no_secret = qr/ids of events cannot be derived.*HINT:.*sequences of the schema eventstore/s;
 
-	restore_ok("restore $what", $dbname, '-L', list_without($table), "$folder/custom");
+for my $part (
+	[ 'TABLE DATA', 'stream', $no_table ], [ 'TABLE DATA', 'event_type', $no_table ],
+	[ 'SEQUENCE SET', 'id_secret_1', $no_secret ], [ 'SEQUENCE SET', 'id_check', $no_secret ])
+{
+	my ($kind, $name, $says) = @$part;
+	my $what = "without $name";
+	my $dbname = create_database("without_$name");
+
+	restore_ok("restore $what", $dbname, '-L', list_without($kind, $name), "$folder/custom");
 	refused($node, q{SELECT es_append('Order-1', 'Placed')},
-		'55000', "$what: the first append is refused",
-		dbname => $dbname,
-		like => qr/not restored completely.*HINT:.*event_log, event_tag, stream and event_type/s);
+		'55000', "$what: the first append is refused", dbname => $dbname, like => $says);
 	refused($node, q{SELECT es_append('Order-1', 'Placed')},
 		'55000', "$what: the second as well", dbname => $dbname);
 	gives($node, 'SELECT sealed FROM eventstore.status', 'f', "$what: not sealed", $dbname);
 	restore_ok("$what: what was missing can be added", $dbname,
-		'--data-only', '-n', 'eventstore', '-t', $table, "$folder/custom");
+		'--data-only', '-n', 'eventstore', '-t', $name, "$folder/custom");
 	check_restored("first $what", $dbname);
 }
+
+# ---- the secret of another store ----
+
+my $foreign = create_database('mixed');
+restore_ok('restored', $foreign, "$folder/custom");
+one($node, q{SELECT setval('eventstore.id_secret_2', 4711)}, $foreign);
+refused($node, 'SELECT event_id FROM es_read_all()', '55000', 'half of another secret: no id is derived',
+	dbname => $foreign, like => qr/is not the one that eventstore\.id_check was made with.*HINT:.*sequences/s);
+refused($node, q{SELECT es_append('Order-1', 'Placed')}, '55000', 'and no append seals the log',
+	dbname => $foreign, like => qr/ids of events cannot be derived/);
+restore_ok('the right one is put back', $foreign, '--data-only', '-n', 'eventstore', '-t', 'id_secret_2', "$folder/custom");
+check_restored('with the right one', $foreign);
 
 # ---- into a log that has seen appends ----
 

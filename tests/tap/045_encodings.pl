@@ -164,7 +164,7 @@ refused_until_rehashed('all tags', tamper('all_tags', 'event_tag', sub { s/^-?\d
 my $text = slurp_file($file{UTF8});
 my %key = map { $_ => ++$wrong } $text =~ /^(-?\d+)\t[^\t\n]+\t[^\t\n]+\t(?:Öffnet|Schließt|T)\t1\t[^\t\n]+$/gm;
 cmp_ok(scalar keys %key, '>', 1000, 'a dump has the keys of types');
-$text =~ s/\t(-?\d+)(?=\t[0-9a-f]{8}-)/"\t" . ($key{$1} \/\/ $1)/ge;
+$text =~ s/\t(-?\d+)(?=\t(?:[0-9a-f]{8}-|\\N\t))/"\t" . ($key{$1} \/\/ $1)/ge;
 $text =~ s/^(-?\d+)(?=\t[^\t\n]+\t[^\t\n]+\t(?:Öffnet|Schließt|T)\t1\t[^\t\n]+$)/$key{$1}/gm;
 append_to_file("$folder/other_keys.sql", $text);
 refused_until_rehashed('other type keys', restore("$folder/other_keys.sql", 'other_keys', 'UTF8'), qr/key of type/);

@@ -194,7 +194,7 @@ is(log_digest($node), $digest, 'the log is the same after that');
 
 my %rows = (
 	stream => "99\tplanted\t\\N\t\\N\t\\N\t\\N", event_type => "99\tC\t\\N\tT\t1\t\\N",
-	event_log => "99999\t1\t99\t2001-01-01\t1\t11111111-2222-4333-8444-555555555555\t{}\t\\N\t\\N\t\\N");
+	event_log => "99999\t1\t99\t2001-01-01\t1\t11111111-2222-4333-8444-555555555555\tOrder-1\t{}\t\\N\t\\N\t\\N");
 for my $role ('entitled', 'owner', 'postgres')
 {
 	for my $table (sort keys %rows)
@@ -375,8 +375,8 @@ INSERT INTO eventstore.stream (stream_key, name) VALUES (5, 'Old-1');
 INSERT INTO eventstore.event_type (type_key, category, type, schema_version)
 VALUES (eventstore.type_key('Old', NULL, 'T', 1), 'Old', 'T', 1);
 INSERT INTO eventstore.event_log
-    (position, stream_key, version, created_at, type_key, event_id, data)
-VALUES (7, 5, 1, '2001-01-01', eventstore.type_key('Old', NULL, 'T', 1), '11111111-2222-4333-8444-555555555555', '{}');
+    (position, stream_key, version, created_at, type_key, event_id, stream, data)
+VALUES (7, 5, 1, '2001-01-01', eventstore.type_key('Old', NULL, 'T', 1), '11111111-2222-4333-8444-555555555555', 'Old-1', '{}');
 $grant{append} $grant{read}
 SQL
 }

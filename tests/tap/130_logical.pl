@@ -51,6 +51,18 @@ sub subscribe
 	return;
 }
 
+# Sequences are not replicated: the secret that ids are derived with is copied once.
+sub copy_secret
+{
+	my ($dbname) = @_;
+	one($copy, one($origin, <<'SQL'), $dbname);
+SELECT format('SELECT setval(''eventstore.id_secret_1'', %s), setval(''eventstore.id_secret_2'', %s), setval(''eventstore.id_check'', %s)',
+              a.last_value, b.last_value, c.last_value)
+FROM eventstore.id_secret_1 a, eventstore.id_secret_2 b, eventstore.id_check c
+SQL
+	return;
+}
+
 # What the server's log says of an error of a replication worker.
 sub is_refused
 {
@@ -82,6 +94,11 @@ cmp_ok(one($origin, 'SELECT count(*) FROM eventstore.event_log'), '>', $before,
 	'appends were running while the copy was made');
 $copy->wait_for_subscription_sync($origin, 'follower', 'follower');
 
+refused($copy, 'SELECT event_id FROM es_read_all()', '55000', 'the ids cannot be derived without the secret',
+	dbname => 'follower', like => qr/ids of events cannot be derived.*HINT:.*sequences/s);
+refused($copy, q{SELECT es_append('Load-1', 'Tick')}, '55000', 'nor can the log be sealed',
+	dbname => 'follower', like => qr/ids of events cannot be derived/);
+copy_secret('follower');
 my $digest = log_digest($origin);
 like($digest, qr/^840 events/, 'all of them have been made');
 is(log_digest($copy, 'follower'), $digest, 'the copy has every byte of every event');
@@ -129,6 +146,7 @@ is(one($origin, q{SELECT version FROM es_append('Load-1', 'Tick')}), $version + 
 
 create_log('early');
 subscribe('early', 'log');
+copy_secret('early');
 $copy->wait_for_subscription_sync($origin, 'early', 'early');
 is(log_digest($copy, 'early'), log_digest($origin), 'early: a copy that follows');
 my $own = one($copy, q{SELECT position FROM es_append('Load-1', 'Own')}, 'early');
@@ -161,6 +179,7 @@ gives($copy, q{SELECT version FROM es_append('Own', 'Own')}, '2', 'and goes on',
 one($origin, 'CREATE PUBLICATION events FOR TABLE eventstore.event_log');
 create_log('incomplete');
 subscribe('incomplete', 'events');
+copy_secret('incomplete');
 $copy->wait_for_subscription_sync($origin, 'incomplete', 'incomplete');
 refused($copy, q{SELECT es_append('Load-1', 'Tick')}, '55000', 'events without their streams: no append',
 	dbname => 'incomplete', like => qr/not restored completely.*HINT:.*event_log, event_tag, stream and event_type/s);
@@ -181,14 +200,14 @@ one($origin, 'CREATE DATABASE plain');
 one($origin, <<"SQL", 'plain');
 CREATE SCHEMA eventstore;
 CREATE TABLE eventstore.event_log (position bigint, stream_key bigint, version bigint,
-    created_at timestamptz, type_key bigint, event_id uuid, data jsonb, metadata jsonb, tags text[]);
+    created_at timestamptz, type_key bigint, event_id uuid, stream text, data jsonb, metadata jsonb, tags text[]);
 CREATE TABLE eventstore.event_tag (tag bigint, position bigint);
 CREATE TABLE eventstore.stream (stream_key bigint, name text);
 CREATE TABLE eventstore.event_type (type_key bigint, category text, bucket int, type text, schema_version int);
 INSERT INTO eventstore.stream VALUES (1, 'A');
 INSERT INTO eventstore.event_type VALUES ($key, 'A', NULL, 'T', 1);
 INSERT INTO eventstore.event_log VALUES
-    (1, 1, 1, now(), $key, gen_random_uuid(), '{}'), (2, 1, 2, now(), $key, gen_random_uuid(), '{}');
+    (1, 1, 1, now(), $key, gen_random_uuid(), 'A', '{}'), (2, 1, 2, now(), $key, gen_random_uuid(), 'A', '{}');
 ALTER TABLE eventstore.event_log REPLICA IDENTITY FULL;
 CREATE PUBLICATION plain FOR TABLE $log_tables;
 SQL
@@ -211,7 +230,7 @@ for my $statement ('UPDATE', 'DELETE', 'TRUNCATE')
 	  m{during message type "$statement" .* finished at ([0-9A-F]+/[0-9A-F]+)};
 	one($copy, "ALTER SUBSCRIPTION changed SKIP (lsn = '$lsn')", 'changed');
 }
-one($origin, "INSERT INTO eventstore.event_log VALUES (3, 1, 3, now(), $key, gen_random_uuid(), '{}')", 'plain');
+one($origin, "INSERT INTO eventstore.event_log VALUES (3, 1, 3, now(), $key, gen_random_uuid(), 'A', '{}')", 'plain');
 comes_true($copy, 'SELECT count(*) = 3 FROM eventstore.events', 'INSERT does', dbname => 'changed');
 one($copy, 'DROP SUBSCRIPTION changed', 'changed');
 gives($copy, q{SELECT version FROM es_append('A', 'T')}, '4', 'and then appends', 'changed');

@@ -1,0 +1,36 @@
+/*
+ * event_id.h
+ *		The id of an event: stored with it, or derived from its position.
+ *
+ * Format 1.  Where event_id is null in the log, the id of the event is the UUID of version 7
+ * (core/uuid7.c) of created_at and of permute(position) under the store's secret
+ * (core/permutation.c, log/secret.c).  All times from 1970 to 10889 fit; an event of another
+ * time has its id stored, as one has whose id the client gave.
+ *
+ *	secret (two numbers)	position	created_at				id
+ *	1, 2					1			2026-01-02 03:04:05.678901+00
+ *
+ */
+#ifndef ES_EVENT_ID_H
+#define ES_EVENT_ID_H
+
+#include "core/catalog.h"
+#include "core/permutation.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+/* To look events up by their ids. */
+typedef struct EsIdLookup EsIdLookup;
+
+extern void es_event_id_derive(const EsSecret *secret, int64 position, TimestampTz created_at, pg_uuid_t *id);
+extern void es_event_id_of(const EsCatalog *cat, TupleTableSlot *event, pg_uuid_t *id);
+
+extern EsIdLookup *es_id_lookup_open(const EsCatalog *cat, Relation log, Snapshot snapshot);
+extern TupleTableSlot *es_id_lookup(EsIdLookup *lookup, const pg_uuid_t *id);
+extern void es_id_lookup_await(EsIdLookup *lookup, const pg_uuid_t *id);
+extern void es_id_lookup_close(EsIdLookup *lookup);
+
+#endif							/* ES_EVENT_ID_H */
