@@ -134,6 +134,10 @@ class Server:
     def wal(self):
         return int(self.sql('postgres', "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"))
 
+    def whole_pages(self):
+        """Pages written whole into the WAL so far."""
+        return int(self.sql('postgres', 'SELECT wal_fpi FROM pg_stat_wal'))
+
     def pgbench(self, database, script, clients=1, seconds=None, transactions=None, options=None, latencies=False,
                 **variables):
         """One run of a pgbench script: transactions and rate a second; if asked for, latencies in ms."""

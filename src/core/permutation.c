@@ -4,10 +4,11 @@
  *		cannot tell from what it makes of a number which number that was.
  *
  * A Feistel network of six rounds over two halves of 31 bits.  The function of a round is
- * SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with one
- * round for the message and three to finish) of the round's number and the right half.  Four
- * rounds of a pseudorandom function make a pseudorandom permutation (Luby and Rackoff,
- * 1988); two more make room for more numbers than 2^15.
+ * the upper 31 bits of SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF",
+ * 2012, with one round for the message and three to finish) of five bytes: the right half,
+ * least significant byte first, and the number of the round, from 0.  Four rounds of a
+ * pseudorandom function make a pseudorandom permutation (Luby and Rackoff, 1988); two more
+ * make room for more numbers than 2^15.
  *
  * Invariants
  * 1. es_permute_back undoes es_permute under the same secret.
@@ -61,9 +62,12 @@ sip_block(SipState *s, uint64 block)
 	s->v0 ^= block;
 }
 
-/* SipHash-1-3 of a message of eight bytes: a number, its least significant byte first. */
+/*
+ * SipHash-1-3 of a message of seven bytes at most: a number that fits, its least significant
+ * byte first.  That is a single block, with the length in the eighth byte.
+ */
 uint64
-es_siphash(const EsSecret *secret, uint64 message)
+es_siphash(const EsSecret *secret, uint64 message, int len)
 {
 	SipState	s = {
 		secret->k0 ^ UINT64CONST(0x736f6d6570736575),
@@ -72,8 +76,7 @@ es_siphash(const EsSecret *secret, uint64 message)
 		secret->k1 ^ UINT64CONST(0x7465646279746573)
 	};
 
-	sip_block(&s, message);
-	sip_block(&s, (uint64) sizeof(message) << 56);
+	sip_block(&s, (uint64) len << 56 | message);
 	s.v2 ^= 0xff;
 	sip_round(&s);
 	sip_round(&s);
@@ -84,7 +87,7 @@ es_siphash(const EsSecret *secret, uint64 message)
 static inline uint64
 round_of_half(const EsSecret *secret, int round, uint64 half)
 {
-	return es_siphash(secret, (uint64) round << 32 | half) >> (64 - HALF_BITS);
+	return es_siphash(secret, (uint64) round << 32 | half, 5) >> (64 - HALF_BITS);
 }
 
 uint64

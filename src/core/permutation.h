@@ -14,7 +14,7 @@ typedef struct EsSecret
 	uint64		k1;
 } EsSecret;
 
-extern uint64 es_siphash(const EsSecret *secret, uint64 message);
+extern uint64 es_siphash(const EsSecret *secret, uint64 message, int len);
 extern uint64 es_permute(const EsSecret *secret, uint64 number);
 extern uint64 es_permute_back(const EsSecret *secret, uint64 number);
 

@@ -7,9 +7,13 @@
  * (core/permutation.c, log/secret.c).  All times from 1970 to 10889 fit; an event of another
  * time has its id stored, as one has whose id the client gave.
  *
- *	secret (two numbers)	position	created_at				id
- *	1, 2					1			2026-01-02 03:04:05.678901+00
+ * Examples: the two numbers of the secret, position, created_at, id.
  *
+ *	1, 2	1	2026-01-02 03:04:05.678901+00	019b7ca9-8f2e-7e6a-a381-4e480a348d54
+ *	1, 2	2	2026-01-02 03:04:05.678901+00	019b7ca9-8f2e-7e6a-bee6-dd915fdbcfc4
+ *	1, 2	4611686018427387903	2026-01-02 03:04:05.678901+00	019b7ca9-8f2e-7e6a-a158-b755a064b849
+ *	9223372036854775807, 9223372036854775807	4294967296	1970-01-01 00:00:00+00	00000000-0000-7000-8af2-791d01608028
+ *	1234567890123456789, 987654321987654321	57451	1999-12-31 23:59:59.999999+00	00dc6acf-abff-7ffb-b087-ad5da9a4afa4
  */
 #ifndef ES_EVENT_ID_H
 #define ES_EVENT_ID_H

@@ -32,7 +32,7 @@
 #include "log/secret.h"
 
 /* What the check is the hash of: no message of a permutation. */
-#define CHECK_MESSAGE	PG_UINT64_MAX
+#define CHECK_MESSAGE	UINT64CONST(0xffffffffffffff)
 
 /* What the three registers say. */
 typedef struct StoredSecret
@@ -82,7 +82,7 @@ read_registers(const EsCatalog *cat)
 static int64
 check_of_secret(const EsSecret *secret)
 {
-	return (int64) Max(es_siphash(secret, CHECK_MESSAGE) >> 1, 1);
+	return (int64) Max(es_siphash(secret, CHECK_MESSAGE, 7) >> 1, 1);
 }
 
 static const char *
