@@ -36,6 +36,7 @@ typedef struct EsCatalog
 	Oid			seal_register;
 	Oid			timeline_register;
 	Oid			format_register;
+	Oid			boundary_register;
 	Oid			projection;
 	Oid			hidden;
 	Oid			hidden_pkey;			/* unique (stream_key) */
@@ -61,6 +62,8 @@ extern const EsCatalog *es_catalog_lock(LOCKMODE mode);
 extern const EsCatalog *es_catalog_lock_if_there(LOCKMODE mode);
 extern void es_catalog_refresh(void);
 extern uint64 es_catalog_generation(void);
+extern int64 es_catalog_format(const EsCatalog *cat);
+extern void es_catalog_announce(void);
 extern bool es_catalog_is_of_log(const char *name);
 extern void es_catalog_init(void);
 

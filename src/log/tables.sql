@@ -126,6 +126,10 @@ CREATE SEQUENCE eventstore.format_register;
 COMMENT ON SEQUENCE eventstore.format_register IS
     'The format of the log, written with its first append: how the hashes are made that it is found by';
 
+CREATE SEQUENCE eventstore.boundary_register MINVALUE 0 MAXVALUE 1114111;
+COMMENT ON SEQUENCE eventstore.boundary_register IS
+    'The character that ends the boundary of a stream''s name, as es_set_boundary() was told: its code point; 0, or never written: none does';
+
 -- ---- the mark ----
 
 CREATE TABLE eventstore.mark (
@@ -202,6 +206,7 @@ COMMENT ON EVENT TRIGGER eventstore_load_guard IS
 SELECT pg_catalog.pg_extension_config_dump('eventstore.position_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_key_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.format_register', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.boundary_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_tag', '');
