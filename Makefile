@@ -164,6 +164,8 @@ SQL_PIECES = \
 	src/grants.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+# The scripts of ALTER EXTENSION UPDATE; see src/README.md.
+DATA = $(wildcard $(EXTENSION)--*--*.sql)
 PG_CPPFLAGS = -I$(srcdir)/src -DES_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
