@@ -11,8 +11,7 @@
  *
  * The SQL of the store may be older than the library, of the same major version
  * (core/release.c).  Then it lacks relations that came later: they are InvalidOid here, and
- * whoever uses such a relation asks first.  The log says its format in a register, which is
- * read when the store is first used, and again when it has been looked up anew.  A store
+ * whoever uses such a relation asks first.  The log says its format in a register.  A store
  * that this library cannot serve is none for hooks and workers, and an error for all calls.
  *
  * Invariants
@@ -28,9 +27,8 @@
  * 5. generation changes whenever the OIDs may have changed, and with the storage of
  *    event_type, which es_reset() makes anew; caches that hang on the store's contents (the
  *    dictionary, the names of streams) compare it.
- *
- * 6. The format is read under the lock on event_log.  As long as it was never written it is
- *	  read in each call: a restore may write it.
+ * 6. The format is read under the lock on event_log, again whenever the store has been looked
+ *    up again, and in each call as long as it was never written: a restore may write it.
  *
  * Callbacks get the OID of the relation, or InvalidOid for "everything"
  * (utils/cache/inval.c).
