@@ -142,7 +142,7 @@ relation_row(Oid relid)
 
 /*
  * The version of the extension, into sql_version.  Returns the schema that its functions
- * and types are in.
+ * and types are in; InvalidOid: it has gone.
  */
 static Oid
 read_extension(Oid extension)
@@ -303,7 +303,7 @@ look_up_store(EsCatalog *found)
 	if (!OidIsValid(extension))
 		return false;
 	functions = read_extension(extension);
-	if (!serves_sql())
+	if (!OidIsValid(functions) || !serves_sql())
 		return false;
 	found->schema = get_namespace_oid("eventstore", true);
 	if (!OidIsValid(found->schema) ||
