@@ -43,6 +43,7 @@ OBJS = \
 	src/core/numbers.o \
 	src/core/permutation.o \
 	src/core/preload.o \
+	src/core/release.o \
 	src/core/role.o \
 	src/core/settings.o \
 	src/core/shmem.o \
@@ -51,7 +52,9 @@ OBJS = \
 	src/core/table_cache.o \
 	src/core/target.o \
 	src/core/uuid7.o \
+	src/core/update.o \
 	src/core/wait_event.o \
+	src/log/boundary.o \
 	src/log/change.o \
 	src/log/dictionary.o \
 	src/log/event_id.o \
@@ -143,7 +146,9 @@ OBJS = \
 SQL_PIECES = \
 	src/schema.sql \
 	src/log/tables.sql \
+	src/core/update.sql \
 	src/log/format.sql \
+	src/log/boundary.sql \
 	src/log/head.sql \
 	src/read/read.sql \
 	src/append/append.sql \
@@ -163,6 +168,8 @@ SQL_PIECES = \
 	src/grants.sql
 
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+# The scripts of ALTER EXTENSION UPDATE; see src/README.md.
+DATA = $(wildcard $(EXTENSION)--*--*.sql)
 PG_CPPFLAGS = -I$(srcdir)/src -DES_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
@@ -177,14 +184,14 @@ REGRESS = \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
-	declare subscription views rights triggers bad_input catalog maintenance bookkeeping format check reset
+	declare subscription views rights triggers bad_input catalog maintenance bookkeeping format slot check reset
 ISOLATION = \
 	version check_version own_events event_type content_type stream_end stream_removal stream_story \
 	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
 	repeatable_read serializable snapshot derived_id \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
-	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
+	boundary create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
 	projection_inline projection_isolation projection_control projection_drop projection_owner \
 	projection_races projection_switch projection_windows \
 	subscription_fetch subscription_lease subscription_control

@@ -34,6 +34,8 @@ INSERT INTO call (name, arguments) VALUES
     ('es_wait', ARRAY['0', '''0 s''']),
     ('es_stream_version', ARRAY['''Order-1''']),
     ('es_category', ARRAY['''Order-1''']),
+    ('es_slot', ARRAY['''Order-1''']),
+    ('es_set_boundary', ARRAY['''+''']),
     ('es_position_at', ARRAY['''-infinity''']),
     ('es_read_stream', ARRAY['''Order-1''', '1', '1', 'false', '''{Placed}''']),
     ('es_read_all', ARRAY['0', '1', '''{Placed}''', '''{Order}''', 'false', '''0 s''', '1000000']),

@@ -144,7 +144,7 @@ CALL damage($$UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'eventst
 CALL damage($$UPDATE pg_index SET indisready = false WHERE indexrelid IN ('eventstore.event_log_type'::regclass, 'eventstore.event_log_correlation'::regclass);
     SELECT es_append('Order-1', 'Placed', metadata => '{"correlation_id": "c"}')$$);
 
--- the format, which is in no transaction
+-- The format, which is in no transaction: of another one nothing can be said.
 SELECT setval('eventstore.format_register', 2);
 SELECT * FROM es_check();
 SELECT setval('eventstore.format_register', 1);

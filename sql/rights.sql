@@ -84,9 +84,9 @@ CREATE ROLE regress_reader;
 CREATE ROLE regress_operator;
 
 -- append
-GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_save_snapshot TO regress_app;
+GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_slot, es_save_snapshot TO regress_app;
 -- read
-GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_read_event, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.event_id, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
+GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_read_event, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_slot, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.event_id, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
 GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection, es_resume_projection, es_rebuild_projection, es_run_projection, es_retry_dead_letters, es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge, es_check, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key, eventstore.event_id_under, eventstore.event_id_position, es_register_upcaster, es_delete_snapshots, es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription, es_replay_parked, es_discard_parked TO regress_operator; GRANT regress_app, regress_reader, pg_monitor TO regress_operator;
 
@@ -95,7 +95,7 @@ SELECT p.oid::regprocedure AS "given to nobody"
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND p.proname NOT IN ('rehash', 'es_reset') AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND p.proname NOT IN ('rehash', 'require_library', 'es_reset', 'es_set_boundary') AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
 
 CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data';
 CREATE TABLE matrix (n int GENERATED ALWAYS AS IDENTITY, says text, statement text);

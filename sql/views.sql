@@ -89,7 +89,8 @@ SELECT count(*) FROM eventstore.blockers;
 -- status: one row.
 SELECT count(*) FROM eventstore.status;
 SELECT preloaded, standby, sealed, head = es_head() AS "own head", handed_out >= head AS "handed out", epoch = es_epoch() AS "same epoch",
-    version = (SELECT extversion FROM pg_extension WHERE extname = 'eventstore') AS "own version"
+    version = (SELECT extversion FROM pg_extension WHERE extname = 'eventstore') AS "own version",
+    library_version = version AS "same library", format
 FROM eventstore.status;
 
 -- The head is recorded for standbys, soon.

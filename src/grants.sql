@@ -11,11 +11,11 @@ REVOKE EXECUTE ON FUNCTION
     es_truncate_stream, es_delete_stream, es_tombstone_stream, es_set_retention, es_scavenge,
     es_register_upcaster, es_save_snapshot, es_delete_snapshots, es_load, eventstore.upcasters_changed, eventstore.upcaster_restored,
     es_create_subscription, es_alter_subscription, es_seek_subscription, es_drop_subscription,
-    es_fetch, es_ack, es_nack, es_replay_parked, es_discard_parked, es_reset,
+    es_fetch, es_ack, es_nack, es_replay_parked, es_discard_parked, es_reset, es_slot, es_set_boundary,
     eventstore.projections_changed, eventstore.projection_restored, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag,
     es_check, eventstore.rehash, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key,
     eventstore.event_id, eventstore.event_id_under, eventstore.event_id_position,
-    eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
+    eventstore.require_library, eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;
 
 GRANT SELECT ON eventstore.status, eventstore.blockers, eventstore.projections, eventstore.dead_letters,

@@ -1,12 +1,18 @@
 /*
  * catalog.c
- *		Where the store's relations are, cached for the life of a backend.
+ *		Where the store's relations are, cached for the life of a backend, and whether this
+ *		library can serve them.
  *
  * Every call needs the OIDs of a dozen relations.  They are looked up by name
  * once and kept until an invalidation message says that one of them, or the
  * schema, has changed.  CREATE EXTENSION, DROP EXTENSION and their rollback all
  * send such messages, so an OID kept here is that of the store which this
  * transaction sees.
+ *
+ * The SQL of the store may be older than the library, of the same major version
+ * (core/release.c).  Then it lacks relations that came later: they are InvalidOid here, and
+ * whoever uses such a relation asks first.  The log says its format in a register.  A store
+ * that this library cannot serve is none for hooks and workers, and an error for all calls.
  *
  * Invariants
  * 1. A store is what the extension made: relations of the right kind that are its
@@ -21,6 +27,8 @@
  * 5. generation changes whenever the OIDs may have changed, and with the storage of
  *    event_type, which es_reset() makes anew; caches that hang on the store's contents (the
  *    dictionary, the names of streams) compare it.
+ * 6. The format is read under the lock on event_log, again whenever the store has been looked
+ *    up again, and in each call as long as it was never written: a restore may write it.
  *
  * Callbacks get the OID of the relation, or InvalidOid for "everything"
  * (utils/cache/inval.c).
@@ -29,6 +37,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
@@ -48,6 +57,8 @@
 #include "utils/syscache.h"
 
 #include "core/catalog.h"
+#include "core/durable.h"
+#include "core/release.h"
 
 static EsCatalog catalog;
 static bool catalog_valid = false;
@@ -55,6 +66,24 @@ static uint64 generation = 1;
 
 /* Counts the invalidations, to notice one that comes while we look (4). */
 static uint64 invalidations = 0;
+
+/* The format was read after so many of them (6). */
+static uint64 format_read_at = PG_UINT64_MAX;
+
+/* Why there is no store that can be used. */
+static enum
+{
+	THERE_IS_NONE,
+	IS_INCOMPLETE,
+	IS_OF_NEWER_SQL,
+	IS_OF_OTHER_MAJOR,
+	IS_OF_OTHER_FORMAT
+}			obstacle;
+
+/* Details of that: which part is missing, as a sentence; which version or format it is of. */
+static char missing[2 * NAMEDATALEN + 100];
+static char sql_version[NAMEDATALEN];
+static int64 log_format;
 
 static void
 forget_catalog(void)
@@ -112,12 +141,11 @@ relation_row(Oid relid)
 }
 
 /*
- * The tables are those of the extension's version, and this library was built for
- * one: it must be the same.  Returns the schema that the extension's functions and
- * types are in.
+ * The version of the extension, into sql_version.  Returns the schema that its functions
+ * and types are in; InvalidOid: it has gone.
  */
 static Oid
-check_version(Oid extension)
+read_extension(Oid extension)
 {
 	Oid			schema = InvalidOid;
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
@@ -132,15 +160,11 @@ check_version(Oid extension)
 	if (HeapTupleIsValid(tuple))
 	{
 		bool		isnull;
-		char	   *version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
-															   RelationGetDescr(rel), &isnull));
 
-		if (strcmp(version, ES_VERSION) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the loaded library is eventstore %s, but the extension in this database is version %s",
-							ES_VERSION, version),
-					 errhint("Restart the server if the library was updated, then run ALTER EXTENSION eventstore UPDATE.")));
+		strlcpy(sql_version,
+				TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
+												 RelationGetDescr(rel), &isnull)),
+				sizeof(sql_version));
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 	}
 	systable_endscan(scan);
@@ -148,7 +172,29 @@ check_version(Oid extension)
 	return schema;
 }
 
-/* A relation of the store: where its OID stands in EsCatalog and, of an index, its table's. */
+/* Does this library serve the SQL that was found? */
+static bool
+serves_sql(void)
+{
+	switch (es_release_service(sql_version))
+	{
+		case ES_SERVES:
+			return true;
+		case ES_IS_OLDER:
+			obstacle = IS_OF_NEWER_SQL;
+			return false;
+		case ES_IS_OTHER_MAJOR:
+		case ES_KNOWS_NO_SUCH:
+			break;
+	}
+	obstacle = IS_OF_OTHER_MAJOR;
+	return false;
+}
+
+/*
+ * A relation of the store: where its OID stands in EsCatalog and, of an index, its table's;
+ * and the version that it came with.
+ */
 typedef struct Part
 {
 	const char *name;
@@ -156,14 +202,16 @@ typedef struct Part
 	Size		oid;
 	Size		table;
 	bool		of_log;			/* events would be lost with it */
+	const char *since;			/* NULL: all SQL of this major version has it */
 } Part;
 
-#define TABLE(name, of_log) \
-	{#name, RELKIND_RELATION, offsetof(EsCatalog, name), 0, of_log}
-#define INDEX(name, table, of_log) \
-	{#name, RELKIND_INDEX, offsetof(EsCatalog, name), offsetof(EsCatalog, table), of_log}
-#define REGISTER(name) \
-	{#name, RELKIND_SEQUENCE, offsetof(EsCatalog, name), 0, false}
+/* What comes after the first version of a major one: TABLE(name, false, .since = "1.1.0"). */
+#define TABLE(name, of_log, ...) \
+	{#name, RELKIND_RELATION, offsetof(EsCatalog, name), 0, of_log, __VA_ARGS__}
+#define INDEX(name, table, of_log, ...) \
+	{#name, RELKIND_INDEX, offsetof(EsCatalog, name), offsetof(EsCatalog, table), of_log, __VA_ARGS__}
+#define REGISTER(name, ...) \
+	{#name, RELKIND_SEQUENCE, offsetof(EsCatalog, name), 0, false, __VA_ARGS__}
 
 /* A table stands before its indexes. */
 static const Part parts[] = {
@@ -193,6 +241,7 @@ static const Part parts[] = {
 	REGISTER(id_secret_1),
 	REGISTER(id_secret_2),
 	REGISTER(id_check),
+	REGISTER(boundary_register),
 	TABLE(projection, false),
 	TABLE(hidden, false),
 	INDEX(hidden_pkey, hidden, false),
@@ -206,9 +255,6 @@ static const Part parts[] = {
 	TABLE(subscription_partition, false),
 	INDEX(subscription_partition_pkey, subscription_partition, false),
 };
-
-/* The part that was found missing last, as a sentence; empty: none. */
-static char missing[2 * NAMEDATALEN + 100];
 
 static Oid *
 oid_at(EsCatalog *catalog, Size offset)
@@ -242,6 +288,7 @@ look_up_part(EsCatalog *found, const Part *part, Oid extension)
 		 IndexGetRelation(oid, true) != *oid_at(found, part->table) :
 		 getExtensionOfObject(RelationRelationId, oid) != extension))
 	{
+		obstacle = IS_INCOMPLETE;
 		snprintf(missing, sizeof(missing), "\"eventstore.%s\" is not what the extension made.", part->name);
 		return false;
 	}
@@ -253,26 +300,32 @@ static bool
 look_up_store(EsCatalog *found)
 {
 	Oid			extension = get_extension_oid("eventstore", true);
+	Oid			functions;
 
-	missing[0] = '\0';
+	obstacle = THERE_IS_NONE;
 	if (!OidIsValid(extension))
+		return false;
+	functions = read_extension(extension);
+	if (!OidIsValid(functions) || !serves_sql())
 		return false;
 	found->schema = get_namespace_oid("eventstore", true);
 	if (!OidIsValid(found->schema) ||
 		getExtensionOfObject(NamespaceRelationId, found->schema) != extension)
 	{
+		obstacle = IS_INCOMPLETE;
 		snprintf(missing, sizeof(missing), "There is no schema \"eventstore\" that the extension made.");
 		return false;
 	}
 	for (int i = 0; i < lengthof(parts); i++)
 	{
-		if (!look_up_part(found, &parts[i], extension))
+		if ((parts[i].since == NULL || es_release_has(sql_version, parts[i].since)) &&
+			!look_up_part(found, &parts[i], extension))
 			return false;
 	}
 	found->owner = relation_row(found->event_log).relowner;
 	found->types_storage = relation_row(found->event_type).relfilenode;
 	found->event = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("es_event"),
-								   ObjectIdGetDatum(check_version(extension)));
+								   ObjectIdGetDatum(functions));
 	return OidIsValid(found->event);
 }
 
@@ -305,8 +358,32 @@ find_store(void)
 }
 
 /*
+ * Does this library serve the format of the log?  Reads it anew; log_format is 0 if it was
+ * never written.
+ */
+static bool
+serves_format(const EsCatalog *found)
+{
+	uint64		before = invalidations;
+	Relation	rel = es_durable_open(found->format_register, false);
+	bool		written = es_durable_read(rel, &log_format);
+
+	relation_close(rel, NoLock);
+	if (!written)
+		log_format = 0;
+	else if (log_format < ES_FORMAT_OLDEST || log_format > ES_FORMAT)
+	{
+		obstacle = IS_OF_OTHER_FORMAT;
+		return false;
+	}
+	else
+		format_read_at = before;
+	return true;
+}
+
+/*
  * Lock event_log to the end of the transaction; the store that it belongs to, or
- * NULL if there is none.
+ * NULL if there is none that can be served.
  */
 const EsCatalog *
 es_catalog_lock_if_there(LOCKMODE mode)
@@ -324,29 +401,87 @@ es_catalog_lock_if_there(LOCKMODE mode)
 		/* We may have waited for DROP EXTENSION, and CREATE EXTENSION since. */
 		found = find_store();
 		if (found != NULL && found->event_log == log)
-			return found;
+			return format_read_at == invalidations || serves_format(found) ? found : NULL;	/* (6) */
 		UnlockRelationOid(log, mode);
 	}
 }
 
-/* The same; an error if there is no store. */
+/* Say why there is no store that can be used. */
+static void
+raise_obstacle(void)
+{
+	switch (obstacle)
+	{
+		case THERE_IS_NONE:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("there is no event store in this database"),
+					 errhint("Run CREATE EXTENSION eventstore in this database.")));
+			break;
+		case IS_INCOMPLETE:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the event store of this database is incomplete"),
+					 errdetail("%s", missing),
+					 errhint("If it has been renamed, give it its name back with ALTER ... RENAME; \\dx+ eventstore shows what the extension made.")));
+			break;
+		case IS_OF_NEWER_SQL:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the event store of this database is of version %s, but the library of eventstore %s is loaded",
+							sql_version, es_release_name()),
+					 errhint("Restart the server, with the library of version %s or a newer one installed.", sql_version)));
+			break;
+		case IS_OF_OTHER_MAJOR:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the event store of this database is of version %s, which the library of eventstore %s does not serve",
+							sql_version, es_release_name()),
+					 errhint("Copy its events into a store of this version: COPY eventstore.new_events takes what a SELECT on the old store gives; see docs/migrating.md.")));
+			break;
+		case IS_OF_OTHER_FORMAT:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the event log is of format %lld, which eventstore %s does not serve",
+							(long long) log_format, es_release_name()),
+					 log_format > ES_FORMAT ?
+					 errhint("Restore it, or serve it, where a newer version of eventstore is installed.") :
+					 errhint("Serve it where an older version of eventstore is installed, and copy its events: see docs/migrating.md.")));
+			break;
+	}
+}
+
+/* The same; an error if there is none. */
 const EsCatalog *
 es_catalog_lock(LOCKMODE mode)
 {
 	const EsCatalog *found = es_catalog_lock_if_there(mode);
 
-	if (found == NULL && missing[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no event store in this database"),
-				 errhint("Run CREATE EXTENSION eventstore in this database.")));
 	if (found == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the event store of this database is incomplete"),
-				 errdetail("%s", missing),
-				 errhint("If it has been renamed, give it its name back with ALTER ... RENAME; \\dx+ eventstore shows what the extension made.")));
+		raise_obstacle();
 	return found;
+}
+
+/*
+ * The format that the log says it is of, read anew, or 0 if it was never written; an error
+ * if it cannot be served.  Assumes a lock on event_log.
+ */
+int64
+es_catalog_format(const EsCatalog *cat)
+{
+	if (!serves_format(cat))
+		raise_obstacle();
+	return log_format;
+}
+
+/* With this transaction's commit everybody looks the store up again. */
+void
+es_catalog_announce(void)
+{
+	Oid			log = get_relname_relid("event_log", get_namespace_oid("eventstore", false));
+
+	if (OidIsValid(log))
+		CacheInvalidateRelcacheByRelid(log);
 }
 
 /* Look up again the OIDs that have changed while a lock was waited for (3). */

@@ -39,6 +39,7 @@ typedef struct EsCatalog
 	Oid			id_secret_1;
 	Oid			id_secret_2;
 	Oid			id_check;
+	Oid			boundary_register;
 	Oid			projection;
 	Oid			hidden;
 	Oid			hidden_pkey;			/* unique (stream_key) */
@@ -64,6 +65,8 @@ extern const EsCatalog *es_catalog_lock(LOCKMODE mode);
 extern const EsCatalog *es_catalog_lock_if_there(LOCKMODE mode);
 extern void es_catalog_refresh(void);
 extern uint64 es_catalog_generation(void);
+extern int64 es_catalog_format(const EsCatalog *cat);
+extern void es_catalog_announce(void);
 extern bool es_catalog_is_of_log(const char *name);
 extern void es_catalog_init(void);
 

@@ -4,8 +4,8 @@
  *
  * Tags, type keys and buckets are found by hashes (format.h).  A log whose hashes are not
  * those of its names would be read as if events were missing, and conditions on them
- * would pass.  So the first append after a restore asks: which format does the log say it
- * is of, and are the hashes of a sample right?  The sample is of a limited size, however
+ * would pass.  So the first append after a restore asks: is the log of a format that this
+ * library serves, and are the hashes of a sample right?  The sample is of a limited size, however
  * long the log: the oldest and the newest events, the ends of the index on tags, which
  * are tags by chance, and the dictionary, of which each log has some rows.  es_check()
  * looks at all.
@@ -14,7 +14,8 @@
  * carries a sequence as a setval, which overwrites what CREATE EXTENSION has made; the row
  * of a table would be a second one.  And the number stays if the first append, which writes
  * it, is rolled back.  If it was never written, nothing was stored yet, or the dump did not
- * have it; then the sample alone decides.
+ * have it; then the sample alone decides.  The number is looked at by whoever uses the store
+ * (core/catalog.c), and stays what it is: an append writes it only if it is not there.
  *
  * Locks: none of its own; the caller has locked event_log.
  * Crash: the register holds what was written last.
@@ -28,6 +29,7 @@
 #include "core/args.h"
 #include "core/durable.h"
 #include "core/hash.h"
+#include "core/release.h"
 #include "core/spi.h"
 #include "log/format.h"
 
@@ -124,6 +126,14 @@ type_key(PG_FUNCTION_ARGS)
 
 /* ---- a restored log ---- */
 
+/* A log that does not say yet of which format it is, is of this library's. */
+void
+es_format_begin(const EsCatalog *cat)
+{
+	if (es_catalog_format(cat) == 0)
+		es_format_write(cat);
+}
+
 /* Say that the log is of this library's format. */
 void
 es_format_write(const EsCatalog *cat)
@@ -196,19 +206,7 @@ raise_other_format(const char *detail)
 void
 es_format_check(const EsCatalog *cat)
 {
-	Relation	rel = es_durable_open(cat->format_register, false);
-	int64		format;
-	bool		written = es_durable_read(rel, &format);
-
-	relation_close(rel, NoLock);
-	if (written && format > ES_FORMAT)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the event log is of format %lld, which this version of eventstore does not know",
-						(long long) format),
-				 errhint("Restore it where a newer version of eventstore is installed.")));
-	if (written && format < ES_FORMAT)
-		raise_other_format(psprintf("It is of format %lld, not %d.", (long long) format, ES_FORMAT));
+	(void) es_catalog_format(cat);
 	for (int i = 0; i < lengthof(samples); i++)
 	{
 		if (es_spi_see(&samples[i], NULL) > 0)

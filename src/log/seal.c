@@ -182,7 +182,7 @@ seal_log(void)
 
 		check_restored(cat, &next_position, &next_stream_key);
 		es_positions_raise(db, cat, next_position, next_stream_key);
-		es_format_write(cat);
+		es_format_begin(cat);
 		write_seal(db, cat, true);
 	}
 	UnlockRelationOid(log, ShareRowExclusiveLock);	/* (2) */
@@ -293,6 +293,30 @@ es_seal_refuse_unrestored(const EsCatalog *cat)
 				 errmsg("the event log has not been restored completely"),
 				 errdetail("There are events whose stream or type is missing."),
 				 errhint("Read again when the restore has ended.")));
+}
+
+/*
+ * Keep out everybody who writes event_log, if nobody has yet; whoever has begun is waited
+ * for.  False, and no lock: there was an append, be it not committed or rolled back, or
+ * events were restored.  The lock, ShareRowExclusiveLock on event_log, is to be given back.
+ */
+bool
+es_seal_lock_unwritten(const EsCatalog *cat)
+{
+	Oid			log;
+	Snapshot	snapshot;
+	bool		written;
+
+	if (is_sealed(cat))
+		return false;			/* an append that is open is not waited for */
+	cat = es_catalog_lock(ShareRowExclusiveLock);	/* (1) */
+	log = cat->event_log;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	written = is_sealed(cat) || es_seal_greatest_position(cat, snapshot) > 0;
+	UnregisterSnapshot(snapshot);
+	if (written)
+		UnlockRelationOid(log, ShareRowExclusiveLock);
+	return !written;
 }
 
 /*

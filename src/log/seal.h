@@ -11,6 +11,7 @@
 extern const EsCatalog *es_seal_lock_log(void);
 extern bool es_seal_allows_insert(void);
 extern bool es_seal_allows_restore(void);
+extern bool es_seal_lock_unwritten(const EsCatalog *cat);
 extern bool es_seal_is_open(const EsCatalog *cat);
 extern void es_seal_refuse_unrestored(const EsCatalog *cat);
 extern int64 es_seal_greatest_position(const EsCatalog *cat, Snapshot snapshot);

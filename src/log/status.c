@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+#include "core/release.h"
 #include "log/head.h"
 #include "log/positions.h"
 
@@ -27,9 +28,10 @@ Datum
 log_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[6] = {0};
-	bool		isnull[6] = {true, true, true, true, true, true};
+	Datum		values[8] = {0};
+	bool		isnull[8] = {true, true, true, true, true, true, false, true};
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	int64		format = es_catalog_format(cat);
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -58,6 +60,9 @@ log_status(PG_FUNCTION_ARGS)
 												"eventstore.max_workers" : "max_worker_processes");
 		}
 	}
+	values[6] = CStringGetTextDatum(es_release_name());
+	values[7] = Int32GetDatum((int32) format);
+	isnull[7] = format == 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
 }
 

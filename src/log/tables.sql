@@ -144,6 +144,10 @@ CREATE SEQUENCE eventstore.id_check;
 COMMENT ON SEQUENCE eventstore.id_check IS
     'Tells whether both halves of the secret belong together';
 
+CREATE SEQUENCE eventstore.boundary_register MINVALUE 0 MAXVALUE 1114111;
+COMMENT ON SEQUENCE eventstore.boundary_register IS
+    'The character that ends the boundary of a stream''s name, as es_set_boundary() was told: its code point; 0, or never written: none does';
+
 -- ---- the mark ----
 
 CREATE TABLE eventstore.mark (
@@ -223,6 +227,7 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.format_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.id_secret_1', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.id_secret_2', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.id_check', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.boundary_register', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.event_tag', '');

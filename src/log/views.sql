@@ -6,10 +6,12 @@ CREATE FUNCTION eventstore.log_status(
     OUT handed_out bigint,
     OUT sealed boolean,
     OUT scheduler_pid int,
-    OUT worker_shortage text)
+    OUT worker_shortage text,
+    OUT library_version text,
+    OUT format int)
     AS 'MODULE_PATHNAME', 'log_status'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION eventstore.log_status() IS 'What eventstore.status shows from shared memory';
+COMMENT ON FUNCTION eventstore.log_status() IS 'What eventstore.status shows of the server''s memory and the registers';
 
 CREATE FUNCTION eventstore.in_flight(OUT pid int, OUT above bigint)
     RETURNS SETOF record
@@ -30,7 +32,9 @@ SELECT
     s.sealed,
     s.scheduler_pid,
     s.worker_shortage,
-    (SELECT f.pid FROM eventstore.in_flight() f ORDER BY f.above LIMIT 1) AS blocked_by
+    (SELECT f.pid FROM eventstore.in_flight() f ORDER BY f.above LIMIT 1) AS blocked_by,
+    s.library_version,
+    s.format
 FROM eventstore.log_status() s, eventstore.mark m;
 COMMENT ON VIEW eventstore.status IS 'One row: how the event log of this database is doing';
 COMMENT ON COLUMN eventstore.status.version IS 'Version of the extension in this database';
@@ -47,6 +51,8 @@ COMMENT ON COLUMN eventstore.status.worker_shortage IS
     'The setting that keeps projections waiting for a worker: eventstore.max_workers or max_worker_processes; null: none does';
 COMMENT ON COLUMN eventstore.status.blocked_by IS
     'The process that holds the head back, the first of eventstore.blockers; null: the head stands at handed_out';
+COMMENT ON COLUMN eventstore.status.library_version IS 'Version of the library that the server has loaded';
+COMMENT ON COLUMN eventstore.status.format IS 'The format of what is stored; null: nothing has been yet';
 
 CREATE VIEW eventstore.blockers AS
 SELECT

@@ -61,8 +61,8 @@ read_registers(Datum *values, char *nulls)
 		"SELECT last_value FROM eventstore.seal_register WHERE is_called", {0}
 	};
 	static EsStatement registers = {
-		"SELECT p.last_value, k.last_value, CASE WHEN f.is_called THEN f.last_value ELSE 0 END"
-		" FROM eventstore.position_register p, eventstore.stream_key_register k, eventstore.format_register f", {0}
+		"SELECT p.last_value, k.last_value"
+		" FROM eventstore.position_register p, eventstore.stream_key_register k", {0}
 	};
 	bool		isnull;
 	bool		sealed = es_spi_see(&seal, NULL) > 0 && DatumGetInt64(es_spi_value(1, 1, &isnull)) == ES_SEALED;
@@ -78,7 +78,7 @@ read_registers(Datum *values, char *nulls)
 static void
 run_check(ReturnSetInfo *rsinfo, const EsCheck *check, const char *schema, Datum *values, const char *nulls)
 {
-	Oid			types[ES_CHECK_PARAMETERS] = {INT8OID, INT8OID, INT8OID};
+	Oid			types[ES_CHECK_PARAMETERS] = {INT8OID, INT8OID};
 	char	   *sql = psprintf(check->sql, schema);
 	int			result = SPI_execute_with_args(sql, ES_CHECK_PARAMETERS, types, values, nulls, true, MAX_ROWS);
 	Datum		severity = CStringGetTextDatum(check->severity);
@@ -118,6 +118,7 @@ es_check(PG_FUNCTION_ARGS)
 	EsSpi		spi;
 
 	InitMaterializedSRF(fcinfo, 0);
+	(void) es_catalog_format(cat);	/* a log that cannot be served cannot be judged */
 	schema = quote_identifier(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_spi_begin(&spi);

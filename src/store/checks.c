@@ -3,7 +3,7 @@
  *		What es_check looks for: the statements.
  *
  * Each gives the object and the problem as text; $1 and $2 are the greatest position and
- * stream key handed out, $3 the format; a comparison with null gives nothing (checks.h).
+ * stream key handed out; a comparison with null gives nothing (checks.h).
  * Where it is not plain why a check gives no false alarm, a comment says so.
  */
 #include "postgres.h"
@@ -266,10 +266,6 @@ const		EsCheck es_checks[] = {
 		"error",
 		"SELECT 'eventstore.mark', 'its head, ' || head || ', is beyond the last position handed out, ' || $1"
 		" FROM eventstore.mark WHERE head > $1"
-	},
-	{
-		"error",
-		"SELECT 'eventstore.format_register', 'the format is ' || $3 || ', not 1' WHERE $3 <> 1"
 	},
 };
 

@@ -7,9 +7,9 @@
 
 /*
  * The parameters of each check, null while the log is not sealed: greatest position handed
- * out, greatest stream key, and the format (0: never written).
+ * out, and greatest stream key.
  */
-#define ES_CHECK_PARAMETERS		3
+#define ES_CHECK_PARAMETERS		2
 
 typedef struct EsCheck
 {

@@ -4,7 +4,8 @@
  *
  * The tables of what was stored are truncated: events, tags, streams, types, what was taken
  * away from streams, snapshots, states of reducers, dead letters, held and parked events.
- * What was declared stays: projections, subscriptions, upcasters, rules of retention.
+ * What was declared stays: projections, subscriptions, upcasters, rules of retention, the
+ * boundary.
  * Positions go on, and all checkpoints are set to the last position handed out, so no
  * projection or consumer has anything to do.  Leases end.  The history is another one:
  * es_epoch() changes.  What projections have written to tables of users stays.

@@ -45,6 +45,9 @@ all_right('README: the reference has nothing to be pasted',
 all_right('README: links', broken_links($readme, $root));
 all_right('README: the contents', missing_contents($readme));
 
+my $format = slurp_file("$root/docs/format.md");
+all_right('docs/format: links', broken_links($format, "$root/docs"));
+
 # ---- the examples' README ----
 
 my $examples = slurp_file("$root/examples/README.md");

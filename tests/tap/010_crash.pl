@@ -30,6 +30,12 @@ CONF
 $node->safe_psql('postgres', 'CREATE EXTENSION amcheck');
 my $epoch = one($node, 'SELECT es_epoch()');
 
+# The boundary is on disk when it has been set, before any commit.
+one($node, q{SET synchronous_commit = off; BEGIN; SELECT es_set_boundary('-'); ROLLBACK});
+$node->stop('immediate');
+$node->start;
+gives($node, q{SELECT es_slot('Order-1')}, '611', 'the boundary survives a crash');
+
 # What the clients were told, over all rounds.
 my %committed;     # token → "position|version", must be there
 my %lost_allowed;  # the same, may be lost

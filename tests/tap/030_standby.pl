@@ -59,6 +59,7 @@ autovacuum = off
 max_connections = 20
 hot_standby_feedback = on
 CONF
+one($primary, q{SELECT es_set_boundary('-')});
 append($primary, 'Before');
 $primary->backup('base');
 
@@ -71,6 +72,9 @@ wal_receiver_status_interval = 1s
 CONF
 $standby->start;
 my $epoch = one($primary, 'SELECT es_epoch()');
+
+gives($standby, q{SELECT es_slot('Order-1')}, '611', 'a standby knows the boundary');
+refused($standby, q{SELECT es_set_boundary('+')}, '25006', 'and does not set it');
 
 # ---- the standby's log is a prefix of the primary's ----
 

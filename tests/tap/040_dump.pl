@@ -23,6 +23,7 @@ my %epochs;    # epoch → database
 
 # Streams, types, ids, times, tags, texts, bytes and gaps of all kinds.
 $node->safe_psql('postgres', <<'SQL');
+SELECT es_set_boundary('-');
 SELECT es_append('Order-' || n % 7, 'Placed',
                  jsonb_build_object('n', n, 'text', E'tab\t "quoted" \\ Zürich 東京'),
                  metadata => '{"correlation_id": "c1"}', tags => ARRAY['a' || n, 'comma, {brace}'],
@@ -161,7 +162,9 @@ sub check_restored
 		'200', "$what: by category", $dbname);
 	is(one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}, $dbname),
 		one($node, q{SELECT count(*) FROM es_read_stream('Order-3')}), "$what: by stream");
+	gives($node, q{SELECT es_slot('Order-1'), es_slot('Order-3')}, '611|611', "$what: the boundary", $dbname);
 	epoch_is_new($dbname, "$what: another epoch");
+	refused($node, q{SELECT es_set_boundary('+')}, '55000', "$what: it is not set anew", dbname => $dbname);
 	goes_on($what, $dbname, $greatest);
 	return;
 }
@@ -202,6 +205,7 @@ run_script('schema.sql', create_database('schema_only'));
 gives($node, 'SELECT es_head(), count(*) FROM es_read_all(0, NULL)',
 	'0|0', '--schema-only: an empty log', 'schema_only');
 epoch_is_new('schema_only', '--schema-only: another epoch');
+gives($node, q{SELECT es_slot('Order-1')}, '683', '--schema-only: without a boundary', 'schema_only');
 gives($node, q{SELECT version, position > 0 FROM es_append('Order-1', 'Placed', '{}', 0)},
 	'1|t', '--schema-only: it takes appends', 'schema_only');
 

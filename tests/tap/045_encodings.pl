@@ -1,7 +1,7 @@
 # A dump restored into a database of another encoding, or one that was changed.
 #
 # What the store finds by a hash, tags, types with their content types, categories of their
-# own and those that share a bucket, the share of a consumer group, is found as before, and conditions hold.  A log
+# own and those that share a bucket, the share of a consumer group, the slot, is found as before, and conditions hold.  A log
 # whose hashes are not those of its names is refused by the first append, until
 # eventstore.rehash() has made them anew.
 
@@ -34,6 +34,7 @@ sub fill
 	one($node, <<'SQL', $dbname);
 CREATE EXTENSION eventstore;
 SET client_encoding = 'UTF8';
+SELECT es_set_boundary('é');
 SELECT es_append('Café-' || n, 'Öffnet', tags => ARRAY['é', 'gast:ü' || n],
     payload => CASE WHEN n % 3 < 2 THEN '\x00e9c3a900'::bytea END, content_type => CASE WHEN n % 3 = 0 THEN 'text/é' END) FROM generate_series(1, 20) n;
 SELECT es_append('C' || n || '-1', 'T') FROM generate_series(1, 1000) n;
@@ -58,6 +59,7 @@ SELECT content_type, payload, string_agg(position::text, ' ' ORDER BY position)
 FROM es_read_all(types => '{Öffnet}') GROUP BY content_type, payload ORDER BY content_type, payload;
 SELECT m, string_agg(position::text, ' ' ORDER BY position)
 FROM generate_series(0, 2) m, es_read_category('Café', 0, 1000, m, 3) GROUP BY m ORDER BY m;
+SELECT es_slot('Café-1'), es_slot('Café-2é3');
 SQL
 }
 
@@ -106,7 +108,8 @@ for my $encoding ('LATIN1', 'SQL_ASCII', 'UTF8')
 	fill($dbname);
 	sound($node, "$encoding: sound", $dbname);
 	my $before = found($dbname);
-	is(() = $before =~ /\|\d/g, 16, "$encoding: all is found") or diag($before);
+	is(() = $before =~ /\|\d/g, 17, "$encoding: all is found") or diag($before);
+	like($before, qr/^138\|138$/m, "$encoding: slots");
 	$file{$encoding} = dump_database($dbname);
 
 	my $copy = restore($file{$encoding}, "${dbname}_to_utf8", 'UTF8');
@@ -197,9 +200,29 @@ for my $format (0, 2)
 	append_to_file("$folder/format$format.sql", $text);
 	restore("$folder/format$format.sql", "format$format", 'UTF8');
 }
-refused_until_rehashed('an older format', 'format0', qr/format 0, not 1/);
-refused($node, q{SELECT es_append('A', 'T')}, '55000', 'a newer format is refused',
-	dbname => 'format2', like => qr/is of format 2.*HINT:.*newer version/s);
+for my $case ([ 0, 'older' ], [ 2, 'newer' ])
+{
+	my ($format, $which) = @$case;
+	refused($node, $_, '55000', "a log of format $format: $_", dbname => "format$format",
+		like => qr/is of format $format.*HINT:.*\b$which version/s)
+	  for q{SELECT es_append('A', 'T')}, q{SELECT * FROM es_read_stream('Café-1')}, 'SELECT es_head()', 'SELECT * FROM eventstore.status',
+	  'SELECT * FROM es_check()', q{SELECT es_slot('A')}, q{SELECT es_create_subscription('s')}, 'SELECT eventstore.rehash()';
+	accepted($node, 'CREATE FUNCTION f() RETURNS int RETURN 1; DROP FUNCTION f(); CREATE TABLE t (); DROP TABLE t',
+		"a log of format $format: other work goes on", dbname => "format$format");
+}
+
+# Who has used the store before the number comes sees it.  Once there is one, it is not read
+# in each call, but by the first append after a restore.
+my $session = open_session($node, create_database('format_comes', 'UTF8'));
+$session->query_safe($_) for 'CREATE EXTENSION eventstore', 'SELECT es_head()';
+one($node, q{SELECT setval('eventstore.format_register', 2)}, 'format_comes');
+is(session_error($session, 'SELECT es_head()'), '55000', 'a number that comes later is seen');
+one($node, q{SELECT setval('eventstore.format_register', 1)}, 'format_comes');
+is($session->query_safe('SELECT version FROM es_append($$A$$, $$T$$)'), '1', 'so is one that is served');
+one($node, q{SELECT setval('eventstore.format_register', 2)}, 'format_comes');
+$session->query_safe($_) for 'SET eventstore.restore = on', 'INSERT INTO eventstore.stream (stream_key, name) VALUES (1000, $$B$$)';
+is(session_error($session, 'SELECT version FROM es_append($$A$$, $$T$$)'), '55000', 'the first append after a restore reads it again');
+$session->quit;
 
 # ---- rehash() ----
 

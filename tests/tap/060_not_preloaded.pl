@@ -42,7 +42,7 @@ sub works_without
 
 	refused($node, $_, '55000', "$what: $_", like => $hint) 
 	  for @appends, @reads, @projections;
-	gives($node, q{SELECT es_category('A-1')}, 'A', "$what: es_category");
+	gives($node, q{SELECT es_category('A-1'), es_slot('Order-1')}, 'A|683', "$what: es_category, es_slot");
 	gives($node, q{SELECT es_stream_version('A-1')}, $version, "$what: es_stream_version");
 	gives($node, q{SELECT count(*) FROM es_read_stream('A-1')}, $version, "$what: es_read_stream");
 	gives($node, 'SELECT count(*) FROM eventstore.events', $version, "$what: the view of events");

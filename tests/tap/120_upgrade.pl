@@ -48,7 +48,7 @@ sub facts
 {
 	my ($node, $dbname) = @_;
 	return one($node, <<'SQL', $dbname) . "\n" . log_digest($node, $dbname);
-SELECT es_epoch(), sealed,
+SELECT es_epoch(), sealed, format, es_slot('Order-1'),
        (SELECT string_agg(stream || '=' || es_stream_version(stream), ' ' ORDER BY stream)
         FROM eventstore.streams),
        (SELECT string_agg(t::text, ' ' ORDER BY t::text) FROM eventstore.event_types t),
@@ -72,6 +72,7 @@ sub workers_in
 # ---- the old cluster: promoted once, with logs of several kinds ----
 
 my $primary = new_node('primary', @initdb, conf => $conf, server => \@from);
+one($primary, q{SELECT es_set_boundary('-')});
 append($primary);
 $primary->backup('base');
 one($primary, 'CREATE ROLE app LOGIN');    # something to catch up with
@@ -119,8 +120,8 @@ wait_for_scheduler($old);
 
 my @databases = qw(postgres restored empty);
 my %facts = map { $_ => facts($old, $_) } @databases;
-like($facts{postgres}, qr/^\S{36}\|t\|.*\n104 events/s, 'postgres has a sealed log');
-like($facts{restored}, qr/^\S{36}\|f\|.*\n104 events/s, 'restored has one that takes a restore');
+like($facts{postgres}, qr/^\S{36}\|t\|1\|611\|.*\n104 events/s, 'postgres has a sealed log');
+like($facts{restored}, qr/^\S{36}\|f\|1\|611\|.*\n104 events/s, 'restored has one that takes a restore');
 my $handed_out = one($old, 'SELECT handed_out FROM eventstore.status');
 my $elsewhere = one($old, 'SELECT tools.es_epoch()', 'elsewhere');
 
