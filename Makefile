@@ -57,6 +57,7 @@ OBJS = \
 	src/log/guard.o \
 	src/log/head.o \
 	src/log/mark.o \
+	src/log/place.o \
 	src/log/positions.o \
 	src/log/registry.o \
 	src/log/seal.o \
