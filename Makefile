@@ -174,10 +174,10 @@ REGRESS = \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
-	declare subscription views rights triggers bad_input catalog maintenance bookkeeping format check reset
+	declare subscription views rights triggers bad_input catalog maintenance places bookkeeping format check reset
 ISOLATION = \
 	version check_version own_events event_type content_type stream_end stream_removal stream_story \
-	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
+	head commit blockers wait windows idempotency deadlock timeout terminate savepoint place \
 	repeatable_read serializable snapshot \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
