@@ -1,4 +1,4 @@
--- Where a stream's row was seen last is remembered, and may be wrong: what stands there is compared.
+-- Where a stream's row was seen last is remembered, and which version it had. Either may be wrong.
 
 CREATE EXTENSION eventstore;
 
@@ -52,6 +52,20 @@ SELECT es_stream_version('Order-4');
 SELECT version FROM es_append('Order-4', 'Placed');
 COMMIT;
 SELECT version FROM es_append('Order-4', 'Paid');
+
+-- ---- so is the version that a stream had when it was asked for last ----
+
+SELECT version FROM es_append_events('Count-1', '[{"type": "Counted"}, {"type": "Counted"}]');
+BEGIN;
+SELECT version FROM es_append_events('Count-1', '[{"type": "Counted"}, {"type": "Counted"}]');
+SELECT es_stream_version('Count-1');
+ROLLBACK;
+SELECT es_stream_version('Count-1');
+BEGIN;
+SELECT version FROM es_append_events('Count-1', '[{"type": "Counted"}, {"type": "Counted"}]');
+SELECT version FROM es_append('Count-1', 'Counted', expected_version => 4);
+ROLLBACK;
+SELECT version FROM es_append('Count-1', 'Counted', expected_version => 2);
 
 -- ---- the end of the table has come nearer ----
 

@@ -166,8 +166,8 @@ is_control(const char *s, int len)
 {
 	unsigned char c = (unsigned char) s[0];
 
-	if (c < 0x20 || c == 0x7f)
-		return true;
+	if (!IS_HIGHBIT_SET(c))
+		return c < 0x20 || c == 0x7f;
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return c == 0xc2 && len > 1 &&
 			(unsigned char) s[1] >= 0x80 && (unsigned char) s[1] <= 0x9f;

@@ -272,6 +272,19 @@ row_is_seen(EsStreams *streams)
 }
 
 /*
+ * Keep the page of a row that is in the slot, beyond the slot's own pin (5).
+ */
+static Buffer
+pin_page_again(TupleTableSlot *slot)
+{
+	Buffer		page = TTS_IS_BUFFERTUPLE(slot) ? ((BufferHeapTupleTableSlot *) slot)->buffer : InvalidBuffer;
+
+	if (BufferIsValid(page))
+		IncrBufferRefCount(page);
+	return page;
+}
+
+/*
  * Lock the row that es_stream_find came to.  False if it has been updated, or deleted: that is
  * the work of somebody who went around the guard, or of DROP EXTENSION.
  */
@@ -280,15 +293,15 @@ lock_stream_row(EsStreams *streams, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = streams->found->tts_tid;
-	Buffer		page = ((BufferHeapTupleTableSlot *) streams->found)->buffer;
+	Buffer		page = pin_page_again(streams->found);
 	TM_Result	result;
 
-	IncrBufferRefCount(page);	/* (5) */
 	ExecClearTuple(streams->found);
 	result = table_tuple_lock(streams->rel, &tid, streams->snapshot, streams->found,
 							  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
 							  policy, 0, &failure);
-	ReleaseBuffer(page);
+	if (BufferIsValid(page))
+		ReleaseBuffer(page);
 	if (result == TM_Ok)
 		return true;
 	if (result == TM_Updated || result == TM_Deleted || result == TM_WouldBlock)
