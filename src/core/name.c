@@ -202,7 +202,7 @@ es_name_check(EsName name, const char *what)
 
 	for (int i = 0; i < name.len;)
 	{
-		/* no call for what is ASCII, as most names are: it stands for itself in every encoding of a server */
+		/* an ASCII character is one byte in every encoding of a database */
 		int			len = IS_HIGHBIT_SET(name.bytes[i]) ? pg_mblen(name.bytes + i) : 1;
 
 		if (is_control(name.bytes + i, Min(len, name.len - i)))

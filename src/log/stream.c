@@ -3,10 +3,10 @@
  *		The row of a stream: its lock orders the writers of the stream.
  *
  * Without SQL underneath: the row is found where it was seen last (place.c) or by the
- * index on the name, and locked as by SELECT ... FOR NO KEY UPDATE.  No append updates it.  A row that carried
- * the version would leave a dead row behind with every append; while some old
- * snapshot is open (a dump) these cannot be pruned, and each append to a busy
- * stream would have to walk past all of them.  The version is that of the
+ * index on the name, and locked as by SELECT ... FOR NO KEY UPDATE.  No append
+ * updates it.  A row that carried the version would leave a dead row behind with every
+ * append; while some old snapshot is open (a dump) these cannot be pruned, and each
+ * append to a busy stream would have to walk past all of them.  The version is that of the
  * stream's last event instead: see version.c.  What takes events away updates it
  * (streams/lifecycle.c).
  *
@@ -86,6 +86,7 @@ es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 	streams->cat = cat;
 	streams->lockmode = lockmode;
 	streams->rel = table_open(cat->stream, lockmode);
+	es_catalog_refresh();
 	streams->found = table_slot_create(streams->rel, NULL);
 	streams->snapshot = snapshot;
 	return streams;
@@ -94,7 +95,6 @@ es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 static void
 open_name_index(EsStreams *streams, int nkeys)
 {
-	es_catalog_refresh();
 	streams->name_index = index_open(streams->cat->stream_name, streams->lockmode);
 	streams->scan = es_compat_index_beginscan(streams->rel, streams->name_index, streams->snapshot, nkeys);
 }
