@@ -62,6 +62,7 @@ OBJS = \
 	src/log/guard.o \
 	src/log/head.o \
 	src/log/mark.o \
+	src/log/place.o \
 	src/log/positions.o \
 	src/log/registry.o \
 	src/log/seal.o \
@@ -184,10 +185,10 @@ REGRESS = \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
-	declare subscription views rights triggers bad_input catalog maintenance bookkeeping format slot check reset
+	declare subscription views rights triggers bad_input catalog maintenance places bookkeeping format slot check reset
 ISOLATION = \
 	version check_version own_events event_type content_type stream_end stream_removal stream_story \
-	head commit blockers wait windows idempotency deadlock timeout terminate savepoint \
+	head commit blockers wait windows idempotency deadlock timeout terminate savepoint place \
 	repeatable_read serializable snapshot derived_id \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \

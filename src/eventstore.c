@@ -13,6 +13,7 @@
 
 #include "core/settings.h"
 #include "log/guard.h"
+#include "log/place.h"
 #include "projections/changed.h"
 #include "projections/dead_letters.h"
 #include "projections/depend.h"
@@ -41,6 +42,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	es_registry_init();
+	es_place_init();
 	es_figures_init();
 	es_pool_init();
 	es_launcher_init();

@@ -166,8 +166,8 @@ is_control(const char *s, int len)
 {
 	unsigned char c = (unsigned char) s[0];
 
-	if (c < 0x20 || c == 0x7f)
-		return true;
+	if (!IS_HIGHBIT_SET(c))
+		return c < 0x20 || c == 0x7f;
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return c == 0xc2 && len > 1 &&
 			(unsigned char) s[1] >= 0x80 && (unsigned char) s[1] <= 0x9f;
@@ -202,7 +202,8 @@ es_name_check(EsName name, const char *what)
 
 	for (int i = 0; i < name.len;)
 	{
-		int			len = pg_mblen(name.bytes + i);
+		/* an ASCII character is one byte in every encoding of a database */
+		int			len = IS_HIGHBIT_SET(name.bytes[i]) ? pg_mblen(name.bytes + i) : 1;
 
 		if (is_control(name.bytes + i, Min(len, name.len - i)))
 			ereport(ERROR,

@@ -2,11 +2,11 @@
  * stream.c
  *		The row of a stream: its lock orders the writers of the stream.
  *
- * Without SQL underneath: the row is found by the index on the name and locked
- * as by SELECT ... FOR NO KEY UPDATE.  No append updates it.  A row that carried
- * the version would leave a dead row behind with every append; while some old
- * snapshot is open (a dump) these cannot be pruned, and each append to a busy
- * stream would have to walk past all of them.  The version is that of the
+ * Without SQL underneath: the row is found where it was seen last (place.c) or by the
+ * index on the name, and locked as by SELECT ... FOR NO KEY UPDATE.  No append
+ * updates it.  A row that carried the version would leave a dead row behind with every
+ * append; while some old snapshot is open (a dump) these cannot be pruned, and each
+ * append to a busy stream would have to walk past all of them.  The version is that of the
  * stream's last event instead: see version.c.  What takes events away updates it
  * (streams/lifecycle.c).
  *
@@ -22,6 +22,11 @@
  *    locks either, which would make serializable appends to different streams
  *    fail by the pages that these share: an append conflicts by its row lock.
  * 3. Streams of one call are locked in the byte order of their names.
+ * 4. What is found at a place that was told is the stream's row if the snapshot sees it
+ *    and it has the name, for names are unique.  Anything may stand there else: vacuum
+ *    gives the places of dead rows to others, and the end of the table may lie before.
+ * 5. A row that was seen stays where it is as long as its page is pinned, for
+ *    nobody prunes a pinned page.  So it is the row that was seen that gets locked.
  *
  * Lock order: event_log, stream.
  * Crash: rows belong to their transaction.
@@ -36,6 +41,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -46,17 +52,22 @@
 #include "core/errors.h"
 #include "core/slot.h"
 #include "core/target.h"
+#include "log/place.h"
 #include "log/positions.h"
 #include "log/stream.h"
 
 struct EsStreams
 {
 	const EsCatalog *cat;
+	LOCKMODE	lockmode;
 	Relation	rel;
-	Relation	name_index;
+	BlockNumber blocks;			/* the table has these at least */
 	Snapshot	snapshot;
-	IndexScanDesc scan;
 	TupleTableSlot *found;		/* the row that was found last */
+
+	/* to look by name, opened when needed */
+	Relation	name_index;
+	IndexScanDesc scan;
 
 	/* to create and update streams, made when needed */
 	TupleTableSlot *made;
@@ -73,19 +84,29 @@ es_streams_open(const EsCatalog *cat, LOCKMODE lockmode, Snapshot snapshot)
 	EsStreams  *streams = palloc0(sizeof(EsStreams));
 
 	streams->cat = cat;
+	streams->lockmode = lockmode;
 	streams->rel = table_open(cat->stream, lockmode);
 	es_catalog_refresh();
-	streams->name_index = index_open(cat->stream_name, lockmode);
 	streams->found = table_slot_create(streams->rel, NULL);
 	streams->snapshot = snapshot;
-	streams->scan = es_compat_index_beginscan(streams->rel, streams->name_index, snapshot, 1);
 	return streams;
+}
+
+static void
+open_name_index(EsStreams *streams, int nkeys)
+{
+	streams->name_index = index_open(streams->cat->stream_name, streams->lockmode);
+	streams->scan = es_compat_index_beginscan(streams->rel, streams->name_index, streams->snapshot, nkeys);
 }
 
 void
 es_streams_close(EsStreams *streams)
 {
-	index_endscan(streams->scan);
+	if (streams->name_index != NULL)
+	{
+		index_endscan(streams->scan);
+		index_close(streams->name_index, NoLock);
+	}
 	if (streams->target.relinfo != NULL)
 	{
 		ExecDropSingleTupleTableSlot(streams->made);
@@ -93,7 +114,6 @@ es_streams_close(EsStreams *streams)
 		es_target_close(&streams->target);
 	}
 	ExecDropSingleTupleTableSlot(streams->found);
-	index_close(streams->name_index, NoLock);
 	table_close(streams->rel, NoLock);
 	pfree(streams);
 }
@@ -101,6 +121,7 @@ es_streams_close(EsStreams *streams)
 static void
 read_stream_row(TupleTableSlot *slot, EsStream *stream)
 {
+	slot_getsomeattrs(slot, ES_STREAM_COLS);
 	stream->key = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_KEY));
 	stream->first_version = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_FIRST));
 	stream->used_version = DatumGetInt64(es_slot_or_0(slot, ES_STREAM_COL_USED));
@@ -109,26 +130,61 @@ read_stream_row(TupleTableSlot *slot, EsStream *stream)
 }
 
 /*
+ * Look at a place for the stream (4).
+ */
+static bool
+find_at_place(EsStreams *streams, EsName name, ItemPointer place)
+{
+	bool		isnull;
+
+	if (ItemPointerGetBlockNumber(place) >= streams->blocks)
+	{
+		streams->blocks = RelationGetNumberOfBlocks(streams->rel);
+		if (ItemPointerGetBlockNumber(place) >= streams->blocks)
+			return false;
+	}
+	return table_tuple_fetch_row_version(streams->rel, place, streams->snapshot, streams->found) &&
+		es_name_equal(es_name_from_text(slot_getattr(streams->found, ES_STREAM_COL_NAME, &isnull)), name);
+}
+
+static bool
+find_by_index(EsStreams *streams, EsName name)
+{
+	text	   *value = es_name_to_text(name);
+	ScanKeyData key;
+	bool		found;
+
+	if (streams->name_index == NULL)
+		open_name_index(streams, 1);
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   streams->name_index->rd_indcollation[0],
+						   F_TEXTEQ, PointerGetDatum(value));
+	index_rescan(streams->scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(streams->scan, ForwardScanDirection, streams->found);
+	pfree(value);
+	return found;
+}
+
+/*
  * Look the stream up by its name.
  */
 bool
 es_stream_find(EsStreams *streams, EsStream *stream)
 {
-	text	   *name = cstring_to_text_with_len(stream->name.bytes, stream->name.len);
-	ScanKeyData key;
-	bool		found;
+	uint64		hash = es_place_hash(RelationGetRelid(streams->rel), stream->name);
+	ItemPointerData place;
 
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
-						   streams->name_index->rd_indcollation[0],
-						   F_TEXTEQ, PointerGetDatum(name));
-	index_rescan(streams->scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(streams->scan, ForwardScanDirection, streams->found);
-	if (found)
-		read_stream_row(streams->found, stream);
-	else
-		stream->key = 0;
-	pfree(name);
-	return found;
+	if (!es_place_recall(hash, &place) || !find_at_place(streams, stream->name, &place))
+	{
+		if (!find_by_index(streams, stream->name))
+		{
+			stream->key = 0;
+			return false;
+		}
+		es_place_remember(hash, &streams->found->tts_tid);
+	}
+	read_stream_row(streams->found, stream);
+	return true;
 }
 
 static void
@@ -200,6 +256,8 @@ create_stream(EsStreams *streams, EsStream *stream)
 		created = !conflict;
 	}
 	list_free(name_only);
+	if (created)
+		es_place_remember(es_place_hash(RelationGetRelid(streams->rel), stream->name), &row->tts_tid);
 	return created;
 }
 
@@ -214,6 +272,19 @@ row_is_seen(EsStreams *streams)
 }
 
 /*
+ * Keep the page of a row that is in the slot, beyond the slot's own pin (5).
+ */
+static Buffer
+pin_page_again(TupleTableSlot *slot)
+{
+	Buffer		page = TTS_IS_BUFFERTUPLE(slot) ? ((BufferHeapTupleTableSlot *) slot)->buffer : InvalidBuffer;
+
+	if (BufferIsValid(page))
+		IncrBufferRefCount(page);
+	return page;
+}
+
+/*
  * Lock the row that es_stream_find came to.  False if it has been updated, or deleted: that is
  * the work of somebody who went around the guard, or of DROP EXTENSION.
  */
@@ -222,12 +293,15 @@ lock_stream_row(EsStreams *streams, LockWaitPolicy policy)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = streams->found->tts_tid;
+	Buffer		page = pin_page_again(streams->found);
 	TM_Result	result;
 
 	ExecClearTuple(streams->found);
 	result = table_tuple_lock(streams->rel, &tid, streams->snapshot, streams->found,
 							  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
 							  policy, 0, &failure);
+	if (BufferIsValid(page))
+		ReleaseBuffer(page);
 	if (result == TM_Ok)
 		return true;
 	if (result == TM_Updated || result == TM_Deleted || result == TM_WouldBlock)
@@ -336,6 +410,7 @@ es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
 	if (category.len == 0)
 		return -1;
 	streams = es_streams_open(cat, AccessShareLock, snapshot);
+	open_name_index(streams, 2);
 	bound = psprintf(ES_NAME_FORMAT ".", ES_NAME_ARGS(category));
 	ScanKeyEntryInitialize(&range[0], 0, 1, BTGreaterEqualStrategyNumber, InvalidOid,
 						   streams->name_index->rd_indcollation[0], F_TEXT_GE,
@@ -343,8 +418,6 @@ es_streams_of_category(const EsCatalog *cat, Snapshot snapshot, EsName category,
 	ScanKeyEntryInitialize(&range[1], 0, 1, BTLessStrategyNumber, InvalidOid,
 						   streams->name_index->rd_indcollation[0], F_TEXT_LT,
 						   PointerGetDatum(cstring_to_text(bound)));
-	index_endscan(streams->scan);
-	streams->scan = es_compat_index_beginscan(streams->rel, streams->name_index, streams->snapshot, 2);
 	index_rescan(streams->scan, range, 2, NULL, 0);
 	while (index_getnext_slot(streams->scan, ForwardScanDirection, streams->found))
 	{

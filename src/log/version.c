@@ -9,11 +9,18 @@
  * index-only scan (executor/nodeIndexonlyscan.c): the last event of an old stream
  * need not be read to append to it.
  *
+ * An index scan collects all entries of the stream that stand on its last page, hundreds for a
+ * long stream.  So it begins where the stream's version was when this backend asked last,
+ * and only if there is no event from there on is the whole range looked at.
+ *
  * Invariants
  * 1. With the stream's row locked and SnapshotSelf, the answer is the truth until
  *    the transaction ends; all other entries of the range are committed, or dead.
  * 2. SnapshotSelf leaves no predicate locks (SerializationNeededForRead in
  *    storage/lmgr/predicate.c), any snapshot of a serializable reader does.
+ * 3. Where a scan begins decides what it costs, never what it finds: the last event
+ *    from any version on is the last one of the stream.  So what was noted may be wrong, of a
+ *    transaction that was rolled back, or of another store.
  */
 #include "postgres.h"
 
@@ -30,6 +37,17 @@
 #include "compat/compat.h"
 #include "core/errors.h"
 #include "log/version.h"
+
+/* Versions that streams had, for as many streams; one drives out another. */
+#define NOTED_STREAMS	1024
+
+typedef struct NotedVersion
+{
+	int64		stream_key;
+	int64		version;
+} NotedVersion;
+
+static NotedVersion noted_versions[NOTED_STREAMS];
 
 struct EsVersions
 {
@@ -48,7 +66,7 @@ es_versions_open(const EsCatalog *cat, Relation log, LOCKMODE lockmode, Snapshot
 
 	versions->log = log;
 	versions->index = index_open(cat->event_log_stream, lockmode);
-	versions->scan = es_compat_index_beginscan(log, versions->index, snapshot, 1);
+	versions->scan = es_compat_index_beginscan(log, versions->index, snapshot, 2);
 	versions->scan->xs_want_itup = true;
 	versions->slot = table_slot_create(log, NULL);
 	versions->visibility = InvalidBuffer;
@@ -82,29 +100,46 @@ is_visible(EsVersions *versions, ItemPointer tid)
 }
 
 /*
+ * The version of the stream's last event, if that has this version at least; 0 if there is none.
+ */
+static int64
+last_version_from(EsVersions *versions, int64 stream_key, int64 from)
+{
+	ScanKeyData keys[2];
+	ItemPointer tid;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	ExecClearTuple(versions->slot);
+	index_rescan(versions->scan, keys, 2, NULL, 0);
+	while ((tid = index_getnext_tid(versions->scan, BackwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+
+		if (is_visible(versions, tid))
+			return DatumGetInt64(index_getattr(versions->scan->xs_itup, 2,
+											   versions->scan->xs_itupdesc, &isnull));
+	}
+	versions->fetched = false;
+	return 0;
+}
+
+/*
  * The version of a stream: that of its last event, or the last that is used; 0 if there
  * is none.
  */
 int64
 es_version_of(EsVersions *versions, const EsStream *stream)
 {
-	ScanKeyData key;
-	ItemPointer tid;
+	NotedVersion *noted = &noted_versions[(uint64) stream->key % NOTED_STREAMS];
+	int64		from = noted->stream_key == stream->key ? noted->version : 0;
+	int64		version = last_version_from(versions, stream->key, from);
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->key));
-	ExecClearTuple(versions->slot);
-	index_rescan(versions->scan, &key, 1, NULL, 0);
-	while ((tid = index_getnext_tid(versions->scan, BackwardScanDirection)) != NULL)
-	{
-		bool		isnull;
-
-		if (is_visible(versions, tid))
-			return Max(stream->used_version,
-					   DatumGetInt64(index_getattr(versions->scan->xs_itup, 2,
-												   versions->scan->xs_itupdesc, &isnull)));
-	}
-	versions->fetched = false;
-	return stream->used_version;
+	if (version == 0 && from > 0)
+		version = last_version_from(versions, stream->key, 0);	/* (3) */
+	noted->stream_key = stream->key;
+	noted->version = version;
+	return Max(stream->used_version, version);
 }
 
 /*
