@@ -19,6 +19,7 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.co
 MODULE_big = eventstore
 OBJS = \
 	src/eventstore.o \
+	src/append/build.o \
 	src/append/call.o \
 	src/append/condition.o \
 	src/append/execute.o \
