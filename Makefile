@@ -26,9 +26,11 @@ OBJS = \
 	src/append/idempotency.o \
 	src/append/inline.o \
 	src/append/json.o \
+	src/append/new_events.o \
 	src/append/payload.o \
 	src/append/tag_rows.o \
 	src/append/uuid7.o \
+	src/append/waiting_rows.o \
 	src/append/writer.o \
 	src/core/args.o \
 	src/core/carrier.o \
@@ -139,6 +141,7 @@ OBJS = \
 # The install script is these pieces, in this order.
 SQL_PIECES = \
 	src/schema.sql \
+	src/append/new_events.sql \
 	src/log/tables.sql \
 	src/log/format.sql \
 	src/log/head.sql \

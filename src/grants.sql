@@ -14,6 +14,7 @@ REVOKE EXECUTE ON FUNCTION
     es_fetch, es_ack, es_nack, es_replay_parked, es_discard_parked, es_reset,
     eventstore.projections_changed, eventstore.projection_restored, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag,
     es_check, eventstore.rehash, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key,
+    eventstore.new_events_handler, eventstore.new_events_validator,
     eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;
 

@@ -222,6 +222,22 @@ es_build_link(EsAppend *call, int event_no, int stream_no)
 	stream->last = event_no;
 }
 
+/* The first n events are all that is left of the call. */
+void
+es_build_keep(EsAppend *call, int n)
+{
+	if (n == call->nevents)
+		return;
+	call->nevents = n;
+	for (int i = 0; i < call->nstreams; i++)
+		call->streams[i].first = -1;
+	for (int i = 0; i < n; i++)
+	{
+		call->events[i].next = -1;
+		es_build_link(call, i, call->events[i].stream);
+	}
+}
+
 /*
  * Room for the streams of n events, to be found by their names.
  */

@@ -24,6 +24,7 @@ extern void es_build_check(const EsEvent *event);
 
 extern void es_build_stream(EsAppend *call, EsName name);
 extern void es_build_link(EsAppend *call, int event_no, int stream_no);
+extern void es_build_keep(EsAppend *call, int n);
 extern void es_build_streams(EsAppend *call, EsStreamTable *table, int n);
 extern int	es_build_find_stream(EsAppend *call, EsStreamTable *table, EsName name);
 
