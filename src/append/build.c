@@ -83,22 +83,35 @@ metadata_beneath(void)
 											  JsonbPGetDatum(cause)));
 }
 
-/*
- * Give the call n events: without anything but defaults.
- */
+/* Room for n events, of which the call has none yet. */
+void
+es_build_room(EsAppend *call, int n)
+{
+	call->nevents = 0;
+	call->metadata = n > 0 ? metadata_beneath() : NULL;
+	call->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * Max(n, 1));
+}
+
+/* One more event, without anything but defaults.  There is room for it. */
+EsEvent *
+es_build_event(EsAppend *call)
+{
+	EsEvent    *event = &call->events[call->nevents++];
+
+	memset(event, 0, sizeof(EsEvent));
+	event->schema_version = 1;
+	event->content_type = ES_NAME_NONE;
+	event->next = -1;
+	return event;
+}
+
+/* Give the call n events, without anything but defaults. */
 EsEvent *
 es_build_events(EsAppend *call, int n)
 {
-	call->nevents = n;
-	call->metadata = n > 0 ? metadata_beneath() : NULL;
-	call->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * Max(n, 1));
-	memset(call->events, 0, sizeof(EsEvent) * n);
+	es_build_room(call, n);
 	for (int i = 0; i < n; i++)
-	{
-		call->events[i].schema_version = 1;
-		call->events[i].content_type = ES_NAME_NONE;
-		call->events[i].next = -1;
-	}
+		(void) es_build_event(call);
 	return call->events;
 }
 

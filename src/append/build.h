@@ -14,6 +14,8 @@ typedef struct EsStreamTable
 	int		   *slots;			/* index + 1; 0: free */
 } EsStreamTable;
 
+extern void es_build_room(EsAppend *call, int n);
+extern EsEvent *es_build_event(EsAppend *call);
 extern EsEvent *es_build_events(EsAppend *call, int n);
 extern void es_build_expected_version(EsEvent *event, int64 version);
 extern void es_build_schema_version(EsEvent *event, int32 version);

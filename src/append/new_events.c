@@ -11,18 +11,19 @@
  * locks when they are planned, for they begin with a scan; ON CONFLICT here; COPY TO,
  * MERGE and TRUNCATE by the server, which asks the handler for what they need.
  *
- * Rows come one at a time or in batches:
+ * How many rows are stored at once:
  *
- *	INSERT			batches of BATCH_ROWS, made by the executor, flushed before AFTER
- *					triggers of the statement fire
- *	COPY, from 16	the same, made by COPY, which also bounds their bytes
- *	COPY, on 15		one at a time.  They wait here, and the last of them are stored in
- *					end_insert.  That comes after AFTER triggers have fired and
- *					where COPY no longer knows its line: so not with triggers, nor for
- *					a partition, whose triggers may be those of its parent.
+ *	INSERT	BATCH_ROWS, which the executor gathers, and hands over before AFTER triggers of
+ *			the statement fire.
+ *	COPY	what waiting_rows.c lets wait: more than COPY itself would gather, which is
+ *			nothing on 15, and later no more than 64 kB.  The last of them are stored in
+ *			end_insert.  That comes after AFTER triggers have fired: so not with triggers,
+ *			nor for a partition, whose triggers may be those of its parent.
+ *	either	one, with RETURNING, which wants what became of the row, with triggers for
+ *			rows, which may look at the log, and with a view's check.
  *
- * One at a time, stored at once: with RETURNING, which wants what became of the row, with
- * triggers for rows, which may look at the log, and with a view's check.
+ * So a function that is called for a row, in the query or in COPY ... WHERE, need not find
+ * the rows before it in the log.
  *
  * COPY makes no plan: what begins a modification is checked when it begins, not only when
  * it is planned.
@@ -48,7 +49,6 @@
 #include "utils/rel.h"
 
 #include "append/waiting_rows.h"
-#include "compat/compat.h"
 
 PG_FUNCTION_INFO_V1(new_events_handler);
 PG_FUNCTION_INFO_V1(new_events_validator);
@@ -193,15 +193,17 @@ begin_insert(ModifyTableState *state, ResultRelInfo *relinfo)
 	if (plan != NULL)
 		refuse_on_conflict(plan->onConflictAction);
 	begin_rows(relinfo,
-			   plan == NULL && !ES_COMPAT_COPY_MAKES_BATCHES &&
-			   relinfo->ri_TrigDesc == NULL && relinfo->ri_RootResultRelInfo == NULL);
+			   plan == NULL && relinfo->ri_TrigDesc == NULL && relinfo->ri_RootResultRelInfo == NULL);
 }
 
 static int
 batch_size(ResultRelInfo *relinfo)
 {
 	const TriggerDesc *triggers = relinfo->ri_TrigDesc;
+	const EsNewEvents *state = relinfo->ri_FdwState;	/* NULL: EXPLAIN */
 
+	if (state != NULL && state->waits)
+		return 1;
 	if (relinfo->ri_projectReturning != NULL || relinfo->ri_WithCheckOptions != NIL ||
 		(triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_insert_after_row)))
 		return 1;

@@ -46,8 +46,8 @@
 #include "append/waiting_rows.h"
 #include "core/args.h"
 
-#define MAX_ROWS	1000
-#define MAX_BYTES	(256 * 1024)
+#define MAX_ROWS	4000
+#define MAX_BYTES	(1024 * 1024)
 
 /* Columns of eventstore.new_events, and their types. */
 enum
@@ -164,8 +164,7 @@ begin_waiting_call(EsWaitingRows *rows, int room, bool copies)
 	rows->room = room;
 	rows->copies = copies;
 	rows->bytes = 0;
-	es_build_events(&rows->call, room);
-	rows->call.nevents = 0;
+	es_build_room(&rows->call, room);
 	es_build_streams(&rows->call, &rows->streams, room);
 	rows->ids = NULL;
 }
@@ -312,7 +311,7 @@ static void
 add_row(EsWaitingRows *rows, TupleTableSlot *row)
 {
 	ErrorContextCallback callback = {error_context_stack, row_context, &rows->call};
-	EsEvent    *event = &rows->call.events[rows->call.nevents];
+	EsEvent    *event = es_build_event(&rows->call);
 
 	event->row = ++rows->count;
 	rows->call.current = event;
@@ -320,7 +319,6 @@ add_row(EsWaitingRows *rows, TupleTableSlot *row)
 	set_event(rows, event, row);
 	error_context_stack = callback.previous;
 	rows->call.current = NULL;
-	rows->call.nevents++;
 	rows->bytes += size_of(event->data) + size_of(event->metadata) + size_of(event->payload);
 }
 

@@ -264,9 +264,6 @@ es_compat_init_range_table(EState *estate, RangeTblEntry *rte)
 #endif
 }
 
-/* Does COPY gather the rows for a foreign table, to hand them over in batches? */
-#define ES_COMPAT_COPY_MAKES_BATCHES	(PG_VERSION_NUM >= 160000)
-
 /* The columns that are updated, of the only relation of the range table. */
 static inline Bitmapset **
 es_compat_updated_columns(EState *estate)
