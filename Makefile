@@ -172,7 +172,7 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 # tests/tap: they make servers of their own (crash, restart, standby, a library that
 # is not preloaded); `make test` runs them.
 REGRESS = \
-	append append_batch append_events append_only idempotency condition \
+	append append_batch append_events append_only new_events new_events_table idempotency condition \
 	read_stream read_all read_category query filter correlation columns encodings parallel \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
