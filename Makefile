@@ -184,7 +184,7 @@ ISOLATION = \
 	repeatable_read serializable snapshot \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
-	create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
+	new_events new_events_drop create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
 	projection_inline projection_isolation projection_control projection_drop projection_owner \
 	projection_races projection_switch projection_windows \
 	subscription_fetch subscription_lease subscription_control
