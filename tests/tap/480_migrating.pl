@@ -1,9 +1,9 @@
 # docs/migrating.md: its examples work, and its statements move real histories.
 #
 # The guide is run as the README is (lib/Pasted.pm), with a store of 0.1 as the database
-# `old`.  Then its one statement moves the history of real repositories, if shared/data has
-# it beside this tree, or one that is made here, repeated to some 200,000 events: each with
-# its version, its time and its place in the order.
+# `old`.  Then its one statement moves the history of real repositories, if tests/run knows where
+# it is (EVENTSTORE_TEST_EVENTS), or one that is made here, repeated to some 200,000 events: each
+# with its version, its time and its place in the order.
 
 use strict;
 use warnings FATAL => 'all';
@@ -61,8 +61,7 @@ sound($node, 'from 0.1: the log is sound', 'new');
 my ($table) = map { $_->{text} =~ /^(CREATE TABLE events \(.*?\);\n)/ms } grep { $_->{language} eq 'sql' } blocks_of($guide);
 my ($move) = map { $_->{text} } grep { $_->{text} =~ /^INSERT INTO eventstore\.new_events/ } blocks_of($guide);
 my ($compare) = map { $_->{text} =~ /^(SELECT count\(\*\) AS events.*?;)/ms } grep { $_->{language} eq 'sql' } blocks_of($guide);
-my $file = "$root/../shared/data/file-history.jsonl.gz";
-my ($history) = grep { -r } $file, split /:/, $ENV{EVENTSTORE_TEST_EVENTS} // '';
+my ($history) = grep { -r } $ENV{EVENTSTORE_TEST_EVENTS} // '';
 
 one($node, 'CREATE DATABASE history');
 one($node, "CREATE EXTENSION eventstore; $table", 'history');
