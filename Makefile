@@ -19,14 +19,17 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.co
 MODULE_big = eventstore
 OBJS = \
 	src/eventstore.o \
+	src/append/build.o \
 	src/append/call.o \
 	src/append/condition.o \
 	src/append/execute.o \
 	src/append/idempotency.o \
 	src/append/inline.o \
 	src/append/json.o \
+	src/append/new_events.o \
 	src/append/payload.o \
 	src/append/tag_rows.o \
+	src/append/waiting_rows.o \
 	src/append/writer.o \
 	src/core/args.o \
 	src/core/carrier.o \
@@ -146,6 +149,7 @@ OBJS = \
 # The install script is these pieces, in this order.
 SQL_PIECES = \
 	src/schema.sql \
+	src/append/new_events.sql \
 	src/log/tables.sql \
 	src/core/update.sql \
 	src/log/format.sql \
@@ -180,7 +184,7 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 # tests/tap: they make servers of their own (crash, restart, standby, a library that
 # is not preloaded); `make test` runs them.
 REGRESS = \
-	append append_batch append_events append_only idempotency event_id condition \
+	append append_batch append_events append_only new_events new_events_table idempotency event_id condition \
 	read_stream read_all read_category query filter correlation columns encodings parallel \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
@@ -192,7 +196,7 @@ ISOLATION = \
 	repeatable_read serializable snapshot derived_id \
 	condition_after condition_at_once condition_deadlock condition_levels condition_many condition_own \
 	condition_tags condition_trigger \
-	boundary create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
+	new_events new_events_drop boundary create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
 	projection_inline projection_isolation projection_control projection_drop projection_owner \
 	projection_races projection_switch projection_windows \
 	subscription_fetch subscription_lease subscription_control

@@ -74,6 +74,9 @@ def make_calls(count):
 
 
 COPY = 'COPY yardstick (stream, version, type, data) FROM STDIN'
+COPY_NEW = 'COPY eventstore.new_events (stream, type, data) FROM STDIN'
+INSERT_NEW = ('INSERT INTO eventstore.new_events (stream, type, data) '
+              'SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[])')
 TYPES = '{' + ','.join([TYPE] * CALL) + '}'
 PAYLOADS = '{' + ','.join(['"' + DATA.replace('"', '\\"') + '"'] * CALL) + '}'
 EVENTS = events(CALL)
@@ -81,6 +84,10 @@ EVENTS = events(CALL)
 
 def copy_rows(names, versions):
     return ''.join(f'{name}\t{version}\t{TYPE}\t{DATA}\n' for name, version in zip(names, versions))
+
+
+def new_rows(names, versions):
+    return ''.join(f'{name}\t{TYPE}\t{DATA}\n' for name in names)
 
 
 def array(names):
@@ -101,6 +108,7 @@ def batch(bench):
             connection = bench.connect(database)
             connection.prepare(b'batch', b'SELECT * FROM es_append_batch($1, $2, $3)')
             connection.prepare(b'events', b'SELECT * FROM es_append_events($1, $2)')
+            connection.prepare(b'insert', INSERT_NEW.encode())
             cpu = server.cpu()
             start = time.perf_counter()
             try:
@@ -117,9 +125,29 @@ def batch(bench):
         return driver(shape, lambda names, versions: copy_rows(names, versions).encode(),
                       lambda connection, rows: connection.copy(COPY.encode(), rows))
 
-    def append_batch(shape):
+    def copy_new(shape):
+        return driver(shape, lambda names, versions: new_rows(names, versions).encode(),
+                      lambda connection, rows: connection.copy(COPY_NEW.encode(), rows))
+
+    def long_copy(statement, rows):
+        """All that the other turns send in calls, to 1,000 streams at a time, as one COPY."""
+        def measure():
+            data = ''.join(rows(*call) for call in make_calls(count)['many']).encode()
+            connection = bench.connect(database)
+            cpu = server.cpu()
+            start = time.perf_counter()
+            try:
+                connection.copy(statement.encode(), data)
+            except libpq.Error as error:
+                sys.exit(f'{error}\n{server.last_words()}')
+            seconds = time.perf_counter() - start
+            connection.close()
+            return {'rate': count * CALL / seconds, 'cpu': server.cpu() - cpu}
+        return measure
+
+    def arrays(shape, statement):
         return driver(shape, lambda names, versions: [array(names).encode(), TYPES.encode(), PAYLOADS.encode()],
-                      lambda connection, parameters: connection.query(b'batch', parameters))
+                      lambda connection, parameters: connection.query(statement, parameters))
 
     def append_events(shape):
         return driver(shape, lambda names, versions: [names[0].encode(), EVENTS.encode()],
@@ -147,8 +175,14 @@ def batch(bench):
     bench.report.header('batch', '1,000 events a call, against COPY of the same rows')
     bench.fill(database, 1, 1000, 1, 1000)
     one, many = ('≥', 0.8), ('≥', 0.5)
-    bench.compare('es_append_batch, one stream', 'events/s', copy('one'), append_batch('one'), one)
-    bench.compare('es_append_batch, 1,000 streams', 'events/s', copy('many'), append_batch('many'), many)
+    bench.compare('es_append_batch, one stream', 'events/s', copy('one'), arrays('one', b'batch'), one)
+    bench.compare('es_append_batch, 1,000 streams', 'events/s', copy('many'), arrays('many', b'batch'), many)
+    new = ('≥', 0.9)
+    bench.compare('COPY new_events, one stream', 'events/s', copy('one'), copy_new('one'), new)
+    bench.compare('COPY new_events, 1,000 streams', 'events/s', copy('many'), copy_new('many'), new)
+    bench.compare('COPY new_events, all in one', 'events/s', long_copy(COPY, copy_rows), long_copy(COPY_NEW, new_rows), new)
+    bench.compare('INSERT … SELECT into new_events, one stream', 'events/s', copy('one'), arrays('one', b'insert'), new)
+    bench.compare('INSERT … SELECT into new_events, 1,000 streams', 'events/s', copy('many'), arrays('many', b'insert'), new)
     bench.compare('es_append_events, one stream', 'events/s', copy('one'), append_events('one'))
     bench.compare('es_append_batch, one stream, literals in psql', 'events/s',
                   psql('one', copy_script), psql('one', batch_script), one)

@@ -51,7 +51,7 @@ WHERE p.pronamespace = 'public'::regnamespace AND (p.provolatile <> 'v' OR p.pro
 SELECT type, identity AS "without a comment"
 FROM member
 WHERE obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)) IS NULL
-    AND type IN ('function', 'table', 'view', 'sequence', 'schema', 'composite type')
+    AND type IN ('function', 'table', 'view', 'sequence', 'schema', 'composite type', 'foreign table', 'foreign-data wrapper', 'server')
 ORDER BY type, identity COLLATE "C";
 
 -- Of the types, only es_event: the others are those of tables.

@@ -37,13 +37,14 @@ SELECT format('SELECT * FROM %s(%s)', p.oid::regproc,
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'fdw_handler'::regtype)
 UNION ALL
 SELECT format('SELECT count(*) FROM %s', c.oid::regclass)
 FROM pg_class c
 WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind IN ('r', 'v', 'S');
 INSERT INTO attempt VALUES
     ('INSERT INTO eventstore.event_log DEFAULT VALUES'),
+    ('INSERT INTO eventstore.new_events (stream, type) VALUES (''Order-1'', ''Paid'')'),
     ('UPDATE eventstore.stream SET name = name'),
     ('DELETE FROM eventstore.event_type'),
     ('TRUNCATE eventstore.event_log'),
@@ -84,7 +85,7 @@ CREATE ROLE regress_reader;
 CREATE ROLE regress_operator;
 
 -- append
-GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_slot, es_save_snapshot TO regress_app;
+GRANT EXECUTE ON FUNCTION es_append, es_append_events, es_append_batch, es_check_version, es_stream_version, es_slot, es_save_snapshot TO regress_app; GRANT INSERT, SELECT (version, position, duplicate) ON eventstore.new_events TO regress_app;
 -- read
 GRANT EXECUTE ON FUNCTION es_read_stream, es_read_all, es_read_category, es_read_correlation, es_read_event, es_query, es_head, es_epoch, es_wait, es_stream_version, es_category, es_slot, es_position_at, es_wait_for_projection, es_projection_state, es_aggregate, es_load, es_fetch, es_ack, es_nack, eventstore.event_id, eventstore.log_status, eventstore.in_flight, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag TO regress_reader; GRANT SELECT ON ALL TABLES IN SCHEMA eventstore TO regress_reader;
 -- administer
@@ -95,7 +96,7 @@ SELECT p.oid::regprocedure AS "given to nobody"
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND p.proname NOT IN ('rehash', 'require_library', 'es_reset', 'es_set_boundary') AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'fdw_handler'::regtype) AND p.proname NOT IN ('rehash', 'require_library', 'es_reset', 'es_set_boundary', 'new_events_validator') AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
 
 CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data';
 CREATE TABLE matrix (n int GENERATED ALWAYS AS IDENTITY, says text, statement text);
@@ -103,6 +104,8 @@ INSERT INTO matrix (says, statement) VALUES
     ('es_append', $$SELECT es_append('Order-1', 'Paid')$$),
     ('es_append_events', $$SELECT es_append_events('Order-1', '[{"type": "Paid"}]')$$),
     ('es_append_batch', $$SELECT es_append_batch('{Order-1}', '{Paid}', '{1}')$$),
+    ('new_events', $$INSERT INTO eventstore.new_events (stream, type) VALUES ('Order-1', 'Paid')$$),
+    ('new_events RETURNING', $$INSERT INTO eventstore.new_events (stream, type) VALUES ('Order-1', 'Paid') RETURNING version, position, duplicate$$),
     ('es_check_version', $$SELECT es_check_version('Order-1', NULL)$$),
     ('es_stream_version', $$SELECT es_stream_version('Order-1')$$),
     ('es_category', $$SELECT es_category('Order-1')$$),

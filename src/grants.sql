@@ -15,6 +15,7 @@ REVOKE EXECUTE ON FUNCTION
     eventstore.projections_changed, eventstore.projection_restored, eventstore.projection_figures, eventstore.projection_lag, eventstore.subscription_lag,
     es_check, eventstore.rehash, eventstore.name_hash, eventstore.stream_bucket, eventstore.type_key,
     eventstore.event_id, eventstore.event_id_under, eventstore.event_id_position,
+    eventstore.new_events_handler, eventstore.new_events_validator,
     eventstore.require_library, eventstore.guard, eventstore.load_guard, eventstore.log_status, eventstore.in_flight
 FROM PUBLIC;
 

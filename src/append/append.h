@@ -30,6 +30,7 @@ typedef struct EsEvent
 	bool		expects;		/* is there an expected version? */
 	int64		expected_version;
 	TimestampTz created_at;		/* 0: now */
+	int64		row;			/* which row it was, from 1; 0: it was none */
 
 	/* decided under the stream's lock */
 	int64		type_key;
@@ -65,11 +66,14 @@ typedef struct EsAppend
 	EsEvent    *events;			/* in the caller's order */
 	Jsonb	   *metadata;		/* the setting's, under the events' own */
 	bool		has_ids;		/* the caller gave event ids */
+	bool		separate;		/* each event counts as a call of its own */
 	bool		expects;		/* no events, but an expected version */
 	int64		expected_version;
 	const EsCondition *condition;	/* NULL: none */
 
 	bool		duplicate;		/* the result: stored before */
+	const EsEvent *current;		/* which event is being dealt with, for messages;
+								 * NULL: none in particular */
 } EsAppend;
 
 /* Does any event of the call bear tags? */

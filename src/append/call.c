@@ -3,45 +3,34 @@
  *		The SQL functions that append: from arguments to an EsAppend, and from its
  *		result to rows.
  *
- * All arguments are checked here, before any lock is taken; execute.c can rely on
- * names of the right form, sizes within the limit and sensible versions.  An
- * error says which event of the call it is about in its CONTEXT.
+ * All arguments are checked, here and in build.c, before any lock is taken.  An error says
+ * which event of the call it is about in its CONTEXT.
  *
  * Memory: everything lives in the caller's context, for the length of the call.
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/memutils.h"
-#include "utils/numeric.h"
-#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "append/build.h"
 #include "append/condition.h"
 #include "append/execute.h"
 #include "append/json.h"
 #include "append/payload.h"
 #include "core/args.h"
-#include "core/settings.h"
-#include "log/tags.h"
 #include "log/version.h"
-#include "projections/call.h"
 
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_events);
 PG_FUNCTION_INFO_V1(es_append_batch);
 PG_FUNCTION_INFO_V1(es_check_version);
-
-/* ---- parts of an event ---- */
 
 /* Which event an error is about. */
 typedef struct EventContext
@@ -59,185 +48,12 @@ event_context(void *arg)
 		errcontext("event %d of %s", context->event + 1, context->function);
 }
 
-static void
-set_expected_version(EsEvent *event, int64 version)
-{
-	es_version_check_expected(version);
-	event->expects = true;
-	event->expected_version = version;
-}
-
-static void
-set_schema_version(EsEvent *event, int32 version)
-{
-	if (version < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("schema_version must be at least 1")));
-	event->schema_version = version;
-}
-
-/*
- * The setting eventstore.metadata; NULL: none.
- * Parsed once a value.  The copy is the call's own: a trigger may change the setting
- * while the call is under way.
- */
-static Jsonb *
-metadata_setting(void)
-{
-	static char *parsed_from = NULL;
-	static Jsonb *parsed = NULL;
-	const char *setting = es_guc_metadata;
-	Jsonb	   *copy;
-
-	while (setting != NULL && isspace((unsigned char) *setting))
-		setting++;
-	if (setting == NULL || *setting == '\0')
-		return NULL;
-	if (parsed_from == NULL || strcmp(parsed_from, setting) != 0)
-	{
-		Jsonb	   *value = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(setting)));
-		char	   *from = MemoryContextStrdup(TopMemoryContext, setting);
-		Jsonb	   *kept = MemoryContextAlloc(TopMemoryContext, VARSIZE(value));
-
-		memcpy(kept, value, VARSIZE(value));
-		if (parsed_from != NULL)
-		{
-			pfree(parsed_from);
-			pfree(parsed);
-		}
-		parsed_from = from;
-		parsed = kept;
-	}
-	copy = palloc(VARSIZE(parsed));
-	memcpy(copy, parsed, VARSIZE(parsed));
-	return copy;
-}
-
-/*
- * What the metadata of the call's events is merged over: the setting, and over that
- * what caused them, if a projection appends.  NULL: nothing.
- */
-static Jsonb *
-metadata_beneath(void)
-{
-	Jsonb	   *setting = metadata_setting();
-	Jsonb	   *cause = es_call_cause();
-
-	if (setting == NULL || cause == NULL)
-		return setting != NULL ? setting : cause;
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(setting),
-											  JsonbPGetDatum(cause)));
-}
-
-/*
- * Metadata of an event: what is beneath, and the call's own.  NULL and JSON null
- * are none.
- */
-static void
-set_metadata(const EsAppend *call, EsEvent *event, Jsonb *own)
-{
-	if (own != NULL && JB_ROOT_IS_SCALAR(own))
-	{
-		JsonbValue	scalar;
-
-		JsonbExtractScalar(&own->root, &scalar);
-		if (scalar.type == jbvNull)
-			own = NULL;
-	}
-	if (own != NULL && !JB_ROOT_IS_OBJECT(own))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("metadata must be a JSON object")));
-
-	if (own == NULL && call->metadata == NULL)
-		return;
-	if (own == NULL)
-		event->metadata = JsonbPGetDatum(call->metadata);
-	else if (call->metadata == NULL)
-		event->metadata = JsonbPGetDatum(own);
-	else
-		event->metadata = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(call->metadata),
-											  JsonbPGetDatum(own));
-}
-
-/* Tags of an event, values of type text.  None at all is stored as NULL. */
-static void
-set_tags(EsEvent *event, Datum *tags, const bool *nulls, int n)
-{
-	if (n == 0)
-		return;
-	event->tag_hashes = es_tags_check(tags, nulls, n, &event->ntags);
-	event->tags = PointerGetDatum(construct_array(tags, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-/* The last check of an event, when all of it is there. */
-static void
-check_event(const EsEvent *event)
-{
-	int64		size = toast_raw_datum_size(event->data) - VARHDRSZ;
-
-	if (event->metadata != 0)
-		size += toast_raw_datum_size(event->metadata) - VARHDRSZ;
-	if (event->tags != 0)
-		size += toast_raw_datum_size(event->tags) - VARHDRSZ;
-	if (event->payload != 0)
-		size += toast_raw_datum_size(event->payload) - VARHDRSZ;
-	if (size > es_guc_max_event_size)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("event is too large: %lld bytes", (long long) size),
-				 errdetail("The limit, eventstore.max_event_size, is %d bytes.", es_guc_max_event_size)));
-	es_name_check(event->type, "type");
-}
-
-static EsEvent *
-new_events(EsAppend *call, int n)
-{
-	call->nevents = n;
-	call->metadata = n > 0 ? metadata_beneath() : NULL;
-	call->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * Max(n, 1));
-	memset(call->events, 0, sizeof(EsEvent) * n);
-	for (int i = 0; i < n; i++)
-	{
-		call->events[i].schema_version = 1;
-		call->events[i].content_type = ES_NAME_NONE;
-		call->events[i].next = -1;
-	}
-	return call->events;
-}
-
-static void
-add_stream(EsAppend *call, EsName name)
-{
-	EsAppendStream *stream = &call->streams[call->nstreams++];
-
-	es_name_check(name, "stream");
-	memset(stream, 0, sizeof(*stream));
-	stream->head.name = name;
-	stream->category = es_name_category(name);
-	stream->first = -1;
-}
-
-static void
-link_event(EsAppend *call, int event_no, int stream_no)
-{
-	EsAppendStream *stream = &call->streams[stream_no];
-
-	call->events[event_no].stream = stream_no;
-	if (stream->first < 0)
-		stream->first = event_no;
-	else
-		call->events[stream->last].next = event_no;
-	stream->last = event_no;
-}
-
 /* The stream of a call that has only one: its name is checked before anything else. */
 static void
 set_only_stream(EsAppend *call, EsName name)
 {
 	call->streams = palloc(sizeof(EsAppendStream));
-	add_stream(call, name);
+	es_build_stream(call, name);
 }
 
 /* All events of the call belong to its only stream. */
@@ -245,7 +61,7 @@ static void
 link_all_events(EsAppend *call)
 {
 	for (int i = 0; i < call->nevents; i++)
-		link_event(call, i, 0);
+		es_build_link(call, i, 0);
 }
 
 /* ---- results ---- */
@@ -290,13 +106,13 @@ es_append(PG_FUNCTION_ARGS)
 	EsEvent    *event;
 
 	set_only_stream(&call, es_arg_name(fcinfo, 0, "stream"));
-	event = new_events(&call, 1);
+	event = es_build_events(&call, 1);
 	event->type = es_arg_name(fcinfo, 1, "type");
 	es_arg_require(fcinfo, 2, "data");
 	event->data = JsonbPGetDatum(PG_GETARG_JSONB_P(2));
 	if (!PG_ARGISNULL(3))
-		set_expected_version(event, PG_GETARG_INT64(3));
-	set_metadata(&call, event, PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
+		es_build_expected_version(event, PG_GETARG_INT64(3));
+	es_build_metadata(&call, event, PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	call.has_ids = !PG_ARGISNULL(5);
 	if (call.has_ids)
 		event->id = *PG_GETARG_UUID_P(5);
@@ -307,14 +123,14 @@ es_append(PG_FUNCTION_ARGS)
 		int			n;
 
 		es_array_read(PG_GETARG_ARRAYTYPE_P(6), TEXTOID, "tags", &tags, &nulls, &n);
-		set_tags(event, tags, nulls, n);
+		es_build_tags(event, tags, nulls, n);
 	}
 	es_arg_require(fcinfo, 7, "schema_version");
-	set_schema_version(event, PG_GETARG_INT32(7));
+	es_build_schema_version(event, PG_GETARG_INT32(7));
 	call.condition = es_condition_argument(fcinfo, 8);
 	es_payload_set(event, PG_ARGISNULL(9) ? 0 : PG_GETARG_DATUM(9),
 				PG_ARGISNULL(10) ? 0 : PG_GETARG_DATUM(10));
-	check_event(event);
+	es_build_check(event);
 	link_all_events(&call);
 
 	es_append_execute(&call);
@@ -332,12 +148,12 @@ set_event_from_json(EsAppend *call, EsEvent *event, const EsJsonEvent *json)
 				 errmsg("an event needs a \"type\"")));
 	event->type = json->type;
 	event->data = JsonbPGetDatum(json->data);
-	set_metadata(call, event, json->metadata);
-	set_tags(event, json->tags, NULL, json->ntags);
-	set_schema_version(event, json->schema_version);
+	es_build_metadata(call, event, json->metadata);
+	es_build_tags(event, json->tags, NULL, json->ntags);
+	es_build_schema_version(event, json->schema_version);
 	es_payload_set(event, json->payload, json->content_type);
 	event->id = json->id;
-	check_event(event);
+	es_build_check(event);
 }
 
 /*
@@ -363,7 +179,7 @@ es_append_events(PG_FUNCTION_ARGS)
 		es_version_check_expected(call.expected_version);
 	}
 	call.condition = es_condition_argument(fcinfo, 3);
-	new_events(&call, es_json_events_count(json));
+	es_build_events(&call, es_json_events_count(json));
 
 	error_context_stack = &callback;
 	for (context.event = 0; context.event < call.nevents; context.event++)
@@ -439,28 +255,6 @@ required_value(const BatchColumn *column, int i, const char *name)
 	return column->values[i];
 }
 
-/* Streams of a batch by name: open addressing over indexes in call->streams. */
-typedef struct StreamTable
-{
-	uint32		mask;
-	int		   *slots;			/* index + 1; 0: free */
-} StreamTable;
-
-static int
-find_or_add_stream(EsAppend *call, StreamTable *table, EsName name)
-{
-	uint32		at = hash_bytes((const unsigned char *) name.bytes, name.len) & table->mask;
-
-	for (; table->slots[at] != 0; at = (at + 1) & table->mask)
-	{
-		if (es_name_equal(call->streams[table->slots[at] - 1].head.name, name))
-			return table->slots[at] - 1;
-	}
-	add_stream(call, name);
-	table->slots[at] = call->nstreams;
-	return call->nstreams - 1;
-}
-
 static void
 set_batch_event(const EsAppend *call, EsEvent *event, int i, const BatchColumn *types, const BatchColumn *data,
 				const BatchColumn *expected, const BatchColumn *metadata,
@@ -471,28 +265,22 @@ set_batch_event(const EsAppend *call, EsEvent *event, int i, const BatchColumn *
 	event->type = es_name_from_text(required_value(types, i, "types"));
 	event->data = JsonbPGetDatum(DatumGetJsonbP(required_value(data, i, "data")));
 	if (has_value(expected, i))
-		set_expected_version(event, DatumGetInt64(expected->values[i]));
-	set_metadata(call, event, has_value(metadata, i) ? DatumGetJsonbP(metadata->values[i]) : NULL);
+		es_build_expected_version(event, DatumGetInt64(expected->values[i]));
+	es_build_metadata(call, event, has_value(metadata, i) ? DatumGetJsonbP(metadata->values[i]) : NULL);
 	if (has_value(created_at, i))
-	{
-		event->created_at = DatumGetTimestampTz(created_at->values[i]);
-		if (TIMESTAMP_NOT_FINITE(event->created_at))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("created_at must be finite")));
-	}
+		es_build_created_at(event, DatumGetTimestampTz(created_at->values[i]));
 	if (has_value(tags, i))
 	{
 		int			n;
 		Datum	   *texts = es_json_tags(DatumGetJsonbP(tags->values[i]), &n);
 
-		set_tags(event, texts, NULL, n);
+		es_build_tags(event, texts, NULL, n);
 	}
 	if (has_value(schema_versions, i))
-		set_schema_version(event, DatumGetInt32(schema_versions->values[i]));
+		es_build_schema_version(event, DatumGetInt32(schema_versions->values[i]));
 	es_payload_set(event, has_value(payloads, i) ? payloads->values[i] : 0,
 				has_value(content_types, i) ? content_types->values[i] : 0);
-	check_event(event);
+	es_build_check(event);
 }
 
 static void
@@ -525,7 +313,7 @@ es_append_batch(PG_FUNCTION_ARGS)
 	EsAppend	call = {.function = "es_append_batch()"};
 	EventContext context = {"es_append_batch()", -1};
 	ErrorContextCallback callback = {error_context_stack, event_context, &context};
-	StreamTable table;
+	EsStreamTable table;
 	int			n = 0;
 	int			with_id = 0;
 	BatchColumn streams = read_column(fcinfo, 0, TEXTOID, "streams", true, &n);
@@ -542,11 +330,8 @@ es_append_batch(PG_FUNCTION_ARGS)
 
 	call.condition = es_condition_argument(fcinfo, 9);
 	InitMaterializedSRF(fcinfo, 0);
-	new_events(&call, n);
-	call.streams = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsAppendStream) * Max(n, 1));
-	table.mask = pg_nextpower2_32(2 * Max(n, 1)) - 1;
-	table.slots = MemoryContextAllocExtended(CurrentMemoryContext, sizeof(int) * (table.mask + 1),
-											 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	es_build_events(&call, n);
+	es_build_streams(&call, &table, n);
 
 	error_context_stack = &callback;
 	for (int i = context.event = 0; i < n; context.event = ++i)
@@ -561,8 +346,8 @@ es_append_batch(PG_FUNCTION_ARGS)
 			event->id = *DatumGetUUIDP(ids.values[i]);
 			with_id++;
 		}
-		link_event(&call, i, find_or_add_stream(&call, &table,
-												es_name_from_text(required_value(&streams, i, "streams"))));
+		es_build_link(&call, i, es_build_find_stream(&call, &table,
+													 es_name_from_text(required_value(&streams, i, "streams"))));
 	}
 	error_context_stack = callback.previous;
 

@@ -8,7 +8,8 @@
  *	2 the streams are locked in the byte order of their names (stream.c);
  *	3 as things stand now: is the call a duplicate (idempotency.c)?  If not,
  *	  expected versions are compared with the streams' versions, and the condition is
- *	  checked;
+ *	  checked.  (Where each event is a call of its own, those that are duplicates are
+ *	  taken out, and the rest goes on);
  *	4 positions are drawn, one range for the call (positions.c);
  *	5 the events are stored (writer.c);
  *	6 inline projections are applied (inline.c).
@@ -79,6 +80,7 @@ number_events(EsAppend *call, const EsCatalog *cat, EsAppendStream *stream)
 {
 	int64		stored = stream->version;
 
+	call->current = stream->first >= 0 ? &call->events[stream->first] : NULL;
 	if (stream->head.tombstoned && stream->first >= 0)
 		es_stream_refuse_tombstoned(&stream->head);
 	if (call->expects)
@@ -88,6 +90,7 @@ number_events(EsAppend *call, const EsCatalog *cat, EsAppendStream *stream)
 	{
 		EsEvent    *event = &call->events[i];
 
+		call->current = event;
 		if (event->expects)
 			compare_expected(cat, stream, stored, event->expected_version);
 		event->version = ++stream->version;
@@ -135,6 +138,8 @@ number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 		EsAppendStream *stream = &call->streams[i];
 
 		CHECK_FOR_INTERRUPTS();
+		if (call->separate && stream->first < 0)
+			continue;			/* all its events are duplicates */
 		stream->version = stream->head.created ? 0 : es_version_of(versions, &stream->head);
 		number_events(call, cat, stream);
 		if (IsolationUsesXactSnapshot() && !stream->head.created)
@@ -142,6 +147,7 @@ number_all(EsAppend *call, const EsCatalog *cat, Relation log)
 		if (IsolationIsSerializable() && stream->first < 0)
 			note_read(cat, log, stream);
 	}
+	call->current = NULL;
 	es_versions_close(versions);
 }
 
@@ -276,7 +282,10 @@ es_append_execute(EsAppend *call)
 	lock_streams(call, cat);
 
 	/* (2) */
-	call->duplicate = call->has_ids && es_idempotency_is_duplicate(call, cat, log);
+	if (call->has_ids && call->separate)
+		es_idempotency_drop_duplicates(call, cat, log);
+	else
+		call->duplicate = call->has_ids && es_idempotency_is_duplicate(call, cat, log);
 	if (!call->duplicate)
 	{
 		number_all(call, cat, log);

@@ -18,6 +18,9 @@
  * An id can be one that the server has derived (log/event_id.c): who has read an event may
  * send its id.  It is known as a stored one is.
  *
+ * Where each event is a call of its own (rows of eventstore.new_events), each is looked up
+ * alone, and the call goes on with those that are new.
+ *
  * Ids that race are decided at the unique index.  The insertion only asks whether
  * there may be another entry (UNIQUE_CHECK_PARTIAL), so that it raises no 23505;
  * then es_idempotency_resolve waits for the owner of that entry.  The owner of a derived id
@@ -43,6 +46,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "append/build.h"
 #include "append/idempotency.h"
 #include "compat/compat.h"
 #include "core/digest.h"
@@ -373,25 +377,21 @@ set_result(EsAppend *call, EsIds *ids, const EsKnownId *known, const EsSpan *spa
 }
 
 /*
- * The call is a new one: hidden events that have its ids go.  One that has gone already, while
- * we waited for whoever removed it, may have been stored anew by him.
+ * The event is a new one: a hidden event that has its id goes.  One that has gone already,
+ * while we waited for whoever removed it, may have been stored anew by him.
  */
 static void
-make_way(const EsAppend *call, EsIds *ids, const EsKnownId *known)
+make_way(const EsAppend *call, EsIds *ids, const EsEvent *event, const EsKnownId *known)
 {
-	for (int i = 0; i < call->nevents; i++)
-	{
-		const EsEvent *event = &call->events[i];
-		EsKnownId	now;
+	EsKnownId	now;
 
-		while (known[i].state == ES_ID_FORGOTTEN &&
-			   (now = look_up_id(call, ids, event)).state != ES_ID_UNKNOWN)
-		{
-			CHECK_FOR_INTERRUPTS();
-			if (now.state == ES_ID_KNOWN)
-				raise_taken(event, now.differs);
-			es_scavenge_give_way(ids->cat, ids->log, ids->stored);
-		}
+	while (known->state == ES_ID_FORGOTTEN &&
+		   (now = look_up_id(call, ids, event)).state != ES_ID_UNKNOWN)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (now.state == ES_ID_KNOWN)
+			raise_taken(event, now.differs);
+		es_scavenge_give_way(ids->cat, ids->log, ids->stored);
 	}
 }
 
@@ -417,11 +417,41 @@ es_idempotency_is_duplicate(EsAppend *call, const EsCatalog *cat, Relation log)
 	}
 	if (anchor >= 0)
 		set_result(call, &ids, known, find_spans(call, known), anchor);
-	else
-		make_way(call, &ids, known);
+	for (int i = 0; anchor < 0 && i < call->nevents; i++)
+		make_way(call, &ids, &call->events[i], &known[i]);
 	close_ids(&ids);
 	pfree(known);
 	return anchor >= 0;
+}
+
+/*
+ * The same where each event is a call of its own: those that were stored before are taken
+ * out of the call.  No two of its events have the same id.
+ */
+void
+es_idempotency_drop_duplicates(EsAppend *call, const EsCatalog *cat, Relation log)
+{
+	EsIds		ids;
+	int			kept = 0;
+
+	open_ids(&ids, cat, log);
+	for (int i = 0; i < call->nevents; i++)
+	{
+		EsEvent    *event = &call->events[i];
+		EsKnownId	known;
+
+		CHECK_FOR_INTERRUPTS();
+		call->current = event;
+		known = look_up_id(call, &ids, event);
+		if (known.state == ES_ID_KNOWN && known.differs != NULL)
+			raise_taken(event, known.differs);
+		make_way(call, &ids, event, &known);
+		if (known.state != ES_ID_KNOWN)
+			call->events[kept++] = *event;
+	}
+	call->current = NULL;
+	close_ids(&ids);
+	es_build_keep(call, kept);
 }
 
 /*

@@ -60,6 +60,7 @@
 
 typedef struct EsWriter
 {
+	EsAppend   *call;
 	Relation	log;
 	Oid			id_index;
 	EsTarget	target;
@@ -220,12 +221,13 @@ fires_before_row(const EsWriter *writer)
 }
 
 static EsWriter *
-open_writer(const EsAppend *call, const EsCatalog *cat, Relation log)
+open_writer(EsAppend *call, const EsCatalog *cat, Relation log)
 {
 	EsWriter   *writer = palloc(sizeof(EsWriter));
 	List	   *left_out = NIL;
 	Oid			guard;
 
+	writer->call = call;
 	writer->log = log;
 	writer->id_index = cat->event_log_id;
 	writer->slots = palloc(sizeof(TupleTableSlot *) * Min(call->nevents, MAX_TUPLES));
@@ -457,7 +459,10 @@ store_waiting(EsWriter *writer)
 	MemoryContextSwitchTo(old);
 
 	for (int i = 0; i < writer->nused; i++)
+	{
+		writer->call->current = writer->events[i];
 		finish_tuple(writer, writer->slots[i], writer->events[i]);
+	}
 	for (int i = 0; i < writer->nused; i++)
 		ExecClearTuple(writer->slots[i]);
 	ResetPerTupleExprContext(writer->estate);
@@ -479,6 +484,7 @@ es_writer_store(EsAppend *call, const EsCatalog *cat, Relation log)
 		EsEvent    *event = &call->events[i];
 		TupleTableSlot *slot = next_slot(writer);
 
+		call->current = event;
 		fill_slot(writer, slot, call, event);
 		if (one_at_a_time)
 		{
@@ -503,6 +509,7 @@ es_writer_store(EsAppend *call, const EsCatalog *cat, Relation log)
 			store_waiting(writer);
 	}
 	store_waiting(writer);
+	call->current = NULL;
 	es_tag_rows_store(call, cat);	/* before AFTER triggers look for them */
 	close_writer(writer);
 }

@@ -2,8 +2,8 @@
 
 -- ---- events ----
 
--- Made first, for DROP EXTENSION locks in the order of creation: everybody else
--- locks event_log before the rest.
+-- Made before the tables that everybody else locks after it, for DROP EXTENSION locks in the
+-- order of creation.
 
 -- The order of columns is the order of their alignment: no byte is padded.
 CREATE TABLE eventstore.event_log (

@@ -140,6 +140,8 @@ refused($standby, $_, '25006', "refused on the standby: $_") for (
 	q{SELECT * FROM es_append('No', 'Tick')},
 	q{SELECT * FROM es_append_events('No', '[{"type": "Tick"}]')},
 	q{SELECT * FROM es_append_batch('{No}', '{Tick}', '{"{}"}')},
+	q{INSERT INTO eventstore.new_events (stream, type) VALUES ('No', 'Tick')},
+	q{COPY eventstore.new_events (stream, type) FROM PROGRAM 'true'},
 	q{SELECT es_check_version('Load-1', -4)});
 gives($standby, 'SELECT count(*) FROM es_read_all(1000000000000)',
 	'0', 'a position beyond the log is no error on a standby');

@@ -25,6 +25,8 @@ my @appends = (
 	q{SELECT es_append('A-1', 'T')},
 	q{SELECT es_append_events('A-1', '[{"type": "T"}]')},
 	q{SELECT es_append_batch('{A-1}', '{T}', '{"{}"}')},
+	q{INSERT INTO eventstore.new_events (stream, type) VALUES ('A-1', 'T')},
+	q{COPY eventstore.new_events (stream, type) FROM PROGRAM 'echo A-1,T' (FORMAT csv)},
 	q{SELECT es_check_version('A-1', NULL)});
 my @reads = (
 	'SELECT * FROM es_read_all()', 'SELECT * FROM es_read_all(0, 10, backwards => true)',
