@@ -101,10 +101,12 @@ def batch(bench):
     count = 20 * bench.options.seconds
     path = os.path.join(server.folder, 'calls.sql')
 
-    def driver(shape, encode, send):
-        """Measure calls as a driver sends them; they are encoded before the clock starts."""
+    def driver(shape, encode, send, joined=False):
+        """Measure calls as a driver sends them, or joined to one; they are encoded before the clock starts."""
         def measure():
             calls = [encode(*call) for call in make_calls(count)[shape]]
+            if joined:
+                calls = [b''.join(calls)]
             connection = bench.connect(database)
             connection.prepare(b'batch', b'SELECT * FROM es_append_batch($1, $2, $3)')
             connection.prepare(b'events', b'SELECT * FROM es_append_events($1, $2)')
@@ -121,29 +123,13 @@ def batch(bench):
             return {'rate': count * CALL / seconds, 'cpu': server.cpu() - cpu}
         return measure
 
-    def copy(shape):
+    def copy(shape, joined=False):
         return driver(shape, lambda names, versions: copy_rows(names, versions).encode(),
-                      lambda connection, rows: connection.copy(COPY.encode(), rows))
+                      lambda connection, rows: connection.copy(COPY.encode(), rows), joined)
 
-    def copy_new(shape):
+    def copy_new(shape, joined=False):
         return driver(shape, lambda names, versions: new_rows(names, versions).encode(),
-                      lambda connection, rows: connection.copy(COPY_NEW.encode(), rows))
-
-    def long_copy(statement, rows):
-        """All that the other turns send in calls, to 1,000 streams at a time, as one COPY."""
-        def measure():
-            data = ''.join(rows(*call) for call in make_calls(count)['many']).encode()
-            connection = bench.connect(database)
-            cpu = server.cpu()
-            start = time.perf_counter()
-            try:
-                connection.copy(statement.encode(), data)
-            except libpq.Error as error:
-                sys.exit(f'{error}\n{server.last_words()}')
-            seconds = time.perf_counter() - start
-            connection.close()
-            return {'rate': count * CALL / seconds, 'cpu': server.cpu() - cpu}
-        return measure
+                      lambda connection, rows: connection.copy(COPY_NEW.encode(), rows), joined)
 
     def arrays(shape, statement):
         return driver(shape, lambda names, versions: [array(names).encode(), TYPES.encode(), PAYLOADS.encode()],
@@ -180,7 +166,7 @@ def batch(bench):
     new = ('≥', 0.9)
     bench.compare('COPY new_events, one stream', 'events/s', copy('one'), copy_new('one'), new)
     bench.compare('COPY new_events, 1,000 streams', 'events/s', copy('many'), copy_new('many'), new)
-    bench.compare('COPY new_events, all in one', 'events/s', long_copy(COPY, copy_rows), long_copy(COPY_NEW, new_rows), new)
+    bench.compare('COPY new_events, all in one', 'events/s', copy('many', True), copy_new('many', True), new)
     bench.compare('INSERT … SELECT into new_events, one stream', 'events/s', copy('one'), arrays('one', b'insert'), new)
     bench.compare('INSERT … SELECT into new_events, 1,000 streams', 'events/s', copy('many'), arrays('many', b'insert'), new)
     bench.compare('es_append_events, one stream', 'events/s', copy('one'), append_events('one'))

@@ -228,14 +228,14 @@ process_dropping_utility(PlannedStmt *pstmt, const char *query, bool read_only_t
 						 ProcessUtilityContext context, ParamListInfo params,
 						 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type next = prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility;
 	Statement	outer = statement;
 
 	PG_TRY();
 	{
 		statement = (Statement) {.context = CurrentMemoryContext};
 		begin_statement(pstmt->utilityStmt);
-		next(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+		(prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility)
+			(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 		end_statement(pstmt->utilityStmt);
 	}
 	PG_FINALLY();
