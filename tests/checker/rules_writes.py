@@ -28,7 +28,7 @@ class Writes:
         self.count = dict.fromkeys(
             ("operations", "transactions", "ok", "rolled_back", "conflict", "error", "unknown",
              "found", "duplicates", "savepoints", "after_savepoint", "failed_calls", "async",
-             "snapshot_transactions", "batches", "lost", "checks", "serialization", "deadlock",
+             "snapshot_transactions", "batches", "tables", "lost", "checks", "serialization", "deadlock",
              "id_misused", "raced", "repeated"), 0)
         self.stored = [None] * len(self.log)        # (inv, ack) of the operation
         self.maybe = {}             # index -> inv of an operation of unknown fate
@@ -72,6 +72,7 @@ class Writes:
             count[out] += 1
             count["async"] += op["async_"]
             count["batches"] += op["op"] == "batch"
+            count["tables"] += op["op"] == "table"
             count["raced"] += "raced" in op
             count["repeated"] += "again" in op
             if op.get("savepoint"):
@@ -336,7 +337,7 @@ class Writes:
                 self.ordered += 1
 
     def reads_after_acknowledgement(self):
-        self.rereads, self.held, self.looks = {"stream": 0, "position": 0}, 0, 0
+        self.rereads, self.held, self.looks = {"stream": 0, "position": 0, "id": 0}, 0, 0
         for line in self.history.lines("writer"):
             if line["k"] == "reread" and line["how"] == "held":
                 self.held += 1
@@ -377,7 +378,7 @@ class Writes:
         if count["lost"]:
             self.rule1.facts += f"; {count['lost']:,} acknowledged asynchronously and lost in a crash"
         self.rule2.facts = (f"{len(log):,} positions, {len(log.streams):,} streams,"
-                            f" {count['batches']:,} batches, {count['transactions']:,} transactions,"
+                            f" {count['batches']:,} batches, {count['tables']:,} INSERTs, {count['transactions']:,} transactions,"
                             f" {count['after_savepoint']:,} appends after ROLLBACK TO")
         contested = sum(1 for clients in self.attempts.values() if len(clients) > 1)
         self.rule3.facts = (f"{len(self.attempts):,} expectations, {contested:,} of several writers,"
@@ -385,7 +386,8 @@ class Writes:
                             f" {len(self.locks):,} streams verified")
         self.rule4.facts = (f"{self.ordered:,} events in order; read after acknowledgement:"
                             f" {self.rereads['stream']:,} by stream, {self.rereads['position']:,}"
-                            f" by position, {self.held:,} still held back; {self.looks:,} versions")
+                            f" by position, {self.rereads['id']:,} by id and repeated,"
+                            f" {self.held:,} still held back; {self.looks:,} versions")
         self.errors.facts = (f"{count['serialization']:,} serialization failures,"
                              f" {count['deadlock']:,} deadlocks, {count['failed_calls']:,} bad calls,"
                              f" {count['id_misused']:,} ids used twice")
@@ -400,5 +402,8 @@ class Writes:
         if self.history.config.writers > 1:
             self.rule3.require(contested, "expected versions of several writers")
         self.rule4.require(self.rereads["stream"], "reads after acknowledgement")
+        if not self.history.config.control:
+            self.rule2.require(count["tables"], "INSERTs into the table to write to")
+            self.rule4.require(self.rereads["id"], "reads by id")
         self.errors.require(count["failed_calls"], "calls that fail")
         self.errors.require(count["snapshot_transactions"], "REPEATABLE READ writers")

@@ -251,6 +251,8 @@ class Writer:
             operation = Operation("events", events)
         elif kind < 0.74:
             operation = self.draw_batch()
+            if not self.config.control and self.work.chance(0.3):
+                operation.kind = "table"
         elif kind < 0.78:
             stream = self.work.stream()
             operation = Operation("twice", [self.work.event(stream), self.work.event(stream)])
@@ -380,6 +382,12 @@ class Writer:
                     ([e.stream for e in events], [e.type for e in events],
                      [e.data for e in events], [e.expected for e in events],
                      [e.id for e in events] if events[0].id else None))
+        if operation.kind == "table":
+            return ("INSERT INTO eventstore.new_events (stream, type, data, expected_version, event_id)"
+                    " SELECT * FROM unnest(%s::text[], %s::text[], %s::jsonb[], %s::bigint[], %s::uuid[])"
+                    " RETURNING stream, version, position, duplicate",
+                    ([e.stream for e in events], [e.type for e in events],
+                     [e.data for e in events], [e.expected for e in events], [e.id for e in events]))
         if operation.kind == "twice":
             return ("SELECT a.version, a.position, b.version, b.position"
                     " FROM es_append(%s, %s, %s) a, es_append(%s, %s, %s) b",
@@ -397,8 +405,8 @@ class Writer:
                 operation.events.reverse()
                 second = first
             operation.results = [[operation.events[0].stream, *second, False]]
-        elif operation.kind == "batch":
-            operation.results = [list(row) for row in rows]
+        elif operation.kind in ("batch", "table"):      # of a table's rows, the last of each stream
+            operation.results = list({row[0]: list(row) for row in rows}.values())
         else:
             operation.results = [[operation.events[0].stream, *row] for row in rows]
         for stream, version, _, _ in operation.results:
@@ -416,7 +424,9 @@ class Writer:
         stream, version, position, _ = self.rng.choice(operation.results)
         want = [event.token for event in operation.events if event.stream == stream]
         fields = {"stream": stream, "version": version, "want": want}
-        if self.work.chance(0.7):
+        if not self.config.control and self.work.chance(0.3):
+            self.reread_by_id(fields, position)
+        elif self.work.chance(0.7):
             rows = self.session.run(
                 "SELECT data ->> 'token' FROM es_read_stream(%s, %s, %s)",
                 (stream, version - len(want) + 1, len(want)))
@@ -428,6 +438,19 @@ class Writer:
             self.journal.write(k="reread", how="position", got=[row[0] for row in rows], **fields)
         else:
             self.journal.write(k="reread", how="held")
+
+
+    def reread_by_id(self, fields, position):
+        """The event's id, whoever made it, leads to it and is known when it is sent again."""
+        run, stream, version = self.session.run, fields["stream"], fields["version"]
+        read = run("SELECT event_id::text, type, data::text FROM es_read_stream(%s, %s, 1)", (stream, version))
+        got = []
+        for event_id, kind, data in read:
+            got += run("SELECT (es_read_event(%s)).data ->> 'token'", (event_id,))[0]
+            got += run("SELECT version, position, duplicate FROM es_append(%s, %s, %s, event_id => %s)",
+                       (stream, kind, data, event_id))[0]
+        fields["want"] = [fields["want"][-1], version, position, True]
+        self.journal.write(k="reread", how="id", got=got, **fields)
 
 
 def main(config, number, announce):
