@@ -59,6 +59,7 @@ OBJS = \
 	src/core/wait_event.o \
 	src/log/boundary.o \
 	src/log/change.o \
+	src/log/compression.o \
 	src/log/dictionary.o \
 	src/log/event_id.o \
 	src/log/format.o \
