@@ -10,6 +10,10 @@
  * stream's last event instead: see version.c.  What takes events away updates it
  * (streams/lifecycle.c).
  *
+ * The lock is written into the row: 50 bytes of WAL, and right after a checkpoint a whole page
+ * where nobody has touched that yet.  A lock in shared memory would cost neither, but has room
+ * for some thousand streams of all transactions, and a call can have more.
+ *
  * A new stream is a speculative insertion, as INSERT ... ON CONFLICT makes it
  * (executor/README, "Speculative insertion"): two creators of one name neither
  * deadlock nor fail; one waits for the other, and finds the row or makes it.
