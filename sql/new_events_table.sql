@@ -69,12 +69,12 @@ SELECT eventstore.new_events_handler();
 CREATE FOREIGN TABLE another (stream text) SERVER eventstore;
 CREATE SERVER mine FOREIGN DATA WRAPPER eventstore;
 RESET ROLE;
+-- (Of a file, for not every psql goes on after a COPY of its own that is refused.)
 CREATE ROLE regress_new_none;
+GRANT pg_read_server_files TO regress_new_none;
 SET ROLE regress_new_none;
 INSERT INTO eventstore.new_events (stream, type) VALUES ('Order-3', 'T');
-COPY eventstore.new_events (stream, type) FROM STDIN;
-Order-3	T
-\.
+COPY eventstore.new_events (stream, type) FROM '/dev/null';
 RESET ROLE;
 SELECT es_stream_version('Order-3');
 
@@ -170,9 +170,7 @@ INSERT INTO eventstore.new_events (stream, type) VALUES ('Order-5', 'T');
 ROLLBACK;
 BEGIN;
 ALTER FOREIGN TABLE eventstore.new_events DROP COLUMN tags;
-COPY eventstore.new_events (stream, type) FROM STDIN;
-Order-5	T
-\.
+COPY eventstore.new_events (stream, type) FROM '/dev/null';
 ROLLBACK;
 BEGIN;
 ALTER FOREIGN TABLE eventstore.new_events ALTER COLUMN data TYPE text;
