@@ -63,7 +63,7 @@ SELECT to_hex(eventstore.name_hash(convert_from('\xc5ecb5fe', 'EUC_JP'))), to_he
 
 -- The server converts MULE_INTERNAL to other encodings only, each of a part of it.
 CREATE DATABASE regress_mule TEMPLATE template0 ENCODING 'MULE_INTERNAL' LOCALE 'C';
-\c regress_mule
+\c -reuse-previous=on "dbname=regress_mule client_encoding=SQL_ASCII"
 CREATE EXTENSION eventstore;
 SELECT to_hex(eventstore.name_hash(convert_from('\xc5ecb5fe', 'EUC_JP'))), to_hex(eventstore.name_hash(convert_from('\xe9', 'LATIN1'))),
        to_hex(eventstore.name_hash('course:' || 1));

@@ -355,3 +355,6 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT es_retry_dead_letters('watched');
 \echo :SQLSTATE
 ROLLBACK;
+
+DROP OWNED BY clerk, watcher;
+DROP ROLE clerk, watcher;
