@@ -223,3 +223,55 @@ SELECT es_register_upcaster('OrderPlaced', 1, 'up');
 SELECT outcome($$SELECT * FROM es_read_stream('Order-1')$$);
 
 SELECT * FROM es_check();
+
+-- ---- each row counts as a call of its own ----
+
+-- The moment that PostgreSQL counts time from is a time as any other.
+INSERT INTO eventstore.new_events (stream, type, created_at) VALUES ('Epoch-1', 'A', '2000-01-01 00:00:00+00'), ('Epoch-1', 'B', '1999-12-31 23:59:59+00');
+SELECT version FROM es_append_batch('{Epoch-1}', '{C}', '{"{}"}', created_at => '{2000-01-01 00:00:00+00}');
+SELECT type, created_at AT TIME ZONE 'UTC' AS at FROM es_read_stream('Epoch-1');
+
+-- With an inline projection that appends, an expected version is compared with what that has made.
+CREATE FUNCTION cause(event es_event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF (event).stream LIKE 'Cause-%' THEN
+        PERFORM es_append(replace((event).stream, 'Cause', 'Effect'), 'Caused');
+    END IF;
+END $$;
+SELECT es_create_projection('causes', handler => 'cause', mode => 'inline', start_after => es_head());
+SELECT es_wait_for_projection('causes', timeout => '60 s');
+INSERT INTO eventstore.new_events (stream, type, expected_version) VALUES ('Cause-1', 'T', NULL), ('Effect-1', 'T', 1);
+INSERT INTO eventstore.new_events (stream, type, expected_version) VALUES ('Cause-2', 'T', NULL), ('Effect-2', 'T', 1) RETURNING stream, version;
+\set VERBOSITY sqlstate
+INSERT INTO eventstore.new_events (stream, type, expected_version) VALUES ('Cause-3', 'T', NULL), ('Effect-3', 'T', 0);
+INSERT INTO eventstore.new_events (stream, type, expected_version) VALUES ('Cause-3', 'T', NULL), ('Effect-3', 'T', 0) RETURNING version;
+\set VERBOSITY default
+SELECT stream, type, version FROM eventstore.events WHERE stream ~ '^Effect-' ORDER BY position;
+SELECT es_drop_projection('causes');
+
+-- So with a trigger on the log,
+CREATE FUNCTION follow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.stream LIKE 'Lead-%' THEN
+        PERFORM es_append(replace(NEW.stream, 'Lead', 'Follow'), 'Followed');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER follow BEFORE INSERT ON eventstore.event_log FOR EACH ROW EXECUTE FUNCTION follow();
+INSERT INTO eventstore.new_events (stream, type) VALUES ('Lead-1', 'T'), ('Follow-1', 'T');
+COPY eventstore.new_events (stream, type, expected_version) FROM STDIN;
+Lead-2	T	0
+Follow-2	T	1
+\.
+DROP TRIGGER follow ON eventstore.event_log;
+CREATE TRIGGER follow AFTER INSERT ON eventstore.event_log FOR EACH ROW EXECUTE FUNCTION follow();
+INSERT INTO eventstore.new_events (stream, type, expected_version) VALUES ('Lead-3', 'T', 0), ('Follow-3', 'T', 1);
+DROP TRIGGER follow ON eventstore.event_log;
+SELECT stream, type, version FROM eventstore.events WHERE stream ~ '^Follow-' ORDER BY position;
+-- and where a rule of retention hides what was stored a moment ago.
+SELECT es_set_retention('Hides', max_age => '1 day');
+\set VERBOSITY sqlstate
+INSERT INTO eventstore.new_events (stream, type, created_at, expected_version) VALUES ('Hides-1', 'T', '2001-01-01', NULL), ('Hides-1', 'T', '2001-01-01', -4);
+\set VERBOSITY default
+SELECT es_stream_version('Hides-1');
+SELECT * FROM es_check();

@@ -272,6 +272,8 @@ CREATE TABLE base (n bigint, x int);
 CREATE VIEW on_base AS SELECT n, x FROM base;
 CREATE TABLE plain (n bigint);
 SELECT es_create_projection('on_view', query => 'INSERT INTO plain SELECT b.version FROM es_batch b LEFT JOIN on_base v ON v.n = b.version');
+-- (At rest: a query that runs locks the view first, ALTER TABLE the table.)
+SELECT es_wait_for_projection('on_view', timeout => '60 s');
 ALTER TABLE base DROP COLUMN x;
 \echo :SQLSTATE
 ALTER TABLE base DROP COLUMN x CASCADE;

@@ -29,7 +29,8 @@ typedef struct EsEvent
 	bool		has_derived_id; /* none is stored (log/event_id.c) */
 	bool		expects;		/* is there an expected version? */
 	int64		expected_version;
-	TimestampTz created_at;		/* 0: now */
+	bool		has_created_at; /* it was given; else it is now */
+	TimestampTz created_at;
 	int64		row;			/* which row it was, from 1; 0: it was none */
 
 	/* decided under the stream's lock */

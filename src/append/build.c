@@ -142,6 +142,7 @@ es_build_created_at(EsEvent *event, TimestampTz at)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("created_at must be finite")));
+	event->has_created_at = true;
 	event->created_at = at;
 }
 

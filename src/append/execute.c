@@ -238,7 +238,7 @@ store_events(EsAppend *call, const EsCatalog *cat, Relation log)
 		EsEvent    *event = &call->events[i];
 
 		event->position = position + i;
-		if (event->created_at == 0)
+		if (!event->has_created_at)
 			event->created_at = now;
 		if (!call->has_ids)
 			assign_id(event);

@@ -13,7 +13,7 @@
  *
  * How many rows are stored at once:
  *
- *	INSERT	BATCH_ROWS, which the executor gathers, and hands over before AFTER triggers of
+ *	INSERT	up to BATCH_ROWS, which the executor gathers, and hands over before AFTER triggers of
  *			the statement fire.
  *	COPY	what waiting_rows.c lets wait: more than COPY itself would gather, which is
  *			nothing on 15, and later no more than 64 kB.  The last of them are stored in
@@ -28,7 +28,8 @@
  * COPY makes no plan: what begins a modification is checked when it begins, not only when
  * it is planned.
  *
- * Lock order: new_events, event_log, append_lock, tags, stream.
+ * Lock order: new_events, event_log, append_lock, tags, stream.  (A transaction that has
+ * appended before takes new_events after event_log: beside DROP EXTENSION, 40P01.)
  * Statements that write to many streams take them in the order of the rows, those of one
  * batch in the order of their names: two of them may be a deadlock, which is detected (40P01).
  *
@@ -49,12 +50,14 @@
 #include "utils/rel.h"
 
 #include "append/waiting_rows.h"
+#include "core/settings.h"
 
 PG_FUNCTION_INFO_V1(new_events_handler);
 PG_FUNCTION_INFO_V1(new_events_validator);
 
-/* Rows that the executor gathers, whatever their size. */
+/* Rows that the executor gathers: so many, and fewer if they may be very large. */
 #define BATCH_ROWS	200
+#define BATCH_BYTES	(128 * INT64CONST(1024) * 1024)
 
 /* What a statement keeps between its rows. */
 typedef struct EsNewEvents
@@ -207,7 +210,7 @@ batch_size(ResultRelInfo *relinfo)
 	if (relinfo->ri_projectReturning != NULL || relinfo->ri_WithCheckOptions != NIL ||
 		(triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_insert_after_row)))
 		return 1;
-	return BATCH_ROWS;
+	return (int) Max(1, Min(BATCH_ROWS, BATCH_BYTES / es_guc_max_event_size));
 }
 
 static TupleTableSlot *

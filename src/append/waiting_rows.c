@@ -11,7 +11,13 @@
  * - one that has an event id where the waiting rows have none, or the other way round,
  *   for a call has ids for all of its events or for none;
  * - one whose id a waiting row has.  Once that is stored, the second one is found to be
- *   its duplicate, or not, as in any later call (idempotency.c).
+ *   its duplicate, or not, as in any later call (idempotency.c);
+ * - one that expects a version, where what the waiting rows bring about can change that
+ *   otherwise than by the rows themselves: inline projections and triggers on the log may
+ *   append, and rules of retention may hide what has just been stored (-4).
+ *
+ * With BEFORE triggers for rows on the log none waits: the writer stores one at a time then,
+ * too (writer.c).
  *
  * Invariants
  * 1. Rows are stored in the order in which they come, so their positions rise in it.
@@ -30,6 +36,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -44,7 +51,10 @@
 #include "append/execute.h"
 #include "append/payload.h"
 #include "append/waiting_rows.h"
+#include "append/writer.h"
 #include "core/args.h"
+#include "log/version.h"
+#include "projections/definition.h"
 
 #define MAX_ROWS	4000
 #define MAX_BYTES	(1024 * 1024)
@@ -101,6 +111,7 @@ struct EsWaitingRows
 	EsAppend	call;
 	int			room;			/* for so many events */
 	bool		copies;			/* a row does not outlive its addition */
+	bool		runs_code;		/* code of users runs when rows are stored */
 	Size		bytes;
 	EsStreamTable streams;
 	uint32		id_mask;
@@ -159,6 +170,13 @@ es_waiting_begin(Relation rel)
 static void
 begin_waiting_call(EsWaitingRows *rows, int room, bool copies)
 {
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	Relation	log = table_open(cat->event_log, NoLock);
+
+	if (es_writer_fires_before_row(log))
+		room = 1;
+	rows->runs_code = es_writer_fires(log) || es_definitions(cat)->nlive > 0;
+	table_close(log, NoLock);
 	rows->call = (EsAppend) {.function = "INSERT into eventstore.new_events"};
 	rows->call.separate = room > 1;
 	rows->room = room;
@@ -219,6 +237,16 @@ column_value(EsWaitingRows *rows, TupleTableSlot *row, int which)
 {
 	return row->tts_values[rows->columns[which] - 1];
 }
+
+/* Can what the waiting rows bring about change the version that a row expects? */
+static bool
+expects_what_may_change(EsWaitingRows *rows, TupleTableSlot *row)
+{
+	return has_column(rows, row, NEW_EXPECTED_VERSION) &&
+		(rows->runs_code || DatumGetInt64(column_value(rows, row, NEW_EXPECTED_VERSION)) == ES_EXPECT_EXISTS);
+}
+
+/* ---- adding it ---- */
 
 /* A value of variable length, at hand as long as the call; 0: null. */
 static Datum
@@ -319,7 +347,7 @@ add_row(EsWaitingRows *rows, TupleTableSlot *row)
 	set_event(rows, event, row);
 	error_context_stack = callback.previous;
 	rows->call.current = NULL;
-	rows->bytes += size_of(event->data) + size_of(event->metadata) + size_of(event->payload);
+	rows->bytes += size_of(event->data) + size_of(event->metadata) + size_of(event->tags) + size_of(event->payload);
 }
 
 /* Carry the call out. */
@@ -343,7 +371,8 @@ forget_rows(EsWaitingRows *rows)
 }
 
 /*
- * Take a row, which waits until enough have come.  A new call is made for "room" rows.
+ * Take a row, which waits until enough have come, "room" of them; of 1 the caller asks what
+ * has become of it.
  */
 static void
 take_row(EsWaitingRows *rows, TupleTableSlot *row, int room, bool copies)
@@ -354,7 +383,7 @@ take_row(EsWaitingRows *rows, TupleTableSlot *row, int room, bool copies)
 	CHECK_FOR_INTERRUPTS();
 	slot_getallattrs(row);
 	id = has_column(rows, row, NEW_EVENT_ID) ? DatumGetUUIDP(column_value(rows, row, NEW_EVENT_ID)) : NULL;
-	if (rows->room > 0 && !takes_id(rows, id))
+	if (rows->room > 0 && (!takes_id(rows, id) || expects_what_may_change(rows, row)))
 	{
 		store_rows(rows);
 		forget_rows(rows);
@@ -362,7 +391,7 @@ take_row(EsWaitingRows *rows, TupleTableSlot *row, int room, bool copies)
 	if (rows->room == 0)
 		begin_waiting_call(rows, room, copies);
 	add_row(rows, row);
-	if (rows->call.separate && (rows->call.nevents == rows->room || rows->bytes >= MAX_BYTES))
+	if (room > 1 && (rows->call.nevents == rows->room || rows->bytes >= MAX_BYTES))
 	{
 		store_rows(rows);
 		forget_rows(rows);

@@ -108,6 +108,31 @@ without_guard(TriggerDesc *triggers, Oid guard)
 	return triggers;
 }
 
+/* Does storing events fire triggers of users? */
+bool
+es_writer_fires(Relation log)
+{
+	Oid			guard = es_guard_function(log);
+	const TriggerDesc *triggers = log->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (TRIGGER_FOR_INSERT(triggers->triggers[i].tgtype) && triggers->triggers[i].tgfoid != guard)
+			return true;
+	}
+	return false;
+}
+
+/* Does it fire any BEFORE it, for each row? */
+bool
+es_writer_fires_before_row(Relation log)
+{
+	TriggerDesc *copy = CopyTriggerDesc(log->trigdesc);
+
+	copy = without_guard(copy, es_guard_function(log));
+	return copy != NULL && copy->trig_insert_before_row;
+}
+
 /*
  * Open the indexes as ExecOpenIndices does, but for two things that a small append
  * feels.  Locks are kept to the end of the transaction, which then need not take
@@ -503,6 +528,8 @@ es_writer_store(EsAppend *call, const EsCatalog *cat, Relation log)
 			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->data));
 		if (event->metadata != 0)
 			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->metadata));
+		if (event->tags != 0)
+			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->tags));
 		if (event->payload != 0)
 			writer->bytes += VARSIZE_ANY(DatumGetPointer(event->payload));
 		if (one_at_a_time || writer->nused == MAX_TUPLES || writer->bytes >= MAX_BYTES)

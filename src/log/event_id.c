@@ -30,6 +30,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -149,8 +150,9 @@ position_of_id(EsIdLookup *lookup, const pg_uuid_t *id)
 		return 0;
 	if (lookup->positions == NULL)
 	{
-		if (!es_secret_find(lookup->cat, &lookup->secret))
-			return 0;
+		if (RelationGetNumberOfBlocks(lookup->log) == 0)
+			return 0;			/* perhaps there is no secret yet */
+		lookup->secret = es_secret_read(lookup->cat);
 		lookup->position_index = index_open(lookup->cat->event_log_position, AccessShareLock);
 		lookup->positions = es_compat_index_beginscan(lookup->log, lookup->position_index, lookup->snapshot, 1);
 	}

@@ -157,14 +157,7 @@ look_for_secret(const EsCatalog *cat, EsSecret *secret)
 	return problem;
 }
 
-/* The secret of the store; false: there is none, so no id has been derived with it. */
-bool
-es_secret_find(const EsCatalog *cat, EsSecret *secret)
-{
-	return look_for_secret(cat, secret) == NULL;
-}
-
-/* The same, where an id must be derived: without a secret, the log is being restored. */
+/* The secret of the store.  An error if it is not there, or damaged: no id can be told. */
 EsSecret
 es_secret_read(const EsCatalog *cat)
 {

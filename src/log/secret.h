@@ -8,7 +8,6 @@
 #include "core/catalog.h"
 #include "core/permutation.h"
 
-extern bool es_secret_find(const EsCatalog *cat, EsSecret *secret);
 extern EsSecret es_secret_read(const EsCatalog *cat);
 extern void es_secret_settle(const EsCatalog *cat, bool needed);
 extern const char *es_secret_problem(const EsCatalog *cat);

@@ -292,6 +292,8 @@ restore_ok('restored', $foreign, "$folder/custom");
 one($node, q{SELECT setval('eventstore.id_secret_2', 4711)}, $foreign);
 refused($node, 'SELECT event_id FROM es_read_all()', '55000', 'half of another secret: no id is derived',
 	dbname => $foreign, like => qr/is not the one that eventstore\.id_check was made with.*HINT:.*sequences/s);
+refused($node, q{SELECT es_read_event('019b7ca9-8f2e-7e6a-8e9e-9c21ca8e4bf7')}, '55000', 'nor is an event said not to be there',
+	dbname => $foreign, like => qr/ids of events cannot be derived/);
 refused($node, q{SELECT es_append('Order-1', 'Placed')}, '55000', 'and no append seals the log',
 	dbname => $foreign, like => qr/ids of events cannot be derived/);
 restore_ok('the right one is put back', $foreign, '--data-only', '-n', 'eventstore', '-t', 'id_secret_2', "$folder/custom");
