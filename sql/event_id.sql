@@ -127,6 +127,18 @@ CREATE FUNCTION rename(data jsonb, metadata jsonb) RETURNS jsonb IMMUTABLE LANGU
 SELECT es_register_upcaster('Caused', 1, 'rename', to_schema => 2);
 SELECT e.type, e.schema_version, e.data FROM es_read_event((SELECT event_id FROM es_read_stream('Other-5'))) e;
 
+-- ---- a session keeps no secret that a restore has replaced ----
+
+-- The seal is broken, secret and check of another store come, and the next append seals again.
+SELECT event_id = eventstore.event_id_under(1, 2, position, created_at) AS other_secret FROM es_read_stream('Other-5');
+SET eventstore.restore = on;
+INSERT INTO eventstore.stream (stream_key, name) VALUES (7777, 'Restored-1');
+SELECT setval('eventstore.id_secret_1', 1), setval('eventstore.id_secret_2', 2), setval('eventstore.id_check', 7938033928884268048) > 0 AS set;
+RESET eventstore.restore;
+SELECT event_id = eventstore.event_id_under(1, 2, position, created_at) AS other_secret FROM es_read_stream('Other-5');
+SELECT version FROM es_append('Other-5', 'Sealed');
+SELECT event_id = eventstore.event_id_under(1, 2, position, created_at) AS other_secret FROM es_read_stream('Other-5');
+
 -- The secret can be read by nobody who was not given it.
 SELECT c.relname, c.relacl FROM pg_class c WHERE c.relname ~ '^id_' AND c.relkind = 'S' ORDER BY 1;
 SELECT * FROM es_check();

@@ -61,7 +61,7 @@ struct EsIdLookup
 	IndexScanDesc positions;	/* NULL: not asked yet */
 	Snapshot	snapshot;
 	TupleTableSlot *found;
-	EsSecret	secret;			/* once positions are asked */
+	EsSecret	secret;			/* that the last id was deciphered with */
 };
 
 /* ---- from an event to its id ---- */
@@ -127,37 +127,47 @@ es_id_lookup_close(EsIdLookup *lookup)
 	pfree(lookup);
 }
 
-/* Can an event stand at the position? */
-static bool
-was_handed_out(const EsCatalog *cat, uint64 position)
+/* The database, if its log is sealed for certain; NULL: it may be open for a restore. */
+static EsDatabase *
+sealed_database(const EsCatalog *cat)
 {
 	EsDatabase *db;
 
 	if (RecoveryInProgress() || !es_registry_loaded())
-		return true;
+		return NULL;
 	db = es_positions_attach(cat);
-	return position < pg_atomic_read_u64(&db->positions.next) || !pg_atomic_read_u32(&db->sealed);
+	return pg_atomic_read_u32(&db->sealed) ? db : NULL;
+}
+
+/* Begin to ask the index on positions. */
+static void
+open_positions(EsIdLookup *lookup)
+{
+	if (lookup->positions != NULL)
+		return;
+	lookup->position_index = index_open(lookup->cat->event_log_position, AccessShareLock);
+	lookup->positions = es_compat_index_beginscan(lookup->log, lookup->position_index, lookup->snapshot, 1);
 }
 
 /* The position of the event whose id was derived so, if there is such an event; else 0. */
 static int64
 position_of_id(EsIdLookup *lookup, const pg_uuid_t *id)
 {
+	EsDatabase *db;
 	uint64		bits;
 	uint64		position;
 
 	if (!es_uuid7_read(id, &bits))
 		return 0;
-	if (lookup->positions == NULL)
-	{
-		if (RelationGetNumberOfBlocks(lookup->log) == 0)
-			return 0;			/* perhaps there is no secret yet */
-		lookup->secret = es_secret_read(lookup->cat);
-		lookup->position_index = index_open(lookup->cat->event_log_position, AccessShareLock);
-		lookup->positions = es_compat_index_beginscan(lookup->log, lookup->position_index, lookup->snapshot, 1);
-	}
+	db = sealed_database(lookup->cat);
+	if (db == NULL && RelationGetNumberOfBlocks(lookup->log) == 0)
+		return 0;				/* perhaps there is no secret yet */
+	lookup->secret = es_secret_read(lookup->cat);
 	position = es_permute_back(&lookup->secret, bits);
-	return was_handed_out(lookup->cat, position) ? (int64) position : 0;
+	if (db != NULL && position >= pg_atomic_read_u64(&db->positions.next))
+		return 0;				/* (2) */
+	open_positions(lookup);
+	return (int64) position;
 }
 
 static void

@@ -16,6 +16,9 @@
  * 1. The secret is on disk before the first event whose id is derived with it: it is written
  *    before the seal, and the seal before the first append.
  * 2. A secret that is there is never replaced while an event needs it.
+ * 3. The seal is looked at before its number: sealing counts first and then says so.  So a
+ *    number that was seen belongs to a seal no older than the one that was seen, and a copy
+ *    that is kept under it is of that seal.
  *
  * Locks: AccessShare or RowExclusive on the registers, after event_log.
  * Crash: the number that is computed from the secret is written last.  Without it, and no
@@ -124,49 +127,42 @@ es_secret_problem(const EsCatalog *cat)
 	return read_secret(cat, &secret);
 }
 
-/* The secret of the store; what is wrong with it, or NULL. */
-static const char *
-look_for_secret(const EsCatalog *cat, EsSecret *secret)
+static EsSecret
+read_or_raise(const EsCatalog *cat)
 {
-	static EsSecret kept;
-	static Oid	kept_store = InvalidOid;	/* that it is of */
-	static uint32 kept_seal;	/* number of the seal that it is kept under */
-	EsDatabase *db;
-	const char *problem;
-	uint32		seal;
+	EsSecret	secret;
+	const char *problem = read_secret(cat, &secret);
 
-	if (RecoveryInProgress() || !es_registry_loaded())
-		return read_secret(cat, secret);
-	db = es_positions_attach(cat);
-	seal = pg_atomic_read_u32(&db->seals);
-	if (kept_store == cat->position_register && kept_seal == seal &&
-		pg_atomic_read_u32(&db->sealed))
-	{
-		*secret = kept;
-		return NULL;
-	}
-
-	pg_read_barrier();
-	problem = read_secret(cat, secret);
-	if (problem == NULL)
-	{
-		kept = *secret;
-		kept_store = cat->position_register;
-		kept_seal = seal;
-	}
-	return problem;
+	if (problem != NULL)
+		raise_problem(problem);
+	return secret;
 }
 
 /* The secret of the store.  An error if it is not there, or damaged: no id can be told. */
 EsSecret
 es_secret_read(const EsCatalog *cat)
 {
-	EsSecret	secret;
-	const char *problem = look_for_secret(cat, &secret);
+	static EsSecret kept;
+	static Oid	kept_store = InvalidOid;	/* that it is of */
+	static uint32 kept_seal;	/* number of the seal that it is kept under */
+	EsDatabase *db;
+	uint32		seal;
 
-	if (problem != NULL)
-		raise_problem(problem);
-	return secret;
+	if (RecoveryInProgress() || !es_registry_loaded())
+		return read_or_raise(cat);
+	db = es_positions_attach(cat);
+	if (!pg_atomic_read_u32(&db->sealed))
+		return read_or_raise(cat);
+	pg_read_barrier();			/* (3) */
+	seal = pg_atomic_read_u32(&db->seals);
+	if (kept_store != cat->position_register || kept_seal != seal)
+	{
+		kept_store = InvalidOid;	/* until it has been read */
+		kept = read_or_raise(cat);
+		kept_store = cat->position_register;
+		kept_seal = seal;
+	}
+	return kept;
 }
 
 static int64
