@@ -32,12 +32,15 @@ OBJS = \
 	src/append/waiting_rows.o \
 	src/append/writer.o \
 	src/core/args.o \
+	src/core/call_scan.o \
 	src/core/carrier.o \
 	src/core/catalog.o \
 	src/core/digest.o \
 	src/core/durable.o \
 	src/core/error.o \
 	src/core/existing.o \
+	src/core/from.o \
+	src/core/from_call.o \
 	src/core/hash.o \
 	src/core/json.o \
 	src/core/lookup.o \
@@ -100,15 +103,19 @@ OBJS = \
 	src/projections/wait.o \
 	src/read/ask.o \
 	src/read/batch.o \
+	src/read/conditions.o \
 	src/read/count.o \
 	src/read/cursor.o \
 	src/read/event.o \
+	src/read/event_scan.o \
 	src/read/filter.o \
 	src/read/kept.o \
 	src/read/load.o \
 	src/read/metadata.o \
 	src/read/query.o \
 	src/read/read.o \
+	src/read/reader.o \
+	src/read/request.o \
 	src/read/rows.o \
 	src/read/wanted.o \
 	src/store/check.o \

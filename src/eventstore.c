@@ -11,6 +11,9 @@
 
 #include "miscadmin.h"
 
+#include "append/call.h"
+#include "core/call_scan.h"
+#include "core/from.h"
 #include "core/settings.h"
 #include "log/guard.h"
 #include "log/place.h"
@@ -18,6 +21,8 @@
 #include "projections/dead_letters.h"
 #include "projections/depend.h"
 #include "projections/figures.h"
+#include "read/event_scan.h"
+#include "subscriptions/fetch.h"
 #include "subscriptions/held.h"
 #include "worker/evict.h"
 #include "worker/launcher.h"
@@ -39,6 +44,11 @@ _PG_init(void)
 	es_dead_letters_init();
 	es_held_init();
 	es_upcaster_init();
+	es_from_init();
+	es_call_scan_init();
+	es_event_scan_init();
+	es_fetch_init();
+	es_append_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	es_registry_init();

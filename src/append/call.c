@@ -20,11 +20,13 @@
 #include "utils/tuplestore.h"
 
 #include "append/build.h"
+#include "append/call.h"
 #include "append/condition.h"
 #include "append/execute.h"
 #include "append/json.h"
 #include "append/payload.h"
 #include "core/args.h"
+#include "core/call_scan.h"
 #include "log/version.h"
 
 PG_FUNCTION_INFO_V1(es_append);
@@ -67,15 +69,22 @@ link_all_events(EsAppend *call)
 /* ---- results ---- */
 
 /* (version, position, duplicate) of the call's only stream. */
+static void
+result_columns(const EsAppend *call, Datum *values, bool *isnull)
+{
+	values[0] = Int64GetDatum(call->streams[0].version);
+	values[1] = Int64GetDatum(call->streams[0].position);
+	values[2] = BoolGetDatum(call->duplicate);
+	isnull[0] = isnull[1] = isnull[2] = call->nevents == 0;
+}
+
+/* The result of a function as a row. */
 static Datum
-result_row(const EsAppend *call)
+result_row(FunctionCallInfo fcinfo, EsCallRow function)
 {
 	static TupleDesc desc = NULL;
-	const EsAppendStream *stream = &call->streams[0];
-	bool		none = call->nevents == 0;
-	Datum		values[3] = {Int64GetDatum(stream->version), Int64GetDatum(stream->position),
-	BoolGetDatum(call->duplicate)};
-	bool		isnull[3] = {none, none, none};
+	Datum		values[ES_CALL_ROW_COLUMNS];
+	bool		isnull[ES_CALL_ROW_COLUMNS];
 
 	/* The same for every call: made once a backend. */
 	if (desc == NULL)
@@ -89,6 +98,7 @@ result_row(const EsAppend *call)
 		desc = BlessTupleDesc(made);
 		MemoryContextSwitchTo(old);
 	}
+	function(fcinfo, values, isnull);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, isnull));
 }
 
@@ -99,8 +109,8 @@ result_row(const EsAppend *call)
  *			 schema_version, condition, payload, content_type)
  *		→ (version, position, duplicate)
  */
-Datum
-es_append(PG_FUNCTION_ARGS)
+static void
+append_event(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
 {
 	EsAppend	call = {.function = "es_append()"};
 	EsEvent    *event;
@@ -134,7 +144,13 @@ es_append(PG_FUNCTION_ARGS)
 	link_all_events(&call);
 
 	es_append_execute(&call);
-	PG_RETURN_DATUM(result_row(&call));
+	result_columns(&call, values, isnull);
+}
+
+Datum
+es_append(PG_FUNCTION_ARGS)
+{
+	return result_row(fcinfo, append_event);
 }
 
 /* ---- es_append_events ---- */
@@ -160,8 +176,8 @@ set_event_from_json(EsAppend *call, EsEvent *event, const EsJsonEvent *json)
  * es_append_events(stream, events, expected_version, condition)
  *		→ (version, position, duplicate)
  */
-Datum
-es_append_events(PG_FUNCTION_ARGS)
+static void
+append_events(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
 {
 	EsAppend	call = {.function = "es_append_events()"};
 	EventContext context = {"es_append_events()", -1};
@@ -203,7 +219,13 @@ es_append_events(PG_FUNCTION_ARGS)
 	/* Without events and without a version to check there is nothing to do. */
 	if (call.nevents > 0 || call.expects || call.condition != NULL)
 		es_append_execute(&call);
-	PG_RETURN_DATUM(result_row(&call));
+	result_columns(&call, values, isnull);
+}
+
+Datum
+es_append_events(PG_FUNCTION_ARGS)
+{
+	return result_row(fcinfo, append_events);
 }
 
 /* ---- es_append_batch ---- */
@@ -381,4 +403,21 @@ es_check_version(PG_FUNCTION_ARGS)
 	}
 	es_append_execute(&call);
 	PG_RETURN_INT64(call.streams[0].version);
+}
+
+/* ---- as nodes ---- */
+
+void
+es_append_init(void)
+{
+	static const EsCallHow event = {append_event};
+	static const EsCallHow events = {append_events};
+	static const EsCallHow batch = {NULL};
+	static const EsFromFunction functions[] = {
+		{"es_append", es_append, es_call_scan_paths, &event},
+		{"es_append_events", es_append_events, es_call_scan_paths, &events},
+		{"es_append_batch", es_append_batch, es_call_scan_paths, &batch},
+	};
+
+	es_from_register(functions, lengthof(functions));
 }

@@ -66,6 +66,7 @@
 #include "log/dictionary.h"
 #include "log/event.h"
 #include "log/head.h"
+#include "read/filter.h"
 #include "streams/visible.h"
 
 /* Most tags that a call, or a transaction, locks one by one. */
@@ -189,7 +190,8 @@ find_conflict(const EsCondition *condition, const EsCatalog *cat, int64 upto, Co
 {
 	EsRange		positions = {condition->after, upto, false};
 	EsVisible  *visible = es_visible_open(cat, SnapshotSelf);
-	EsMatches  *matches = es_matches_open(cat, condition->query, SnapshotSelf, positions);
+	EsFilter	filter = {.query = condition->query};
+	EsMatches  *matches = es_matches_open(cat, &filter, SnapshotSelf, positions);
 	TupleTableSlot *event;
 	bool		found = false;
 

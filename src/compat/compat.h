@@ -19,9 +19,11 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/explain.h"
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "optimizer/paths.h"
 #include "parser/parse_relation.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -33,6 +35,11 @@
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"				/* was part of postgres.h */
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"	/* was part of commands/explain.h */
+#include "commands/explain_state.h"
 #endif
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
@@ -230,6 +237,19 @@ es_compat_update_row(ResultRelInfo *relinfo, ItemPointer tid, TupleTableSlot *ro
 	simple_table_tuple_update(relinfo->ri_RelationDesc, tid, row, snapshot, &indexes);
 	if (indexes)
 		list_free(ExecInsertIndexTuples(relinfo, row, estate, true, false, NULL, NIL));
+#endif
+}
+
+/* ---- the planner ---- */
+
+/* The order that an expression has by an operator, if the query has a use for it. */
+static inline List *
+es_compat_expression_pathkey(PlannerInfo *root, Expr *expr, Oid operator, Relids rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return build_expression_pathkey(root, expr, operator, rel, false);
+#else
+	return build_expression_pathkey(root, expr, NULL, operator, rel, false);
 #endif
 }
 

@@ -18,6 +18,7 @@
 #include "core/settings.h"
 
 bool		es_guc_allow_drop = false;
+bool		es_guc_enable_scan = true;
 int			es_guc_max_databases = 64;
 int			es_guc_max_event_size = 1024 * 1024;
 int			es_guc_max_projections = 1000;
@@ -72,6 +73,13 @@ es_settings_init(bool preloading)
 							 &es_guc_allow_drop,
 							 false,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("eventstore.enable_scan",
+							 "Enables the planner's use of scans of the store for its functions in FROM.",
+							 "While off, they are run to their end, as other functions are.",
+							 &es_guc_enable_scan,
+							 true,
+							 PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
 
 	/* Sizes shared memory, so it can only be set before the server starts. */
 	if (preloading)

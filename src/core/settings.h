@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 extern bool es_guc_allow_drop;
+extern bool es_guc_enable_scan;
 extern int	es_guc_max_databases;
 extern int	es_guc_max_event_size;
 extern int	es_guc_max_projections;

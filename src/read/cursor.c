@@ -12,9 +12,16 @@
  * positions rise with them; where the range of positions begins in the stream is
  * found by halving.
  *
+ * Where nothing but positions (or versions) is wanted, they are taken from the entries of the
+ * index, and the heap is only asked where the visibility map does not answer, as in an
+ * index-only scan (executor/nodeIndexonlyscan.c).
+ *
  * Invariants
- * 1. The snapshot is registered by the caller for as long as the cursor is open.
+ * 1. The snapshot is registered by the caller for as long as the cursor is open, and is not
+ *    SnapshotSelf if the cursor goes by entries.
  * 2. No event is in two branches.
+ * 3. What is allocated while reading is in the context in which the cursor was opened, which
+ *    the caller need not be in.
  *
  * Locks: AccessShare on event_log and its indexes, given back at the end; the
  * caller holds event_log to the end of its transaction.
@@ -24,8 +31,11 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/visibilitymap.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
@@ -37,9 +47,11 @@ typedef struct EsBranch
 {
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* its next event */
-	int64		position;		/* of that */
+	int64		place;			/* of that: its position, or version */
 	int64		stop;			/* first position out of the range; 0: the scan
 								 * keeps the range */
+	int			column;			/* of the log and of the index: what is the place */
+	int			entry_column;
 } EsBranch;
 
 struct EsCursor
@@ -53,8 +65,11 @@ struct EsCursor
 	int			max_branches;
 	int			nbranches;
 	EsBranch   *branches;
-	binaryheap *heap;			/* of branches by position, once merging */
+	binaryheap *heap;			/* of branches by place, once merging */
 	EsBranch   *current;		/* gave the last event; next advances it */
+	bool		by_entries;		/* only places are wanted */
+	Buffer		visibility;		/* page of the visibility map, pinned */
+	MemoryContext context;
 };
 
 /*
@@ -72,6 +87,8 @@ es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range, int max_b
 	cursor->log = table_open(cat->event_log, AccessShareLock);
 	cursor->max_branches = max_branches;
 	cursor->branches = palloc(sizeof(EsBranch) * Max(max_branches, 1));
+	cursor->visibility = InvalidBuffer;
+	cursor->context = CurrentMemoryContext;
 	return cursor;
 }
 
@@ -111,6 +128,8 @@ add_branch(EsCursor *cursor, Oid index, const int64 *prefix, int64 after, int64 
 	ScanKeyInit(&keys[n++], column, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
 
 	branch->stop = 0;
+	branch->column = ES_LOG_COL_POSITION;
+	branch->entry_column = column;
 	branch->slot = table_slot_create(cursor->log, NULL);
 	branch->scan = es_compat_index_beginscan(cursor->log, open_index(cursor, index), cursor->snapshot, n);
 	index_rescan(branch->scan, keys, n, NULL, 0);
@@ -145,8 +164,10 @@ es_cursor_add_metadata(EsCursor *cursor, Oid index, int64 hash)
 void
 es_cursor_add_versions(EsCursor *cursor, int64 stream_key)
 {
-	add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
-			   cursor->range.after, cursor->range.upto);
+	EsBranch   *branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
+									cursor->range.after, cursor->range.upto);
+
+	branch->column = ES_LOG_COL_VERSION;
 }
 
 /*
@@ -227,22 +248,64 @@ es_cursor_add_stream(EsCursor *cursor, int64 stream_key)
 	}
 }
 
+/*
+ * From now on only places are wanted, which es_cursor_place tells; the events that
+ * es_cursor_next gives may be empty.  Not for branches of es_cursor_add_stream.
+ */
+void
+es_cursor_by_entries(EsCursor *cursor)
+{
+	cursor->by_entries = true;
+	for (int i = 0; i < cursor->nbranches; i++)
+	{
+		IndexScanDesc scan = cursor->branches[i].scan;
+
+		scan->xs_want_itup = true;
+		index_rescan(scan, NULL, scan->numberOfKeys, NULL, 0);	/* with the same keys */
+	}
+}
+
+/* Go on to the next entry of the index whose event the snapshot sees. */
+static bool
+advance_entry(EsCursor *cursor, EsBranch *branch)
+{
+	IndexScanDesc scan = branch->scan;
+	ItemPointer tid;
+	bool		isnull;
+
+	while ((tid = index_getnext_tid(scan, cursor->direction)) != NULL)
+	{
+		BlockNumber block = ItemPointerGetBlockNumber(tid);
+
+		if (VM_ALL_VISIBLE(cursor->log, block, &cursor->visibility))
+			PredicateLockPage(cursor->log, block, cursor->snapshot);
+		else if (!index_fetch_heap(scan, branch->slot))
+			continue;
+		branch->place = DatumGetInt64(index_getattr(scan->xs_itup, branch->entry_column,
+													scan->xs_itupdesc, &isnull));
+		return true;
+	}
+	return false;
+}
+
 static bool
 advance_branch(EsCursor *cursor, EsBranch *branch)
 {
+	if (cursor->by_entries)
+		return advance_entry(cursor, branch);
 	if (!index_getnext_slot(branch->scan, cursor->direction, branch->slot))
 		return false;
-	branch->position = es_log_number(branch->slot, ES_LOG_COL_POSITION);
+	branch->place = es_log_number(branch->slot, branch->column);
 	if (branch->stop == 0)
 		return true;
-	return cursor->range.backwards ? branch->position > branch->stop : branch->position < branch->stop;
+	return cursor->range.backwards ? branch->place > branch->stop : branch->place < branch->stop;
 }
 
 static int
 compare_branches(Datum a, Datum b, void *arg)
 {
-	int64		x = ((EsBranch *) DatumGetPointer(a))->position;
-	int64		y = ((EsBranch *) DatumGetPointer(b))->position;
+	int64		x = ((EsBranch *) DatumGetPointer(a))->place;
+	int64		y = ((EsBranch *) DatumGetPointer(b))->place;
 	int			order = x < y ? 1 : x > y ? -1 : 0; /* the first on top */
 
 	return ((EsCursor *) arg)->range.backwards ? -order : order;
@@ -261,30 +324,59 @@ begin_merge(EsCursor *cursor)
 	binaryheap_build(cursor->heap);
 }
 
+/* The branch whose next event comes first, advanced; NULL: no branch has any more. */
+static EsBranch *
+next_branch(EsCursor *cursor)
+{
+	if (cursor->nbranches == 1)
+		return advance_branch(cursor, &cursor->branches[0]) ? &cursor->branches[0] : NULL;
+
+	if (cursor->heap == NULL)
+		begin_merge(cursor);
+	else if (cursor->current != NULL)
+	{
+		if (advance_branch(cursor, cursor->current))
+			binaryheap_replace_first(cursor->heap, PointerGetDatum(cursor->current));
+		else
+			(void) binaryheap_remove_first(cursor->heap);
+	}
+	if (binaryheap_empty(cursor->heap))
+		return NULL;
+	return (EsBranch *) DatumGetPointer(binaryheap_first(cursor->heap));
+}
+
 /*
  * The next event, or NULL.  Valid until the next call.
  */
 TupleTableSlot *
 es_cursor_next(EsCursor *cursor)
 {
-	CHECK_FOR_INTERRUPTS();
-	if (cursor->nbranches == 1)
-		return advance_branch(cursor, &cursor->branches[0]) ? cursor->branches[0].slot : NULL;
+	MemoryContext old;
 
-	if (cursor->heap == NULL)
-		begin_merge(cursor);
-	if (cursor->current != NULL)
-	{
-		if (advance_branch(cursor, cursor->current))
-			binaryheap_replace_first(cursor->heap, PointerGetDatum(cursor->current));
-		else
-			(void) binaryheap_remove_first(cursor->heap);
-		cursor->current = NULL;
-	}
-	if (binaryheap_empty(cursor->heap))
-		return NULL;
-	cursor->current = (EsBranch *) DatumGetPointer(binaryheap_first(cursor->heap));
-	return cursor->current->slot;
+	CHECK_FOR_INTERRUPTS();
+	old = MemoryContextSwitchTo(cursor->context);	/* (3) */
+	cursor->current = next_branch(cursor);
+	MemoryContextSwitchTo(old);
+	return cursor->current == NULL ? NULL : cursor->current->slot;
+}
+
+/* The position, or version, of the event that es_cursor_next has given. */
+int64
+es_cursor_place(const EsCursor *cursor)
+{
+	return cursor->current->place;
+}
+
+/* The indexes of the branches. */
+List *
+es_cursor_indexes(const EsCursor *cursor)
+{
+	List	   *indexes = NIL;
+	ListCell   *lc;
+
+	foreach(lc, cursor->indexes)
+		indexes = lappend_oid(indexes, RelationGetRelid((Relation) lfirst(lc)));
+	return indexes;
 }
 
 void
@@ -292,6 +384,8 @@ es_cursor_close(EsCursor *cursor)
 {
 	ListCell   *lc;
 
+	if (BufferIsValid(cursor->visibility))
+		ReleaseBuffer(cursor->visibility);
 	for (int i = 0; i < cursor->nbranches; i++)
 	{
 		index_endscan(cursor->branches[i].scan);

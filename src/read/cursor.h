@@ -7,6 +7,7 @@
 
 #include "core/catalog.h"
 #include "executor/tuptable.h"
+#include "nodes/pg_list.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -27,7 +28,10 @@ extern void es_cursor_add_type(EsCursor *cursor, int64 type_key);
 extern void es_cursor_add_metadata(EsCursor *cursor, Oid index, int64 hash);
 extern void es_cursor_add_versions(EsCursor *cursor, int64 stream_key);
 extern void es_cursor_add_stream(EsCursor *cursor, int64 stream_key);
+extern void es_cursor_by_entries(EsCursor *cursor);
 extern TupleTableSlot *es_cursor_next(EsCursor *cursor);
+extern int64 es_cursor_place(const EsCursor *cursor);
+extern List *es_cursor_indexes(const EsCursor *cursor);
 extern void es_cursor_close(EsCursor *cursor);
 
 #endif							/* ES_CURSOR_H */

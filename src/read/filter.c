@@ -79,8 +79,11 @@ select_streams(EsSelection *selection, const EsFilter *filter, const EsCatalog *
 bool
 es_filter_takes_type(const EsFilter *filter, const EsUpcasts *upcasts, EsName type, int32 schema_version)
 {
-	return filter->types == NULL ||
-		es_upcast_passes(upcasts, type, schema_version, filter->types, filter->ntypes);
+	if (filter->types != NULL &&
+		!es_upcast_passes(upcasts, type, schema_version, filter->types, filter->ntypes))
+		return false;
+	return filter->shown_types == NULL ||
+		es_upcast_passes(upcasts, type, schema_version, filter->shown_types, filter->nshown_types);
 }
 
 /* Does the filter take events of this category? */
@@ -92,55 +95,85 @@ es_filter_takes_category(const EsFilter *filter, EsName category)
 
 /* The dictionary's entries of the wanted types, and of types that upcasters may turn into one. */
 static void
-add_types(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatalog *cat,
+add_types(const EsName *types, int ntypes, const EsUpcasts *upcasts, const EsCatalog *cat,
 		  Snapshot snapshot, EsEventTypes *found)
 {
 	int			n = 0;
 	EsName	   *sources = upcasts != NULL ? es_upcast_sources(upcasts, &n) : NULL;
 
-	for (int i = 0; i < filter->ntypes; i++)
-		es_dictionary_of_type(cat, snapshot, filter->types[i], found);
+	for (int i = 0; i < ntypes; i++)
+		es_dictionary_of_type(cat, snapshot, types[i], found);
 	for (int i = 0; i < n; i++)
 		es_dictionary_of_type(cat, snapshot, sources[i], found);
+}
+
+/* The only stream that is wanted. */
+static void
+select_stream(EsSelection *selection, EsName name, const EsCatalog *cat, Snapshot snapshot)
+{
+	EsStream	stream = {.name = name};
+	EsStreams  *streams = es_streams_open(cat, AccessShareLock, snapshot);
+
+	es_stream_find(streams, &stream);
+	es_streams_close(streams);
+	selection->stream_keys = palloc(sizeof(int64));
+	selection->stream_keys[0] = stream.key;
+	selection->nstream_keys = stream.key != 0 ? 1 : 0;
+}
+
+/* The dictionary's entries that events wanted by type or category can have, and others. */
+static EsEventTypes
+find_types(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatalog *cat, Snapshot snapshot)
+{
+	EsEventTypes found = {0};
+
+	for (int i = 0; filter->categories != NULL && i < filter->ncategories; i++)
+		es_dictionary_of_category(cat, snapshot, filter->categories[i], &found);
+	if (filter->categories == NULL && filter->types != NULL)
+		add_types(filter->types, filter->ntypes, upcasts, cat, snapshot, &found);
+	else if (filter->categories == NULL)
+		add_types(filter->shown_types, filter->nshown_types, upcasts, cat, snapshot, &found);
+	return found;
 }
 
 EsSelection
 es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
 {
 	EsSelection selection = {0};
-	EsEventTypes all = {0};
-	EsUpcasts  *upcasts = filter->types != NULL ? es_upcasts_begin(cat) : NULL;
+	EsEventTypes all;
+	bool		by_type = filter->types != NULL || filter->shown_types != NULL;
+	EsUpcasts  *upcasts = by_type ? es_upcasts_begin(cat) : NULL;
 	bool		shared = false;
 
 	selection.by_stream = filter->grouped;
 	selection.nstream_keys = -1;
-	if (filter->types == NULL && filter->categories == NULL)
-	{
+	if (!by_type && filter->categories == NULL)
 		selection.everything = true;
-		return selection;
-	}
-
-	for (int i = 0; filter->categories != NULL && i < filter->ncategories; i++)
-		es_dictionary_of_category(cat, snapshot, filter->categories[i], &all);
-	if (filter->categories == NULL)
-		add_types(filter, upcasts, cat, snapshot, &all);
-
-	selection.type_keys = palloc(sizeof(int64) * Max(all.n, 1));
-	for (int i = 0; i < all.n; i++)
+	else
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (!es_filter_takes_type(filter, upcasts, all.types[i].type, all.types[i].schema_version))
-			continue;
-		selection.type_keys[selection.ntype_keys++] = all.types[i].key;
-		shared |= all.types[i].shared && filter->categories != NULL;
+		all = find_types(filter, upcasts, cat, snapshot);
+		selection.type_keys = palloc(sizeof(int64) * Max(all.n, 1));
+		for (int i = 0; i < all.n; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (!es_filter_takes_type(filter, upcasts, all.types[i].type, all.types[i].schema_version))
+				continue;
+			selection.type_keys[selection.ntype_keys++] = all.types[i].key;
+			shared |= all.types[i].shared && filter->categories != NULL;
+		}
+		selection.ntype_keys = es_numbers_unique(selection.type_keys, selection.ntype_keys);
 	}
-	selection.ntype_keys = es_numbers_unique(selection.type_keys, selection.ntype_keys);
 
-	if (shared)
+	if (filter->stream.bytes != NULL)
+	{
+		select_stream(&selection, filter->stream, cat, snapshot);
+		selection.by_stream |= filter->categories != NULL;
+	}
+	else if (shared)
 		select_streams(&selection, filter, cat, snapshot);
 	if (selection.nstream_keys >= 0)
-		selection.by_key = filter->types != NULL;
-	else
+		selection.by_key = by_type;
+	else if (!selection.everything)
 	{
 		selection.by_key = selection.ntype_keys > MAX_BRANCHES;
 		selection.by_stream |= shared;

@@ -26,6 +26,11 @@ typedef struct EsFilter
 	int32		group_size;
 	EsName		group_by;		/* a character: streams alike up to it share a
 								 * member; .bytes NULL: none */
+
+	/* What the reader will leave out by himself, so that it need not be found (conditions.c). */
+	EsName	   *shown_types;	/* all that is not shown with one of these types */
+	int			nshown_types;
+	EsName		stream;			/* all other streams; .bytes NULL: none; not with a query */
 } EsFilter;
 
 /* The filter against a snapshot of the dictionary: what a cursor goes over. */

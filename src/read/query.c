@@ -310,9 +310,11 @@ advance_source(EsMatches *matches, Source *source)
 }
 
 static void
-open_source(EsMatches *matches, Source *source, const EsQueryItem *item, Snapshot snapshot)
+open_source(EsMatches *matches, Source *source, const EsQueryItem *item, const EsFilter *among,
+			Snapshot snapshot)
 {
-	EsFilter	filter = {.types = item->types, .ntypes = item->ntypes};
+	EsFilter	filter = {.types = item->types, .ntypes = item->ntypes,
+	.shown_types = among->shown_types, .nshown_types = among->nshown_types};
 
 	source->item = item;
 	source->selection = es_filter_select(&filter, matches->cat, snapshot);
@@ -348,12 +350,13 @@ close_source(Source *source)
 /* ---- all items ---- */
 
 /*
- * The matching events of the positions, as the snapshot sees them, which stays registered
- * meanwhile.
+ * The events of the positions that the filter's query matches, as the snapshot sees them,
+ * which stays registered meanwhile.
  */
 EsMatches *
-es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot, EsRange positions)
+es_matches_open(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot, EsRange positions)
 {
+	const EsQuery *query = filter->query;
 	EsMatches  *matches = palloc0(sizeof(EsMatches));
 
 	matches->cat = cat;
@@ -368,7 +371,7 @@ es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot, E
 	matches->sources = palloc0(sizeof(Source) * query->nitems);
 	for (int i = 0; i < query->nitems; i++)
 	{
-		open_source(matches, &matches->sources[i], &query->items[i], snapshot);
+		open_source(matches, &matches->sources[i], &query->items[i], filter, snapshot);
 		advance_source(matches, &matches->sources[i]);
 	}
 	return matches;
@@ -395,6 +398,34 @@ es_matches_next(EsMatches *matches)
 		return NULL;
 	matches->given = first->place;
 	return first->event;
+}
+
+/* The position of the event that es_matches_next has given. */
+int64
+es_matches_position(const EsMatches *matches)
+{
+	return query_place(matches, matches->given);
+}
+
+/* The indexes that are gone along. */
+List *
+es_matches_indexes(const EsMatches *matches)
+{
+	List	   *indexes = NIL;
+
+	for (int i = 0; i < matches->nsources; i++)
+	{
+		const Source *source = &matches->sources[i];
+
+		if (source->cursor != NULL)
+			indexes = list_concat_unique_oid(indexes, es_cursor_indexes(source->cursor));
+		else
+		{
+			indexes = list_append_unique_oid(indexes, matches->cat->event_tag_tag);
+			indexes = list_append_unique_oid(indexes, matches->cat->event_log_position);
+		}
+	}
+	return indexes;
 }
 
 void

@@ -12,6 +12,8 @@
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
+struct EsFilter;
+
 /* Matches an event of one of the types (NULL: of any) that bears all the tags. */
 typedef struct EsQueryItem
 {
@@ -35,9 +37,11 @@ extern bool es_query_item_bears(const EsQueryItem *item, Datum tags);
 /* The matching events of a range of positions, each once, in order. */
 typedef struct EsMatches EsMatches;
 
-extern EsMatches *es_matches_open(const EsCatalog *cat, const EsQuery *query, Snapshot snapshot,
+extern EsMatches *es_matches_open(const EsCatalog *cat, const struct EsFilter *filter, Snapshot snapshot,
 								  EsRange positions);
 extern TupleTableSlot *es_matches_next(EsMatches *matches);
+extern int64 es_matches_position(const EsMatches *matches);
+extern List *es_matches_indexes(const EsMatches *matches);
 extern void es_matches_close(EsMatches *matches);
 
 #endif							/* ES_QUERY_H */

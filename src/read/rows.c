@@ -31,7 +31,8 @@
 struct EsRows
 {
 	const EsCatalog *cat;
-	Tuplestorestate *store;
+	MemoryContext context;
+	Tuplestorestate *store;		/* NULL: the caller takes the rows himself */
 	TupleDesc	desc;
 	Datum		type_datum;		/* of the last event, as stored */
 	Datum		content_type;	/* likewise; 0: none */
@@ -39,6 +40,8 @@ struct EsRows
 	int32		schema_version;
 	bool		as_stored;		/* never upcast */
 	EsUpcasts  *upcasts;		/* NULL: there are none */
+	uint32		columns;		/* last asked for, and how far they go in the log's */
+	int			log_columns;
 
 	EsSecret	secret;			/* that ids are derived with */
 	bool		has_secret;		/* it has been read */
@@ -60,25 +63,33 @@ es_rows_refuse_row_security(const EsCatalog *cat)
 				 errhint("Read from the view eventstore.events instead.")));
 }
 
-/* Put rows into a tuplestore of es_event, upcast unless wanted as they are stored. */
+/* Begin to make rows of es_event, upcast unless wanted as they are stored. */
 EsRows *
-es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc, bool as_stored)
+es_rows_begin(const EsCatalog *cat, bool as_stored)
 {
 	EsRows	   *rows = palloc0(sizeof(EsRows));
 
 	rows->cat = cat;
-	rows->store = store;
-	rows->desc = desc;
+	rows->context = CurrentMemoryContext;
 	rows->as_stored = as_stored;
 	rows->upcasts = as_stored ? NULL : es_upcasts_begin(cat);
 	return rows;
 }
 
-/*
- * Begin the result of a set-returning function.
- */
+/* The same, to be put into a tuplestore. */
 EsRows *
-es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat)
+es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc, bool as_stored)
+{
+	EsRows	   *rows = es_rows_begin(cat, as_stored);
+
+	rows->store = store;
+	rows->desc = desc;
+	return rows;
+}
+
+/* The same, to be the result of a set-returning function. */
+EsRows *
+es_rows_returned(FunctionCallInfo fcinfo, const EsCatalog *cat)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
@@ -91,9 +102,7 @@ es_rows_begin(FunctionCallInfo fcinfo, const EsCatalog *cat)
 void
 es_rows_open(EsRows *rows, Snapshot snapshot)
 {
-	/* these lived as long as the last look's memory, and there may be others */
-	rows->type_datum = rows->content_type = 0;
-	rows->upcasts = rows->as_stored ? NULL : es_upcasts_begin(rows->cat);
+	rows->upcasts = rows->as_stored ? NULL : es_upcasts_begin(rows->cat);	/* there may be others */
 	rows->visible = es_visible_open(rows->cat, snapshot);
 }
 
@@ -101,6 +110,14 @@ void
 es_rows_close(EsRows *rows)
 {
 	es_visible_close(rows->visible);
+	rows->visible = NULL;
+}
+
+/* May there be events that are not shown? */
+bool
+es_rows_hide(const EsRows *rows)
+{
+	return rows->visible != NULL;
 }
 
 /* Is the event shown, or has it been taken away? */
@@ -114,16 +131,19 @@ static void
 look_up_type(EsRows *rows, int64 type_key)
 {
 	const EsEventType *type;
+	MemoryContext old;
 
 	if (rows->type_key == type_key && rows->type_datum != 0)
 		return;
 	type = es_dictionary_entry(rows->cat, type_key);
 	if (rows->type_datum != 0)
 		pfree(DatumGetPointer(rows->type_datum));
-	rows->type_datum = PointerGetDatum(cstring_to_text_with_len(type->type.bytes, type->type.len));
 	if (rows->content_type != 0)
 		pfree(DatumGetPointer(rows->content_type));
+	old = MemoryContextSwitchTo(rows->context);
+	rows->type_datum = PointerGetDatum(es_name_to_text(type->type));
 	rows->content_type = type->content_type.len == 0 ? 0 : PointerGetDatum(es_name_to_text(type->content_type));
+	MemoryContextSwitchTo(old);
 	rows->type_key = type_key;
 	rows->schema_version = type->schema_version;
 }
@@ -154,35 +174,99 @@ id_of_event(EsRows *rows, TupleTableSlot *event)
 	return UUIDPGetDatum(&rows->id);
 }
 
+/* Columns of es_event that upcasters change. */
+#define UPCAST_COLUMNS \
+	(ES_ROWS_COLUMN(ES_EVENT_COL_TYPE) | ES_ROWS_COLUMN(ES_EVENT_COL_SCHEMA_VERSION) | \
+	 ES_ROWS_COLUMN(ES_EVENT_COL_DATA))
+/* Those that the dictionary has. */
+#define TYPE_COLUMNS \
+	(ES_ROWS_COLUMN(ES_EVENT_COL_TYPE) | ES_ROWS_COLUMN(ES_EVENT_COL_SCHEMA_VERSION) | \
+	 ES_ROWS_COLUMN(ES_EVENT_COL_CONTENT_TYPE))
+
+/* How many columns of the log the columns of es_event come from. */
+static int
+log_columns(uint32 columns)
+{
+	static const int from[ES_EVENT_COLS + 1] = {
+		[ES_EVENT_COL_POSITION] = ES_LOG_COL_POSITION,
+		[ES_EVENT_COL_STREAM] = ES_LOG_COL_STREAM,
+		[ES_EVENT_COL_VERSION] = ES_LOG_COL_VERSION,
+		[ES_EVENT_COL_TYPE] = ES_LOG_COL_TYPE_KEY,
+		[ES_EVENT_COL_SCHEMA_VERSION] = ES_LOG_COL_TYPE_KEY,
+		[ES_EVENT_COL_DATA] = ES_LOG_COL_DATA,
+		[ES_EVENT_COL_METADATA] = ES_LOG_COL_METADATA,
+		[ES_EVENT_COL_TAGS] = ES_LOG_COL_TAGS,
+		[ES_EVENT_COL_EVENT_ID] = ES_LOG_COL_EVENT_ID,
+		[ES_EVENT_COL_CREATED_AT] = ES_LOG_COL_CREATED_AT,
+		[ES_EVENT_COL_CONTENT_TYPE] = ES_LOG_COL_TYPE_KEY,
+		[ES_EVENT_COL_PAYLOAD] = ES_LOG_COL_PAYLOAD,
+	};
+	int			n = 0;
+
+	for (int column = 1; column <= ES_EVENT_COLS; column++)
+	{
+		if (columns & ES_ROWS_COLUMN(column))
+			n = Max(n, from[column]);
+	}
+	return n;
+}
+
 /*
- * Return an event of the log.
+ * Make the columns of es_event for an event of the log.  The others become 0, and no work is
+ * done for them.  They are valid until the next event, or until the event's slot is cleared.
+ */
+void
+es_rows_make(EsRows *rows, TupleTableSlot *event, uint32 columns, Datum *values, bool *isnull)
+{
+	Datum	   *log = event->tts_values;
+	bool	   *log_isnull = event->tts_isnull;
+	bool		upcast = rows->upcasts != NULL && (columns & UPCAST_COLUMNS) != 0;
+
+	if (upcast)
+		columns |= UPCAST_COLUMNS | ES_ROWS_COLUMN(ES_EVENT_COL_METADATA) |
+			ES_ROWS_COLUMN(ES_EVENT_COL_POSITION) | ES_ROWS_COLUMN(ES_EVENT_COL_STREAM);
+	if (columns != rows->columns)
+	{
+		rows->columns = columns;
+		rows->log_columns = log_columns(columns);
+	}
+	slot_getsomeattrs(event, rows->log_columns);
+	if (columns & TYPE_COLUMNS)
+		look_up_type(rows, DatumGetInt64(log[ES_LOG_COL_TYPE_KEY - 1]));
+
+#define COPY(column, from) \
+	if (columns & ES_ROWS_COLUMN(column)) \
+		values[(column) - 1] = log[(from) - 1], isnull[(column) - 1] = log_isnull[(from) - 1]
+
+	memset(isnull, 0, sizeof(bool) * ES_EVENT_COLS);
+	COPY(ES_EVENT_COL_POSITION, ES_LOG_COL_POSITION);
+	COPY(ES_EVENT_COL_STREAM, ES_LOG_COL_STREAM);
+	COPY(ES_EVENT_COL_VERSION, ES_LOG_COL_VERSION);
+	COPY(ES_EVENT_COL_DATA, ES_LOG_COL_DATA);
+	COPY(ES_EVENT_COL_METADATA, ES_LOG_COL_METADATA);
+	COPY(ES_EVENT_COL_TAGS, ES_LOG_COL_TAGS);
+	COPY(ES_EVENT_COL_CREATED_AT, ES_LOG_COL_CREATED_AT);
+	COPY(ES_EVENT_COL_PAYLOAD, ES_LOG_COL_PAYLOAD);
+#undef COPY
+	values[ES_EVENT_COL_TYPE - 1] = rows->type_datum;
+	values[ES_EVENT_COL_SCHEMA_VERSION - 1] = Int32GetDatum(rows->schema_version);
+	values[ES_EVENT_COL_CONTENT_TYPE - 1] = rows->content_type;
+	isnull[ES_EVENT_COL_CONTENT_TYPE - 1] = rows->content_type == 0;
+	if (columns & ES_ROWS_COLUMN(ES_EVENT_COL_EVENT_ID))
+		values[ES_EVENT_COL_EVENT_ID - 1] = id_of_event(rows, event);
+	if (upcast)
+		es_upcast_event(rows->upcasts, values, isnull);
+}
+
+/*
+ * Put an event of the log into the tuplestore.
  */
 void
 es_rows_put(EsRows *rows, TupleTableSlot *event)
 {
 	Datum		values[ES_EVENT_COLS];
-	bool		isnull[ES_EVENT_COLS] = {false};
-	Datum	   *log = event->tts_values;
+	bool		isnull[ES_EVENT_COLS];
 
-	slot_getallattrs(event);
-	look_up_type(rows, DatumGetInt64(log[ES_LOG_COL_TYPE_KEY - 1]));
-	values[ES_EVENT_COL_POSITION - 1] = log[ES_LOG_COL_POSITION - 1];
-	values[ES_EVENT_COL_STREAM - 1] = log[ES_LOG_COL_STREAM - 1];
-	values[ES_EVENT_COL_VERSION - 1] = log[ES_LOG_COL_VERSION - 1];
-	values[ES_EVENT_COL_TYPE - 1] = rows->type_datum;
-	values[ES_EVENT_COL_SCHEMA_VERSION - 1] = Int32GetDatum(rows->schema_version);
-	values[ES_EVENT_COL_DATA - 1] = log[ES_LOG_COL_DATA - 1];
-	values[ES_EVENT_COL_METADATA - 1] = log[ES_LOG_COL_METADATA - 1];
-	isnull[ES_EVENT_COL_METADATA - 1] = event->tts_isnull[ES_LOG_COL_METADATA - 1];
-	values[ES_EVENT_COL_TAGS - 1] = log[ES_LOG_COL_TAGS - 1];
-	isnull[ES_EVENT_COL_TAGS - 1] = event->tts_isnull[ES_LOG_COL_TAGS - 1];
-	values[ES_EVENT_COL_EVENT_ID - 1] = id_of_event(rows, event);
-	values[ES_EVENT_COL_CREATED_AT - 1] = log[ES_LOG_COL_CREATED_AT - 1];
-	values[ES_EVENT_COL_CONTENT_TYPE - 1] = rows->content_type;
-	isnull[ES_EVENT_COL_CONTENT_TYPE - 1] = rows->content_type == 0;
-	values[ES_EVENT_COL_PAYLOAD - 1] = log[ES_LOG_COL_PAYLOAD - 1];
-	isnull[ES_EVENT_COL_PAYLOAD - 1] = event->tts_isnull[ES_LOG_COL_PAYLOAD - 1];
-	if (rows->upcasts != NULL)
-		es_upcast_event(rows->upcasts, values, isnull);
+	es_rows_make(rows, event, ES_ROWS_ALL_COLUMNS, values, isnull);
 	tuplestore_putvalues(rows->store, rows->desc, values, isnull);
 }

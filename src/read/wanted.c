@@ -26,6 +26,7 @@ struct EsWanted
 	EsSelection selection;		/* without a query */
 	EsCursor   *cursor;			/* NULL: not reading, or a query: */
 	EsMatches  *matches;
+	bool		by_entries;		/* only what indexes hold is wanted of an event */
 };
 
 /* ---- one event ---- */
@@ -93,9 +94,11 @@ es_wanted_read(EsWanted *wanted, EsRange positions)
 {
 	stop_reading(wanted);
 	if (wanted->filter->query != NULL)
-		wanted->matches = es_matches_open(wanted->cat, wanted->filter->query, wanted->snapshot, positions);
+		wanted->matches = es_matches_open(wanted->cat, wanted->filter, wanted->snapshot, positions);
 	else
 		wanted->cursor = es_filter_open(&wanted->selection, wanted->cat, wanted->snapshot, positions);
+	if (wanted->by_entries)
+		es_cursor_by_entries(wanted->cursor);
 }
 
 static bool
@@ -126,6 +129,34 @@ es_wanted_next(EsWanted *wanted)
 			return event;
 	}
 	return NULL;
+}
+
+/*
+ * Go by the entries of indexes alone from the next es_wanted_read on, if they tell what the filter
+ * asks: then es_wanted_next leaves out what else there is in an event.  False: they do not.
+ */
+bool
+es_wanted_by_entries(EsWanted *wanted)
+{
+	const EsSelection *selection = &wanted->selection;
+
+	wanted->by_entries = wanted->filter->query == NULL && !selection->by_key && !selection->by_stream &&
+		selection->nstream_keys < 0;
+	return wanted->by_entries;
+}
+
+/* The position of the event that es_wanted_next has given. */
+int64
+es_wanted_position(const EsWanted *wanted)
+{
+	return wanted->matches != NULL ? es_matches_position(wanted->matches) : es_cursor_place(wanted->cursor);
+}
+
+/* The indexes that are gone along. */
+List *
+es_wanted_indexes(const EsWanted *wanted)
+{
+	return wanted->matches != NULL ? es_matches_indexes(wanted->matches) : es_cursor_indexes(wanted->cursor);
 }
 
 void

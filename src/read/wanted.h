@@ -26,6 +26,9 @@ typedef struct EsWanted EsWanted;
 extern EsWanted *es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot);
 extern void es_wanted_read(EsWanted *wanted, EsRange positions);
 extern TupleTableSlot *es_wanted_next(EsWanted *wanted);
+extern bool es_wanted_by_entries(EsWanted *wanted);
+extern int64 es_wanted_position(const EsWanted *wanted);
+extern List *es_wanted_indexes(const EsWanted *wanted);
 extern void es_wanted_end(EsWanted *wanted);
 
 #endif							/* ES_WANTED_H */

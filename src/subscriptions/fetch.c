@@ -37,12 +37,14 @@
 #include "utils/timestamp.h"
 
 #include "core/args.h"
+#include "core/call_scan.h"
 #include "core/numbers.h"
 #include "core/subxact.h"
 #include "log/change.h"
 #include "log/head.h"
 #include "log/seal.h"
 #include "subscriptions/commit.h"
+#include "subscriptions/fetch.h"
 #include "subscriptions/held.h"
 #include "subscriptions/scan.h"
 
@@ -297,7 +299,7 @@ es_fetch(PG_FUNCTION_ARGS)
 	fetch.consumer = es_subscription_consumer(fcinfo, 1);
 	fetch.max_count = es_arg_count(fcinfo, 2, "max_count");
 	deadline = es_arg_deadline(fcinfo, 3, "wait", MAX_WAIT_SECONDS);
-	fetch.rows = es_rows_begin(fcinfo, fetch.cat);
+	fetch.rows = es_rows_returned(fcinfo, fetch.cat);
 	fetch.subscription = es_subscription_require(fetch.cat, name);
 	known = palloc0(sizeof(EsKnown) * fetch.subscription->partitions);
 	if (fetch.max_count == 0)
@@ -330,4 +332,15 @@ es_fetch(PG_FUNCTION_ARGS)
 	if (is_first && !fetch.ran_code)
 		es_fetch_was_all();
 	PG_RETURN_NULL();
+}
+
+void
+es_fetch_init(void)
+{
+	static const EsCallHow set = {NULL};
+	static const EsFromFunction functions[] = {
+		{"es_fetch", es_fetch, es_call_scan_paths, &set},
+	};
+
+	es_from_register(functions, lengthof(functions));
 }
