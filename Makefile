@@ -106,6 +106,7 @@ OBJS = \
 	src/read/conditions.o \
 	src/read/count.o \
 	src/read/cursor.o \
+	src/read/estimate.o \
 	src/read/event.o \
 	src/read/event_scan.o \
 	src/read/filter.o \

@@ -188,7 +188,7 @@ def read(bench):
 
     def pair(what, script, yardstick, eventstore):
         bench.compare(what, 'reads/s', bench.pgbench(database, f'{script}.yardstick.sql', **yardstick),
-                      bench.pgbench(database, f'{script}.eventstore.sql', **eventstore), ('≥', 0.9))
+                      bench.pgbench(database, f'{script}.eventstore.sql', **eventstore), ('≥', 1.0))
 
     def pages(table, first, count):
         """The positions after which a full page follows, among count events of the log after the first so many."""

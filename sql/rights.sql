@@ -37,7 +37,7 @@ SELECT format('SELECT * FROM %s(%s)', p.oid::regproc,
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'fdw_handler'::regtype)
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'fdw_handler'::regtype, 'internal'::regtype)
 UNION ALL
 SELECT format('SELECT count(*) FROM %s', c.oid::regclass)
 FROM pg_class c
@@ -96,7 +96,7 @@ SELECT p.oid::regprocedure AS "given to nobody"
 FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore')
-WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'fdw_handler'::regtype) AND p.proname NOT IN ('rehash', 'require_library', 'es_reset', 'es_set_boundary', 'new_events_validator') AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
+WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'fdw_handler'::regtype, 'internal'::regtype) AND p.proname NOT IN ('rehash', 'require_library', 'es_reset', 'es_set_boundary', 'new_events_validator') AND NOT has_function_privilege('regress_operator', p.oid, 'EXECUTE');
 
 CREATE FUNCTION upcast(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data';
 CREATE TABLE matrix (n int GENERATED ALWAYS AS IDENTITY, says text, statement text);

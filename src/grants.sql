@@ -4,7 +4,7 @@
 REVOKE EXECUTE ON FUNCTION
     es_append, es_append_events, es_append_batch, es_check_version,
     es_head, es_epoch, es_wait, es_stream_version, es_position_at,
-    es_read_stream, es_read_all, es_read_category, es_read_correlation, es_read_event, es_query,
+    eventstore.read_rows, es_read_stream, es_read_all, es_read_category, es_read_correlation, es_read_event, es_query,
     es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection,
     es_resume_projection, es_rebuild_projection, es_run_projection, es_wait_for_projection,
     es_retry_dead_letters, es_projection_state, es_aggregate,

@@ -191,7 +191,7 @@ find_conflict(const EsCondition *condition, const EsCatalog *cat, int64 upto, Co
 	EsRange		positions = {condition->after, upto, false};
 	EsVisible  *visible = es_visible_open(cat, SnapshotSelf);
 	EsFilter	filter = {.query = condition->query};
-	EsMatches  *matches = es_matches_open(cat, &filter, SnapshotSelf, positions);
+	EsMatches  *matches = es_matches_open(cat, &filter, es_upcasts_begin(cat), SnapshotSelf, positions);
 	TupleTableSlot *event;
 	bool		found = false;
 

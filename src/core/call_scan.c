@@ -12,7 +12,8 @@
  * Costs and number of rows are those of the FunctionScan, so the rest of the plan is the same
  * too.
  *
- * Invariant: between two calls, "context" holds what the last one returned, and nothing else.
+ * Invariant: a row, with what the call allocated, stays in the call's memory context until the
+ * next call.
  *
  * Locks: those of the function.
  * Crash: nothing is kept here.
@@ -36,7 +37,6 @@ typedef struct CallScanState
 	bool		backward;		/* rows may be asked for backwards */
 
 	bool		called;
-	MemoryContext context;		/* of the result */
 	int			at;				/* of one row: 0 before it, 1 on it, 2 beyond */
 	Datum		values[ES_CALL_ROW_COLUMNS];
 	bool		isnull[ES_CALL_ROW_COLUMNS];
@@ -96,7 +96,7 @@ static void
 call_for_row(CallScanState *state, ExprContext *econtext)
 {
 	FunctionCallInfo fcinfo = es_from_call_begin(&state->call, econtext, false);
-	MemoryContext old = MemoryContextSwitchTo(state->context);
+	MemoryContext old = MemoryContextSwitchTo(state->call.context);
 
 	state->how->row(fcinfo, state->values, state->isnull);
 	MemoryContextSwitchTo(old);
@@ -117,7 +117,7 @@ call_for_set(CallScanState *state, ExprContext *econtext)
 	rsinfo.returnMode = SFRM_ValuePerCall;
 	fcinfo->resultinfo = (Node *) &rsinfo;
 
-	old = MemoryContextSwitchTo(state->context);
+	old = MemoryContextSwitchTo(state->call.context);
 	(void) FunctionCallInvoke(fcinfo);
 	MemoryContextSwitchTo(old);
 	fcinfo->resultinfo = NULL;
@@ -140,7 +140,7 @@ forget_result(CallScanState *state)
 	if (state->store != NULL)
 		tuplestore_end(state->store);
 	state->store = NULL;
-	MemoryContextReset(state->context);
+	MemoryContextReset(state->call.context);
 	state->called = false;
 }
 
@@ -166,7 +166,6 @@ next_row(ScanState *node)
 	CallScanState *state = (CallScanState *) node;
 	bool		forward = ScanDirectionIsForward(node->ps.state->es_direction);
 
-	CHECK_FOR_INTERRUPTS();
 	if (!state->called)
 		call_function(state);
 	ExecClearTuple(node->ss_ScanTupleSlot);
@@ -181,12 +180,6 @@ next_row(ScanState *node)
 	return es_from_call_store(&state->call, node, state->row->tts_values, state->row->tts_isnull);
 }
 
-static bool
-recheck_row(ScanState *node, TupleTableSlot *slot)
-{
-	return true;				/* nothing to check: core/from.c (1) */
-}
-
 /* ---- the node ---- */
 
 static void
@@ -197,13 +190,12 @@ begin_call_scan(CustomScanState *node, EState *estate, int eflags)
 	es_from_call_init(&state->call, node);
 	state->how = state->call.function->how;
 	state->backward = (eflags & EXEC_FLAG_BACKWARD) != 0;
-	state->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore call result", ALLOCSET_SMALL_SIZES);
 }
 
 static TupleTableSlot *
 exec_call_scan(CustomScanState *node)
 {
-	return ExecScan(&node->ss, next_row, recheck_row);
+	return es_from_call_scan(&node->ss, next_row);
 }
 
 static void

@@ -13,10 +13,10 @@
  * and is made anew when that changes.
  *
  * Invariants
- * 1. No node where a row could be checked again (UPDATE, DELETE, MERGE, row marks, at this level of
- *    the query or around it): a node without a table would be executed again for that
- *    (ExecScanFetch in executor/execScan.c).  FunctionScan stays there, and for WITH
- *    ORDINALITY and ROWS FROM of several functions.
+ * 1. No node where a row of it could be checked again (UPDATE, DELETE, MERGE, row marks, at this
+ *    level of the query or around it): FunctionScan is given the row that it had returned
+ *    (ExecScanFetch in executor/execScan.c), a node without a table would be executed again.
+ *    FunctionScan stays for WITH ORDINALITY and ROWS FROM of several functions, too.
  * 2. No node where ALTER FUNCTION has put something around the function, or where it is another
  *    function of that name: it is known by the address of its C function.
  * 3. Nothing is registered but when the library is loaded.
@@ -151,7 +151,7 @@ plan_function(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	if (next_hook != NULL)
 		next_hook(root, rel, rti, rte);
-	if (!es_guc_enable_scan || rel->reloptkind != RELOPT_BASEREL)
+	if (!es_guc_enable_scan || !IS_SIMPLE_REL(rel))
 		return;
 	call = only_call(rte);
 	if (call == NULL || may_recheck(root))

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
@@ -40,9 +41,11 @@ extern FuncExpr *es_from_expression(PlannerInfo *root, RelOptInfo *rel);
 typedef struct EsFromCall
 {
 	const EsFromFunction *function;
-	SetExprState *state;
+	FmgrInfo	info;
+	FunctionCallInfo fcinfo;
+	ExprState **args;			/* NULL: a constant, which is in fcinfo already */
 	Bitmapset  *params;			/* the arguments depend on these */
-	MemoryContext context;		/* of the arguments' values */
+	MemoryContext context;		/* of the arguments' values, until the next call */
 	PgStat_FunctionCallUsage usage;
 	int		   *columns;		/* of each column of the node: its number, 0: the whole row */
 	TupleDesc	whole;			/* of the whole row; NULL: it is not used */
@@ -53,6 +56,7 @@ extern FunctionCallInfo es_from_call_begin(EsFromCall *call, ExprContext *econte
 extern void es_from_call_end(EsFromCall *call);
 extern bool es_from_call_changes(const EsFromCall *call, const Bitmapset *changed);
 extern TupleTableSlot *es_from_call_store(EsFromCall *call, ScanState *node, Datum *values, bool *isnull);
+extern TupleTableSlot *es_from_call_scan(ScanState *node, ExecScanAccessMtd next);
 extern void es_from_call_explain(CustomScanState *node, List *ancestors, struct ExplainState *es);
 
 #endif							/* ES_FROM_H */

@@ -14,9 +14,11 @@
 
 #include "access/heaptoast.h"
 #include "access/htup_details.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -107,37 +109,67 @@ find_columns(EsFromCall *call, CustomScanState *node)
 	}
 }
 
+/*
+ * Look the function up, as init_sexpr in executor/execSRF.c does.  A constant argument gets its value
+ * here; the others are to be evaluated.
+ */
+static void
+prepare_function(EsFromCall *call, CustomScanState *node, FuncExpr *expr)
+{
+	ListCell   *lc;
+
+	if (es_compat_function_acl(expr->funcid, ACL_EXECUTE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(expr->funcid));
+	InvokeFunctionExecuteHook(expr->funcid);
+	fmgr_info(expr->funcid, &call->info);
+	fmgr_info_set_expr((Node *) expr, &call->info);
+	call->fcinfo = palloc0(SizeForFunctionCallInfo(list_length(expr->args)));
+	InitFunctionCallInfoData(*call->fcinfo, &call->info, list_length(expr->args), expr->inputcollid, NULL, NULL);
+	call->args = palloc0(sizeof(ExprState *) * list_length(expr->args));
+	foreach(lc, expr->args)
+	{
+		NullableDatum *value = &call->fcinfo->args[foreach_current_index(lc)];
+		Const	   *constant = lfirst(lc);
+
+		if (!IsA(constant, Const))
+			call->args[foreach_current_index(lc)] = ExecInitExpr(lfirst(lc), &node->ss.ps);
+		else
+		{
+			value->value = constant->constvalue;
+			value->isnull = constant->constisnull;
+		}
+	}
+}
+
 /* Prepare the call, which is the first of the node's expressions. */
 void
 es_from_call_init(EsFromCall *call, CustomScanState *node)
 {
 	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	Expr	   *expr = linitial(plan->custom_exprs);
+	FuncExpr   *expr = linitial_node(FuncExpr, plan->custom_exprs);
 	ParamsContext context = {node->ss.ps.state, NULL};
 
-	call->state = ExecInitTableFunctionResult(expr, node->ss.ps.ps_ExprContext, &node->ss.ps);
-	call->function = es_from_find(call->state->func.fn_addr);
+	prepare_function(call, node, expr);
+	call->function = es_from_find(call->info.fn_addr);
 	if (call->function == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("function %s was altered while the query was planned",
-						get_func_name(((FuncExpr *) expr)->funcid)),
+				 errmsg("function %s was altered while the query was planned", get_func_name(expr->funcid)),
 				 errhint("Try again.")));
-	(void) params_of((Node *) expr, &context);
+	if (!bms_is_empty(plan->scan.plan.allParam))
+		(void) params_of((Node *) expr, &context);
 	call->params = context.params;
 	find_columns(call, node);
 	call->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore call", ALLOCSET_SMALL_SIZES);
 }
 
-/* A value of an argument that stays: a constant of the plan does. */
+/* A value that stays where it is. */
 static Datum
 keep_value(Datum value, const ExprState *arg)
 {
 	int16		typlen;
 	bool		typbyval;
 
-	if (IsA(arg->expr, Const))
-		return value;
 	get_typlenbyval(exprType((Node *) arg->expr), &typlen, &typbyval);
 	return typbyval ? value : datumCopy(value, typbyval, typlen);
 }
@@ -149,21 +181,20 @@ keep_value(Datum value, const ExprState *arg)
 FunctionCallInfo
 es_from_call_begin(EsFromCall *call, ExprContext *econtext, bool keep)
 {
-	FunctionCallInfo fcinfo = call->state->fcinfo;
+	FunctionCallInfo fcinfo = call->fcinfo;
 	MemoryContext old;
-	ListCell   *lc;
-	int			i = 0;
 
 	MemoryContextReset(call->context);
 	old = MemoryContextSwitchTo(call->context);
-	foreach(lc, call->state->args)
+	for (int i = 0; i < fcinfo->nargs; i++)
 	{
-		ExprState  *arg = lfirst(lc);
-		NullableDatum *value = &fcinfo->args[i++];
+		NullableDatum *value = &fcinfo->args[i];
 
-		value->value = ExecEvalExpr(arg, econtext, &value->isnull);
+		if (call->args[i] == NULL)
+			continue;			/* a constant */
+		value->value = ExecEvalExpr(call->args[i], econtext, &value->isnull);
 		if (keep && !value->isnull)
-			value->value = keep_value(value->value, arg);
+			value->value = keep_value(value->value, call->args[i]);
 	}
 	MemoryContextSwitchTo(old);
 	fcinfo->isnull = false;
@@ -207,6 +238,32 @@ es_from_call_store(EsFromCall *call, ScanState *node, Datum *values, bool *isnul
 		MemoryContextSwitchTo(old);
 	}
 	return ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * The node's next row that meets its conditions: as ExecScan, without the part of that which, for a
+ * node without a table, takes a row that is checked again for one of the node's (core/from.c, 1).
+ */
+TupleTableSlot *
+es_from_call_scan(ScanState *node, ExecScanAccessMtd next)
+{
+	ExprContext *econtext = node->ps.ps_ExprContext;
+	ProjectionInfo *projection = node->ps.ps_ProjInfo;
+
+	for (;;)
+	{
+		TupleTableSlot *slot;
+
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(econtext);
+		slot = next(node);
+		if (TupIsNull(slot))
+			return projection != NULL ? ExecClearTuple(projection->pi_state.resultslot) : slot;
+		econtext->ecxt_scantuple = slot;
+		if (node->ps.qual == NULL || ExecQual(node->ps.qual, econtext))
+			return projection != NULL ? ExecProject(projection) : slot;
+		InstrCountFiltered1(node, 1);
+	}
 }
 
 /* The call, in EXPLAIN. */

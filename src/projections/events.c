@@ -47,7 +47,7 @@ es_events_read(const EsCatalog *cat, const EsProjection *projection, int64 after
 	int64		looked_at = 0;
 
 	es_rows_open(rows, snapshot);
-	wanted = es_wanted_begin(cat, &projection->filter, snapshot);
+	wanted = es_wanted_begin(cat, &projection->filter, es_upcasts_begin(cat), snapshot);
 	es_wanted_read(wanted, range);
 	while (looked_at < limit && (event = es_wanted_next(wanted)) != NULL)
 	{

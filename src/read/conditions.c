@@ -229,6 +229,19 @@ apply_types(EsConditions *conditions, Datum value, EsConditionKind kind)
 	}
 }
 
+static void
+apply_condition(EsConditions *conditions, EsConditionKind kind, Datum value, bool isnull, Oid type)
+{
+	if (isnull)
+		nothing(conditions);
+	else if (kind == ES_CONDITION_TYPE || kind == ES_CONDITION_TYPES)
+		apply_types(conditions, value, kind);
+	else if (kind == ES_CONDITION_STREAM)
+		conditions->stream = es_name_from_text(value);
+	else
+		apply_bound(conditions, kind, integer_value(value, type));
+}
+
 /*
  * What the conditions say now; "values" are ExprStates.  Allocated in the current memory
  * context.
@@ -243,18 +256,29 @@ es_conditions_evaluate(List *values, List *kinds, ExprContext *econtext)
 	forboth(value_cell, values, kind_cell, kinds)
 	{
 		ExprState  *state = lfirst(value_cell);
-		EsConditionKind kind = lfirst_int(kind_cell);
 		bool		isnull;
 		Datum		value = ExecEvalExpr(state, econtext, &isnull);
 
-		if (isnull)
-			nothing(&conditions);
-		else if (kind == ES_CONDITION_TYPE || kind == ES_CONDITION_TYPES)
-			apply_types(&conditions, value, kind);
-		else if (kind == ES_CONDITION_STREAM)
-			conditions.stream = es_name_from_text(value);
-		else
-			apply_bound(&conditions, kind, integer_value(value, exprType((Node *) state->expr)));
+		apply_condition(&conditions, lfirst_int(kind_cell), value, isnull, exprType((Node *) state->expr));
+	}
+	return conditions;
+}
+
+/* What those say that are constants already. */
+EsConditions
+es_conditions_of_constants(const EsFoundConditions *found)
+{
+	EsConditions conditions = ES_NO_CONDITIONS;
+	ListCell   *value_cell,
+			   *kind_cell;
+
+	forboth(value_cell, found->values, kind_cell, found->kinds)
+	{
+		Const	   *value = lfirst(value_cell);
+
+		if (IsA(value, Const))
+			apply_condition(&conditions, lfirst_int(kind_cell), value->constvalue, value->constisnull,
+							value->consttype);
 	}
 	return conditions;
 }

@@ -44,6 +44,7 @@ typedef struct EsFoundConditions
 } EsFoundConditions;
 
 extern EsFoundConditions es_conditions_find(RelOptInfo *rel, const EsConditionUse *use);
+extern EsConditions es_conditions_of_constants(const EsFoundConditions *found);
 extern EsConditions es_conditions_evaluate(List *values, List *kinds, ExprContext *econtext);
 
 #endif							/* ES_CONDITIONS_H */

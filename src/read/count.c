@@ -25,7 +25,7 @@ es_count_events(const EsCatalog *cat, const EsFilter *filter, EsRange positions,
 				Snapshot snapshot, EsCountLimits limits, EsCountsEvent counts, void *arg)
 {
 	EsCounted	counted = {0};
-	EsSelection selection = es_filter_select(filter, cat, snapshot);
+	EsSelection selection = es_filter_select(filter, es_upcasts_begin(cat), cat, snapshot);
 	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, positions);
 	EsRows	   *rows = es_rows_into(cat, NULL, NULL, true);	/* for what is shown */
 	TupleTableSlot *event = NULL;

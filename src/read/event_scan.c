@@ -29,6 +29,7 @@
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/supportnodes.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
@@ -41,27 +42,11 @@
 #include "core/from.h"
 #include "log/event.h"
 #include "log/head.h"
-#include "read/conditions.h"
+#include "read/estimate.h"
 #include "read/event_scan.h"
 #include "read/read.h"
 
-/* What the node needs to know of a function; argument numbers, -1: it has no such. */
-typedef struct EsReadHow
-{
-	EsRequestArguments arguments;
-	int			place_column;	/* of es_event: its order */
-	int			max_count;
-	int			backwards;
-	int			wait;
-	bool		types;			/* can it use conditions on types, on streams? */
-	bool		streams;
-} EsReadHow;
-
-static const EsReadHow how_stream = {es_request_stream, ES_EVENT_COL_VERSION, 2, 3, -1, true, false};
-static const EsReadHow how_all = {es_request_all, ES_EVENT_COL_POSITION, 1, 4, 5, true, true};
-static const EsReadHow how_category = {es_request_category, ES_EVENT_COL_POSITION, 2, -1, 5, true, true};
-static const EsReadHow how_query = {es_request_query, ES_EVENT_COL_POSITION, 2, 4, 3, true, false};
-static const EsReadHow how_correlation = {es_request_correlation, ES_EVENT_COL_POSITION, 1, -1, -1, false, false};
+PG_FUNCTION_INFO_V1(read_rows);
 
 typedef struct EventScanState
 {
@@ -75,7 +60,8 @@ typedef struct EventScanState
 	MemoryContext values;		/* of the conditions */
 	MemoryContext reading;		/* of the reader */
 	EsReader   *reader;			/* NULL: the scan has not started */
-	EsReaderFigures figures;	/* of readers that have ended */
+	int64		looked_at;		/* events, by readers that have ended */
+	int64		hidden;
 } EventScanState;
 
 /* ---- planning ---- */
@@ -124,8 +110,8 @@ find_conditions(RelOptInfo *rel, FuncExpr *call, const EsReadHow *how)
 	bool		whole = is_null(call, how->max_count) && is_null(call, how->wait);
 	EsConditionUse use = {
 		.place_column = how->place_column,
-		.types = whole && how->types,
-		.streams = whole && how->streams,
+		.types = whole && how->takes_types,
+		.streams = whole && how->takes_stream,
 		.lower = whole || direction == BackwardScanDirection,
 		.upper = whole || direction == ForwardScanDirection,
 	};
@@ -151,12 +137,30 @@ add_event_path(PlannerInfo *root, RelOptInfo *rel, List *pathkeys)
 	CustomPath *path = es_from_path(root, rel, &path_methods);
 	double		per_row = cpu_tuple_cost + cpu_index_tuple_cost + rel->baserestrictcost.per_tuple;
 
+	if (path->path.param_info != NULL)
+		path->path.rows = path->path.param_info->ppi_rows;
 	path->path.pathkeys = pathkeys;
 	path->path.startup_cost = rel->baserestrictcost.startup + 10 * cpu_operator_cost +
 		rel->reltarget->cost.startup;
 	path->path.total_cost = path->path.startup_cost + per_row * rel->tuples +
-		rel->reltarget->cost.per_tuple * rel->rows;
+		rel->reltarget->cost.per_tuple * path->path.rows;
 	add_path(rel, (Path *) path);
+}
+
+/*
+ * How many events there are to be read, and how many meet all conditions: the planner knows no
+ * statistics of the columns of a function.
+ */
+static void
+estimate_size(PlannerInfo *root, RelOptInfo *rel, FuncExpr *call, const EsReadHow *how)
+{
+	EsFoundConditions found = find_conditions(rel, call, how);
+	List	   *others = list_difference_ptr(rel->baserestrictinfo, found.used);
+
+	if (found.values == NIL)
+		return;					/* as the function's support has told */
+	rel->tuples = es_estimate_rows(call, how, &found);
+	rel->rows = clamp_row_est(rel->tuples * clauselist_selectivity(root, others, 0, JOIN_INNER, NULL));
 }
 
 /* Replace the relation's paths: .paths of the functions that are registered. */
@@ -171,6 +175,7 @@ event_scan_paths(PlannerInfo *root, RelOptInfo *rel, FuncExpr *call, const EsFro
 	if (list_length(rel->pathlist) != 1 || ((Path *) linitial(rel->pathlist))->pathtype != T_FunctionScan)
 		return;					/* somebody else has plans for it */
 	rel->pathlist = NIL;
+	estimate_size(root, rel, call, how);
 	by_position = order_by(root, rel, direction, ES_EVENT_COL_POSITION);
 	if (how->place_column == ES_EVENT_COL_VERSION)
 		by_version = order_by(root, rel, direction, ES_EVENT_COL_VERSION);
@@ -198,6 +203,26 @@ plan_event_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 	plan->custom_scan_tlist = es_from_columns(rel, plan->scan.plan.qual);
 	plan->methods = &scan_methods;
 	return (Plan *) plan;
+}
+
+/*
+ * eventstore.read_rows(internal) → internal: support of the reading functions, which says how many
+ * rows they return.
+ */
+Datum
+read_rows(PG_FUNCTION_ARGS)
+{
+	SupportRequestRows *request = (SupportRequestRows *) PG_GETARG_POINTER(0);
+	EsFoundConditions none = {NIL, NIL, NIL};
+	const EsFromFunction *function;
+
+	if (!IsA(request, SupportRequestRows) || !IsA(request->node, FuncExpr))
+		PG_RETURN_POINTER(NULL);
+	function = es_from_find_by_oid(request->funcid);
+	if (function == NULL || function->paths != event_scan_paths)
+		PG_RETURN_POINTER(NULL);
+	request->rows = es_estimate_rows((FuncExpr *) request->node, function->how, &none);
+	PG_RETURN_POINTER(request);
 }
 
 /* ---- running ---- */
@@ -234,8 +259,13 @@ start_reading(EventScanState *state)
 static void
 stop_reading(EventScanState *state)
 {
+	EsReaderFigures figures;
+
 	if (state->reader == NULL)
 		return;
+	figures = es_reader_figures(state->reader);
+	state->looked_at += figures.looked_at;
+	state->hidden += figures.hidden;
 	es_reader_end(state->reader);
 	state->reader = NULL;
 	MemoryContextReset(state->reading);
@@ -261,12 +291,6 @@ next_event(ScanState *node)
 	else
 		es_rows_make(es_reader_rows(state->reader), es_reader_event(state->reader), state->columns, values, isnull);
 	return es_from_call_store(&state->call, node, values, isnull);
-}
-
-static bool
-recheck_event(ScanState *node, TupleTableSlot *slot)
-{
-	return true;				/* nothing to check: core/from.c (1) */
 }
 
 /* ---- the node ---- */
@@ -297,7 +321,7 @@ begin_event_scan(CustomScanState *node, EState *estate, int eflags)
 static TupleTableSlot *
 exec_event_scan(CustomScanState *node)
 {
-	return ExecScan(&node->ss, next_event, recheck_event);
+	return es_from_call_scan(&node->ss, next_event);
 }
 
 static void
@@ -324,6 +348,60 @@ rescan_event_scan(CustomScanState *node)
 
 /* ---- EXPLAIN ---- */
 
+/* The indexes that a query leads to. */
+static List *
+indexes_of_query(const EsCatalog *cat, const EsQuery *query)
+{
+	List	   *indexes = NIL;
+
+	for (int i = 0; i < query->nitems; i++)
+	{
+		const EsQueryItem *item = &query->items[i];
+
+		if (item->ntags > 0)
+			indexes = list_append_unique_oid(indexes, cat->event_tag_tag);
+		indexes = list_append_unique_oid(indexes, item->ntags == 0 && item->types != NULL ?
+										 cat->event_log_type : cat->event_log_position);
+	}
+	return indexes;
+}
+
+/* The indexes that a scan will use which has not started, as far as its arguments are known. */
+static List *
+indexes_to_be_used(EventScanState *state, const EsCatalog *cat)
+{
+	const EsReadHow *how = state->how;
+	FuncExpr   *call = linitial(((CustomScan *) state->css.ss.ps.plan)->custom_exprs);
+	Node	   *query = how->query < 0 ? NULL : list_nth(call->args, how->query);
+
+	if (query != NULL)
+		return is_null(call, how->query) || !IsA(query, Const) ? NIL :
+			indexes_of_query(cat, es_query_parse(&DatumGetJsonbP(((Const *) query)->constvalue)->root));
+	if (how->place_column == ES_EVENT_COL_VERSION || list_member_int(state->kinds, ES_CONDITION_STREAM))
+		return list_make1_oid(cat->event_log_stream);
+	if (!how->takes_types)
+		return list_make1_oid(cat->event_log_correlation);
+	if (list_member_int(state->kinds, ES_CONDITION_TYPE) || list_member_int(state->kinds, ES_CONDITION_TYPES) ||
+		!is_null(call, how->types) || !is_null(call, how->categories) || !is_null(call, how->category))
+		return list_make1_oid(cat->event_log_type);
+	return list_make1_oid(cat->event_log_position);
+}
+
+/* What a scan has done, or is going to do. */
+static EsReaderFigures
+figures_of(EventScanState *state)
+{
+	const EsCatalog *cat;
+	EsReaderFigures figures = {0};
+
+	if (state->reader != NULL)
+		return es_reader_figures(state->reader);
+	cat = es_catalog_lock(AccessShareLock);
+	figures.indexes = indexes_to_be_used(state, cat);
+	figures.head = state->how->place_column == ES_EVENT_COL_VERSION ? -1 : es_head_glance(cat);
+	return figures;
+}
+
 static void
 explain_event_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 {
@@ -333,19 +411,19 @@ explain_event_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 	ListCell   *lc;
 
 	es_from_call_explain(node, ancestors, es);
-	if (state->reader == NULL)
-		return;
-	figures = es_reader_figures(state->reader);
+	if (es->analyze && state->reader == NULL)
+		return;					/* never executed */
+	figures = figures_of(state);
 	foreach(lc, figures.indexes)
 		names = lappend(names, get_rel_name(lfirst_oid(lc)));
-	ExplainPropertyList(figures.by_entries ? "Indexes Only" : "Indexes", names, es);
+	if (names != NIL)
+		ExplainPropertyList(figures.by_entries ? "Indexes Only" : "Indexes", names, es);
 	if (figures.head >= 0)
 		ExplainPropertyInteger("Head", NULL, figures.head, es);
-	if (es->analyze)
-	{
-		ExplainPropertyInteger("Events Looked At", NULL, figures.looked_at, es);
-		ExplainPropertyInteger("Events Hidden", NULL, figures.hidden, es);
-	}
+	if (!es->analyze)
+		return;
+	ExplainPropertyInteger("Events Looked At", NULL, state->looked_at + figures.looked_at, es);
+	ExplainPropertyInteger("Events Hidden", NULL, state->hidden + figures.hidden, es);
 }
 
 static const CustomExecMethods exec_methods = {
@@ -370,11 +448,11 @@ void
 es_event_scan_init(void)
 {
 	static const EsFromFunction functions[] = {
-		{"es_read_stream", es_read_stream, event_scan_paths, &how_stream},
-		{"es_read_all", es_read_all, event_scan_paths, &how_all},
-		{"es_read_category", es_read_category, event_scan_paths, &how_category},
-		{"es_query", es_query, event_scan_paths, &how_query},
-		{"es_read_correlation", es_read_correlation, event_scan_paths, &how_correlation},
+		{"es_read_stream", es_read_stream, event_scan_paths, &es_how_stream},
+		{"es_read_all", es_read_all, event_scan_paths, &es_how_all},
+		{"es_read_category", es_read_category, event_scan_paths, &es_how_category},
+		{"es_query", es_query, event_scan_paths, &es_how_query},
+		{"es_read_correlation", es_read_correlation, event_scan_paths, &es_how_correlation},
 	};
 
 	es_from_register(functions, lengthof(functions));

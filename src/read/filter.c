@@ -136,13 +136,16 @@ find_types(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatalog *ca
 	return found;
 }
 
+/*
+ * The filter against the dictionary.  "upcasts", NULL for none, are those that events are shown
+ * with.
+ */
 EsSelection
-es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot)
+es_filter_select(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatalog *cat, Snapshot snapshot)
 {
 	EsSelection selection = {0};
 	EsEventTypes all;
 	bool		by_type = filter->types != NULL || filter->shown_types != NULL;
-	EsUpcasts  *upcasts = by_type ? es_upcasts_begin(cat) : NULL;
 	bool		shared = false;
 
 	selection.by_stream = filter->grouped;

@@ -45,7 +45,8 @@ typedef struct EsSelection
 	bool		by_stream;		/* es_filter_takes_stream is to be asked */
 } EsSelection;
 
-extern EsSelection es_filter_select(const EsFilter *filter, const EsCatalog *cat, Snapshot snapshot);
+extern EsSelection es_filter_select(const EsFilter *filter, const EsUpcasts *upcasts,
+									const EsCatalog *cat, Snapshot snapshot);
 extern EsCursor *es_filter_open(const EsSelection *selection, const EsCatalog *cat,
 								Snapshot snapshot, EsRange positions);
 extern void es_filter_check_names(FunctionCallInfo fcinfo, int argno, const char *name,

@@ -311,13 +311,13 @@ advance_source(EsMatches *matches, Source *source)
 
 static void
 open_source(EsMatches *matches, Source *source, const EsQueryItem *item, const EsFilter *among,
-			Snapshot snapshot)
+			const EsUpcasts *upcasts, Snapshot snapshot)
 {
 	EsFilter	filter = {.types = item->types, .ntypes = item->ntypes,
 	.shown_types = among->shown_types, .nshown_types = among->nshown_types};
 
 	source->item = item;
-	source->selection = es_filter_select(&filter, matches->cat, snapshot);
+	source->selection = es_filter_select(&filter, upcasts, matches->cat, snapshot);
 	if (item->ntags == 0)
 	{
 		source->cursor = es_filter_open(&source->selection, matches->cat, snapshot, matches->range);
@@ -354,7 +354,8 @@ close_source(Source *source)
  * which stays registered meanwhile.
  */
 EsMatches *
-es_matches_open(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot, EsRange positions)
+es_matches_open(const EsCatalog *cat, const EsFilter *filter, const EsUpcasts *upcasts,
+				Snapshot snapshot, EsRange positions)
 {
 	const EsQuery *query = filter->query;
 	EsMatches  *matches = palloc0(sizeof(EsMatches));
@@ -371,7 +372,7 @@ es_matches_open(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot,
 	matches->sources = palloc0(sizeof(Source) * query->nitems);
 	for (int i = 0; i < query->nitems; i++)
 	{
-		open_source(matches, &matches->sources[i], &query->items[i], filter, snapshot);
+		open_source(matches, &matches->sources[i], &query->items[i], filter, upcasts, snapshot);
 		advance_source(matches, &matches->sources[i]);
 	}
 	return matches;

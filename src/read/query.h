@@ -9,6 +9,7 @@
 #include "core/name.h"
 #include "executor/tuptable.h"
 #include "read/cursor.h"
+#include "streams/upcast.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
@@ -37,8 +38,8 @@ extern bool es_query_item_bears(const EsQueryItem *item, Datum tags);
 /* The matching events of a range of positions, each once, in order. */
 typedef struct EsMatches EsMatches;
 
-extern EsMatches *es_matches_open(const EsCatalog *cat, const struct EsFilter *filter, Snapshot snapshot,
-								  EsRange positions);
+extern EsMatches *es_matches_open(const EsCatalog *cat, const struct EsFilter *filter, const EsUpcasts *upcasts,
+								  Snapshot snapshot, EsRange positions);
 extern TupleTableSlot *es_matches_next(EsMatches *matches);
 extern int64 es_matches_position(const EsMatches *matches);
 extern List *es_matches_indexes(const EsMatches *matches);

@@ -25,14 +25,14 @@ PG_FUNCTION_INFO_V1(es_query);
 
 /* The whole result of a call. */
 static Datum
-read_to_end(FunctionCallInfo fcinfo, EsRequestArguments arguments)
+read_to_end(FunctionCallInfo fcinfo, const EsReadHow *how)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	EsConditions none = ES_NO_CONDITIONS;
 	EsRequest	request = {0};
 	EsReader   *reader;
 
-	arguments(fcinfo, &request);
+	how->arguments(fcinfo, &request);
 	InitMaterializedSRF(fcinfo, 0);
 	reader = es_reader_begin(&request, GetActiveSnapshot(), &none, false);
 	while (es_reader_next(reader, true))
@@ -51,14 +51,14 @@ read_to_end(FunctionCallInfo fcinfo, EsRequestArguments arguments)
 Datum
 es_read_stream(PG_FUNCTION_ARGS)
 {
-	return read_to_end(fcinfo, es_request_stream);
+	return read_to_end(fcinfo, &es_how_stream);
 }
 
 /* es_read_all(after_position, max_count, types, categories, backwards, wait, up_to) */
 Datum
 es_read_all(PG_FUNCTION_ARGS)
 {
-	return read_to_end(fcinfo, es_request_all);
+	return read_to_end(fcinfo, &es_how_all);
 }
 
 /*
@@ -68,19 +68,19 @@ es_read_all(PG_FUNCTION_ARGS)
 Datum
 es_read_category(PG_FUNCTION_ARGS)
 {
-	return read_to_end(fcinfo, es_request_category);
+	return read_to_end(fcinfo, &es_how_category);
 }
 
 /* es_query(query, after_position, max_count, wait, backwards, up_to) */
 Datum
 es_query(PG_FUNCTION_ARGS)
 {
-	return read_to_end(fcinfo, es_request_query);
+	return read_to_end(fcinfo, &es_how_query);
 }
 
 /* es_read_correlation(correlation_id, max_count, after_position, key) */
 Datum
 es_read_correlation(PG_FUNCTION_ARGS)
 {
-	return read_to_end(fcinfo, es_request_correlation);
+	return read_to_end(fcinfo, &es_how_correlation);
 }

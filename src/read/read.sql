@@ -16,6 +16,12 @@ CREATE TYPE es_event AS (
 );
 COMMENT ON TYPE es_event IS 'An event as it is read';
 
+CREATE FUNCTION eventstore.read_rows(internal) RETURNS internal
+    AS 'MODULE_PATHNAME', 'read_rows'
+    LANGUAGE C STRICT;
+COMMENT ON FUNCTION eventstore.read_rows(internal) IS
+    'Tells the planner how many rows a call that reads will return';
+
 CREATE FUNCTION es_read_stream(
     stream text,
     from_version bigint DEFAULT NULL,
@@ -24,7 +30,7 @@ CREATE FUNCTION es_read_stream(
     types text[] DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_stream'
-    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100;
+    LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100 SUPPORT eventstore.read_rows;
 COMMENT ON FUNCTION es_read_stream(text, bigint, int, boolean, text[]) IS
     'The events of a stream, by version';
 
@@ -38,7 +44,7 @@ CREATE FUNCTION es_read_all(
     up_to bigint DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_all'
-    LANGUAGE C VOLATILE ROWS 1000;
+    LANGUAGE C VOLATILE ROWS 1000 SUPPORT eventstore.read_rows;
 COMMENT ON FUNCTION es_read_all(bigint, int, text[], text[], boolean, interval, bigint) IS
     'The events of the log, by position, up to the head';
 
@@ -52,7 +58,7 @@ CREATE FUNCTION es_read_category(
     group_by text DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_category'
-    LANGUAGE C VOLATILE ROWS 1000;
+    LANGUAGE C VOLATILE ROWS 1000 SUPPORT eventstore.read_rows;
 COMMENT ON FUNCTION es_read_category(text, bigint, int, int, int, interval, text) IS
     'The events of a category, by position, up to the head';
 
@@ -63,7 +69,7 @@ CREATE FUNCTION es_read_correlation(
     key text DEFAULT 'correlation_id')
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_read_correlation'
-    LANGUAGE C VOLATILE ROWS 100;
+    LANGUAGE C VOLATILE ROWS 100 SUPPORT eventstore.read_rows;
 COMMENT ON FUNCTION es_read_correlation(text, int, bigint, text) IS
     'The events with a correlation_id, or another key, in their metadata, by position, up to the head';
 
@@ -83,7 +89,7 @@ CREATE FUNCTION es_query(
     up_to bigint DEFAULT NULL)
     RETURNS SETOF es_event
     AS 'MODULE_PATHNAME', 'es_query'
-    LANGUAGE C VOLATILE ROWS 100;
+    LANGUAGE C VOLATILE ROWS 100 SUPPORT eventstore.read_rows;
 COMMENT ON FUNCTION es_query(jsonb, bigint, int, interval, boolean, bigint) IS
     'The events that a query by types and tags matches, by position, up to the head';
 

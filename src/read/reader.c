@@ -13,11 +13,15 @@
  *
  * Invariants
  * 1. A read by position never returns an event above the head that it took.
- * 2. Head, snapshot and moment (of rules by age) stay the same for the reader's life, so
- *    whatever is read again is the same.
+ * 2. Head, snapshot, moment (of rules by age) and upcasters stay the same for the reader's life,
+ *    so whatever is read again is the same.  (Unless it began in a subtransaction that took
+ *    events away and was rolled back since.)
  * 3. Memory does not grow with the number of events: one row, the scans, and what is known of
  *    streams (streams/visible.c), which is bounded.
  * 4. max_count is the number of events from the first one on, whichever way the reader went.
+ * 5. event_log is in use from the beginning to the end, also where no source is open: else the
+ *    same session could drop or empty it under a cursor (CheckTableNotInUse in
+ *    commands/tablecmds.c).
  *
  * Locks: AccessShare on event_log, held to the end of the transaction, and on the tables and
  * indexes read.
@@ -25,7 +29,9 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -46,6 +52,7 @@ typedef enum
 struct EsReader
 {
 	const EsCatalog *cat;
+	Relation	log;			/* open as long as the reader, so that it stays in use (5) */
 	EsRequest	request;
 	EsConditions conditions;
 	bool		places_only;	/* nothing but the place of an event is asked for */
@@ -125,7 +132,7 @@ open_source(EsReader *reader, bool ahead)
 	if (reader->request.stream.bytes != NULL)
 	{
 		reader->filter.stream.bytes = NULL;
-		reader->selection = es_filter_select(&reader->filter, reader->cat, reader->snapshot);
+		reader->selection = es_filter_select(&reader->filter, es_rows_upcasters(reader->rows), reader->cat, reader->snapshot);
 		range.after = Max(range.after, reader->shown.first_version - 1);
 		reader->cursor = es_cursor_open(reader->cat, reader->snapshot, range, 1);
 		es_cursor_add_versions(reader->cursor, reader->stream.key);
@@ -137,7 +144,7 @@ open_source(EsReader *reader, bool ahead)
 							   es_metadata_hash(reader->request.value));
 	}
 	else
-		reader->wanted = es_wanted_begin(reader->cat, &reader->filter, reader->snapshot);
+		reader->wanted = es_wanted_begin(reader->cat, &reader->filter, es_rows_upcasters(reader->rows), reader->snapshot);
 
 	reader->by_entries = may_go_by_entries(reader);
 	if (reader->wanted != NULL)
@@ -184,18 +191,21 @@ close_source(EsReader *reader)
 static bool
 takes_event(EsReader *reader, TupleTableSlot *event)
 {
-	if (reader->request.stream.bytes != NULL)
-		return (reader->shown.since == DT_NOBEGIN ||
-				es_log_number(event, ES_LOG_COL_CREATED_AT) >= reader->shown.since) &&
-			(reader->selection.everything ||
-			 es_filter_takes_key(&reader->selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)));
+	bool		shown;
+
+	if (reader->request.stream.bytes != NULL && !reader->selection.everything &&
+		!es_filter_takes_key(&reader->selection, es_log_number(event, ES_LOG_COL_TYPE_KEY)))
+		return false;
 	if (reader->request.key != NULL &&
 		!es_metadata_has(event, reader->request.key, reader->request.value))
 		return false;
-	if (es_rows_shows(reader->rows, event))
-		return true;
-	reader->figures.hidden++;
-	return false;
+	if (reader->request.stream.bytes != NULL)
+		shown = reader->shown.since == DT_NOBEGIN ||
+			es_log_number(event, ES_LOG_COL_CREATED_AT) >= reader->shown.since;
+	else
+		shown = es_rows_shows(reader->rows, event);
+	reader->figures.hidden += !shown;
+	return shown;
 }
 
 /* The source's next event, and its place; NULL: there is none. */
@@ -378,6 +388,7 @@ es_reader_begin(const EsRequest *request, Snapshot snapshot, const EsConditions 
 
 	es_rows_refuse_row_security(cat);
 	reader->cat = cat;
+	reader->log = table_open(cat->event_log, NoLock);
 	reader->request = *request;
 	reader->conditions = *conditions;
 	reader->places_only = places_only;
@@ -424,5 +435,6 @@ es_reader_end(EsReader *reader)
 {
 	close_source(reader);
 	end_look(reader);
+	table_close(reader->log, NoLock);
 	MemoryContextDelete(reader->context);
 }

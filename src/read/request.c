@@ -17,6 +17,7 @@
 #include "utils/jsonb.h"
 
 #include "core/args.h"
+#include "log/event.h"
 #include "read/request.h"
 
 /* A wait holds a snapshot, and so holds vacuum back. */
@@ -65,8 +66,8 @@ wait_argument(FunctionCallInfo fcinfo, int argno, const EsRequest *request)
 }
 
 /* es_read_stream(stream, from_version, max_count, backwards, types) */
-void
-es_request_stream(FunctionCallInfo fcinfo, EsRequest *request)
+static void
+request_stream(FunctionCallInfo fcinfo, EsRequest *request)
 {
 	int64		from;
 
@@ -83,8 +84,8 @@ es_request_stream(FunctionCallInfo fcinfo, EsRequest *request)
 }
 
 /* es_read_all(after_position, max_count, types, categories, backwards, wait, up_to) */
-void
-es_request_all(FunctionCallInfo fcinfo, EsRequest *request)
+static void
+request_all(FunctionCallInfo fcinfo, EsRequest *request)
 {
 	range_arguments(fcinfo, 0, 4, 6, request);
 	request->max_count = es_arg_count(fcinfo, 1, "max_count");
@@ -130,8 +131,8 @@ group_arguments(FunctionCallInfo fcinfo, int member, int group_by, EsFilter *fil
  * es_read_category(category, after_position, max_count, consumer_group_member,
  *					consumer_group_size, wait, group_by)
  */
-void
-es_request_category(FunctionCallInfo fcinfo, EsRequest *request)
+static void
+request_category(FunctionCallInfo fcinfo, EsRequest *request)
 {
 	request->filter.categories = palloc(sizeof(EsName));
 	request->filter.categories[0] = es_arg_name(fcinfo, 0, "category");
@@ -143,8 +144,8 @@ es_request_category(FunctionCallInfo fcinfo, EsRequest *request)
 }
 
 /* es_query(query, after_position, max_count, wait, backwards, up_to) */
-void
-es_request_query(FunctionCallInfo fcinfo, EsRequest *request)
+static void
+request_query(FunctionCallInfo fcinfo, EsRequest *request)
 {
 	es_arg_require(fcinfo, 0, "query");
 	request->filter.query = es_query_parse(&PG_GETARG_JSONB_P(0)->root);
@@ -154,8 +155,8 @@ es_request_query(FunctionCallInfo fcinfo, EsRequest *request)
 }
 
 /* es_read_correlation(correlation_id, max_count, after_position, key) */
-void
-es_request_correlation(FunctionCallInfo fcinfo, EsRequest *request)
+static void
+request_correlation(FunctionCallInfo fcinfo, EsRequest *request)
 {
 	es_arg_require(fcinfo, 0, "correlation_id");
 	request->value = PG_GETARG_TEXT_PP(0);
@@ -164,3 +165,39 @@ es_request_correlation(FunctionCallInfo fcinfo, EsRequest *request)
 	es_arg_require(fcinfo, 3, "key");
 	request->key = PG_GETARG_TEXT_P(3);
 }
+
+/* ---- the functions ---- */
+
+const EsReadHow es_how_stream = {
+	.arguments = request_stream, .place_column = ES_EVENT_COL_VERSION,
+	.takes_types = true,
+	.after = 1, .up_to = -1, .max_count = 2, .backwards = 3, .wait = -1,
+	.types = 4, .categories = -1, .category = -1, .group_size = -1, .query = -1,
+};
+
+const EsReadHow es_how_all = {
+	.arguments = request_all, .place_column = ES_EVENT_COL_POSITION,
+	.takes_types = true, .takes_stream = true,
+	.after = 0, .up_to = 6, .max_count = 1, .backwards = 4, .wait = 5,
+	.types = 2, .categories = 3, .category = -1, .group_size = -1, .query = -1,
+};
+
+const EsReadHow es_how_category = {
+	.arguments = request_category, .place_column = ES_EVENT_COL_POSITION,
+	.takes_types = true, .takes_stream = true,
+	.after = 1, .up_to = -1, .max_count = 2, .backwards = -1, .wait = 5,
+	.types = -1, .categories = -1, .category = 0, .group_size = 4, .query = -1,
+};
+
+const EsReadHow es_how_query = {
+	.arguments = request_query, .place_column = ES_EVENT_COL_POSITION,
+	.takes_types = true,
+	.after = 1, .up_to = 5, .max_count = 2, .backwards = 4, .wait = 3,
+	.types = -1, .categories = -1, .category = -1, .group_size = -1, .query = 0,
+};
+
+const EsReadHow es_how_correlation = {
+	.arguments = request_correlation, .place_column = ES_EVENT_COL_POSITION,
+	.after = 2, .up_to = -1, .max_count = 1, .backwards = -1, .wait = -1,
+	.types = -1, .categories = -1, .category = -1, .group_size = -1, .query = -1,
+};

@@ -27,10 +27,32 @@ typedef struct EsRequest
 /* Fills in a request, which is zero, from the arguments of a call. */
 typedef void (*EsRequestArguments) (FunctionCallInfo fcinfo, EsRequest *request);
 
-extern void es_request_stream(FunctionCallInfo fcinfo, EsRequest *request);
-extern void es_request_all(FunctionCallInfo fcinfo, EsRequest *request);
-extern void es_request_category(FunctionCallInfo fcinfo, EsRequest *request);
-extern void es_request_query(FunctionCallInfo fcinfo, EsRequest *request);
-extern void es_request_correlation(FunctionCallInfo fcinfo, EsRequest *request);
+/*
+ * What there is to know of a reading function.  Arguments are given by their numbers; -1: it
+ * has no such.
+ */
+typedef struct EsReadHow
+{
+	EsRequestArguments arguments;
+	int			place_column;	/* of es_event: its events come in the order of it */
+	bool		takes_types;	/* can it use conditions on types, on streams? */
+	bool		takes_stream;
+	int			after;			/* the place to start from */
+	int			up_to;
+	int			max_count;
+	int			backwards;
+	int			wait;
+	int			types;			/* text[] */
+	int			categories;
+	int			category;		/* text */
+	int			group_size;
+	int			query;
+} EsReadHow;
+
+extern const EsReadHow es_how_stream;
+extern const EsReadHow es_how_all;
+extern const EsReadHow es_how_category;
+extern const EsReadHow es_how_query;
+extern const EsReadHow es_how_correlation;
 
 #endif							/* ES_REQUEST_H */

@@ -113,6 +113,13 @@ es_rows_close(EsRows *rows)
 	rows->visible = NULL;
 }
 
+/* What events are shown with; NULL: as they are stored. */
+const EsUpcasts *
+es_rows_upcasters(const EsRows *rows)
+{
+	return rows->upcasts;
+}
+
 /* May there be events that are not shown? */
 bool
 es_rows_hide(const EsRows *rows)

@@ -24,6 +24,7 @@ extern EsRows *es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleD
 extern EsRows *es_rows_returned(FunctionCallInfo fcinfo, const EsCatalog *cat);
 extern void es_rows_open(EsRows *rows, Snapshot snapshot);
 extern void es_rows_close(EsRows *rows);
+extern const struct EsUpcasts *es_rows_upcasters(const EsRows *rows);
 extern bool es_rows_hide(const EsRows *rows);
 extern bool es_rows_upcasts(EsRows *rows, TupleTableSlot *event);
 extern bool es_rows_shows(EsRows *rows, TupleTableSlot *event);

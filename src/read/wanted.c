@@ -22,6 +22,7 @@ struct EsWanted
 {
 	const EsCatalog *cat;
 	const EsFilter *filter;
+	const EsUpcasts *upcasts;	/* that events are shown with */
 	Snapshot	snapshot;
 	EsSelection selection;		/* without a query */
 	EsCursor   *cursor;			/* NULL: not reading, or a query: */
@@ -63,17 +64,19 @@ es_wanted_takes(const EsFilter *filter, const EsUpcasts *upcasts, const EsTraits
 
 /*
  * Begin to look for events, as the snapshot sees them, which stays registered meanwhile.
+ * "upcasts", NULL for none, are those that the events are going to be shown with.
  */
 EsWanted *
-es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot)
+es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, const EsUpcasts *upcasts, Snapshot snapshot)
 {
 	EsWanted   *wanted = palloc0(sizeof(EsWanted));
 
 	wanted->cat = cat;
 	wanted->filter = filter;
+	wanted->upcasts = upcasts;
 	wanted->snapshot = snapshot;
 	if (filter->query == NULL)
-		wanted->selection = es_filter_select(filter, cat, snapshot);
+		wanted->selection = es_filter_select(filter, upcasts, cat, snapshot);
 	return wanted;
 }
 
@@ -94,7 +97,7 @@ es_wanted_read(EsWanted *wanted, EsRange positions)
 {
 	stop_reading(wanted);
 	if (wanted->filter->query != NULL)
-		wanted->matches = es_matches_open(wanted->cat, wanted->filter, wanted->snapshot, positions);
+		wanted->matches = es_matches_open(wanted->cat, wanted->filter, wanted->upcasts, wanted->snapshot, positions);
 	else
 		wanted->cursor = es_filter_open(&wanted->selection, wanted->cat, wanted->snapshot, positions);
 	if (wanted->by_entries)

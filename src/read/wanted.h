@@ -23,7 +23,8 @@ extern bool es_wanted_takes(const EsFilter *filter, const EsUpcasts *upcasts, co
 /* Those of the log, in order. */
 typedef struct EsWanted EsWanted;
 
-extern EsWanted *es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, Snapshot snapshot);
+extern EsWanted *es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, const EsUpcasts *upcasts,
+								 Snapshot snapshot);
 extern void es_wanted_read(EsWanted *wanted, EsRange positions);
 extern TupleTableSlot *es_wanted_next(EsWanted *wanted);
 extern bool es_wanted_by_entries(EsWanted *wanted);

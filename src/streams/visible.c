@@ -15,7 +15,7 @@
  *	  eventstore.retention, or if it has none, that of its category.
  *
  * A reader of many streams asks for each stream once and keeps the answer until its
- * snapshot is another one.  Where nothing is hidden and no rule stands, both tables
+ * snapshot is another one, or it has met very many streams.  Where nothing is hidden and no rule stands, both tables
  * are without pages and nothing at all is asked.
  *
  * Locks: AccessShare on hidden, retention and the log's indexes, given back.
@@ -47,6 +47,9 @@
 #define RETENTION_COL_COUNT		2
 #define RETENTION_COL_AGE		3
 
+/* Streams whose answer is kept; with more, they are asked for again. */
+#define MAX_KNOWN		16384
+
 typedef struct KnownStream
 {
 	int64		key;			/* the hash key */
@@ -63,7 +66,16 @@ struct EsVisible
 	Relation	log;			/* opened for a rule that counts */
 	EsVersions *versions;
 	HTAB	   *known;
+	MemoryContext context;
 };
+
+static HTAB *
+make_known(const EsVisible *visible)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(KnownStream), .hcxt = visible->context};
+
+	return hash_create("eventstore streams shown", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
 
 /* "of_rows": the caller has the rows of streams, so eventstore.hidden need not be looked at. */
 static EsVisible *
@@ -72,8 +84,6 @@ begin_visible(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 	EsLookup   *hidden = of_rows ? NULL : es_lookup_open_unless_empty(cat->hidden, &cat->hidden_pkey, snapshot);
 	EsLookup   *retention = es_lookup_open_unless_empty(cat->retention, &cat->retention_pkey, snapshot);
 	EsVisible  *visible;
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(KnownStream),
-	.hcxt = CurrentMemoryContext};
 
 	if (hidden == NULL && retention == NULL)
 		return NULL;
@@ -83,8 +93,8 @@ begin_visible(const EsCatalog *cat, Snapshot snapshot, bool of_rows)
 	visible->now = GetCurrentTimestamp();
 	visible->hidden = hidden;
 	visible->retention = retention;
-	visible->known = hash_create("eventstore streams shown", 64, &ctl,
-								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	visible->context = CurrentMemoryContext;
+	visible->known = make_known(visible);
 	return visible;
 }
 
@@ -176,6 +186,11 @@ es_visible_shows(EsVisible *visible, TupleTableSlot *event)
 		EsStream	stream = {.key = stream_key, .name = es_log_stream(event)};
 		EsShown		shown = shown_of_stream(visible, &stream);
 
+		if (hash_get_num_entries(visible->known) >= MAX_KNOWN)
+		{
+			hash_destroy(visible->known);
+			visible->known = make_known(visible);
+		}
 		entry = hash_search(visible->known, &stream_key, HASH_ENTER, NULL);
 		entry->shown = shown;
 	}

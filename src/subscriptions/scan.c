@@ -205,7 +205,8 @@ es_scan_new(EsFetch *fetch)
 
 	if (fetch->given >= fetch->max_count || !begin_of_round(fetch, &begin, &ntaken))
 		return;
-	wanted = es_wanted_begin(fetch->cat, &fetch->subscription->filter, fetch->snapshot);
+	wanted = es_wanted_begin(fetch->cat, &fetch->subscription->filter, es_rows_upcasters(fetch->rows),
+							 fetch->snapshot);
 	do
 	{
 		int64		upto;

@@ -1,0 +1,2 @@
+-- How many events there are.
+SELECT count(*) FROM es_read_all(0, NULL);
