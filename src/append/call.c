@@ -414,9 +414,9 @@ es_append_init(void)
 	static const EsCallHow events = {append_events};
 	static const EsCallHow batch = {NULL};
 	static const EsFromFunction functions[] = {
-		{"es_append", es_append, es_call_scan_paths, &event},
-		{"es_append_events", es_append_events, es_call_scan_paths, &events},
-		{"es_append_batch", es_append_batch, es_call_scan_paths, &batch},
+		{"es_append", es_append, true, es_call_scan_paths, &event},
+		{"es_append_events", es_append_events, true, es_call_scan_paths, &events},
+		{"es_append_batch", es_append_batch, true, es_call_scan_paths, &batch},
 	};
 
 	es_from_register(functions, lengthof(functions));

@@ -9,8 +9,8 @@
  * FETCH BACKWARD give the same rows again.  What is saved is the tuplestore around a single
  * row.
  *
- * Costs and number of rows are those of the FunctionScan, so the rest of the plan is the same
- * too.
+ * Number of rows and costs are those of the FunctionScan, but for the same amount in each plan, so
+ * the rest of the plan is the same too.
  *
  * Invariant: a row, with what the call allocated, stays in the call's memory context until the
  * next call.
@@ -70,8 +70,9 @@ es_call_scan_paths(PlannerInfo *root, RelOptInfo *rel, FuncExpr *call, const EsF
 
 	if (replaced->pathtype != T_FunctionScan || list_length(rel->pathlist) != 1)
 		return;					/* somebody else has plans for it */
-	path->path.startup_cost = replaced->startup_cost;
-	path->path.total_cost = replaced->total_cost;
+	/* What a rescan of a FunctionScan costs: here, a rescan costs what the first scan does (cost_rescan). */
+	path->path.startup_cost = 0;
+	path->path.total_cost = replaced->total_cost - replaced->startup_cost;
 	rel->pathlist = list_make1(path);
 }
 
@@ -85,7 +86,7 @@ plan_call_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist
 	plan->scan.plan.qual = extract_actual_clauses(clauses, false);
 	plan->flags = path->flags;
 	plan->custom_exprs = list_make1(copyObject(es_from_expression(root, rel)));
-	plan->custom_scan_tlist = es_from_columns(rel, plan->scan.plan.qual);
+	plan->custom_scan_tlist = es_from_columns(rel, path, tlist, plan->scan.plan.qual);
 	plan->methods = &scan_methods;
 	return (Plan *) plan;
 }
@@ -195,7 +196,7 @@ begin_call_scan(CustomScanState *node, EState *estate, int eflags)
 static TupleTableSlot *
 exec_call_scan(CustomScanState *node)
 {
-	return es_from_call_scan(&node->ss, next_row);
+	return es_from_call_scan(&((CallScanState *) node)->call, &node->ss, next_row);
 }
 
 static void

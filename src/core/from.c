@@ -20,6 +20,10 @@
  * 2. No node where ALTER FUNCTION has put something around the function, or where it is another
  *    function of that name: it is known by the address of its C function.
  * 3. Nothing is registered but when the library is loaded.
+ * 4. A function that does something is called for each row of the outer side of a LATERAL join, also
+ *    if its arguments are the same again: with a node or without, its columns count as volatile, so
+ *    that no Memoize is put over it (get_memoize_path in optimizer/path/joinpath.c, which does
+ *    not look at the function itself).
  *
  * Locks: none.
  * Crash: nothing is kept here.
@@ -151,13 +155,15 @@ plan_function(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	if (next_hook != NULL)
 		next_hook(root, rel, rti, rte);
-	if (!es_guc_enable_scan || !IS_SIMPLE_REL(rel))
-		return;
-	call = only_call(rte);
-	if (call == NULL || may_recheck(root))
+	call = IS_SIMPLE_REL(rel) ? only_call(rte) : NULL;
+	if (call == NULL)
 		return;
 	function = es_from_find_by_oid(call->funcid);
-	if (function != NULL)
+	if (function == NULL)
+		return;
+	if (function->acts)
+		rel->reltarget->has_volatile_expr = VOLATILITY_VOLATILE;	/* (4) */
+	if (es_guc_enable_scan && !may_recheck(root))
 		function->paths(root, rel, call, function);
 }
 
@@ -194,15 +200,17 @@ es_from_path(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *method
 }
 
 /*
- * The columns of the relation that are used, each once, as a target list; the whole row is one.  (The
- * target list that a plan is made with may be replaced: create_projection_plan in
- * optimizer/plan/createplan.c.)
+ * The columns of the relation that are used, each once, as a target list; the whole row is one.  The
+ * plan may be given another target list than the one that it is made with, or keep that one where
+ * the relation's is another by now (create_projection_plan in optimizer/plan/createplan.c,
+ * apply_scanjoin_target_to_paths in planner.c), so all of them count.
  */
 List *
-es_from_columns(RelOptInfo *rel, List *quals)
+es_from_columns(RelOptInfo *rel, const CustomPath *path, List *tlist, List *quals)
 {
-	List	   *vars = list_concat(pull_var_clause((Node *) rel->reltarget->exprs, PVC_RECURSE_PLACEHOLDERS),
-								   pull_var_clause((Node *) quals, PVC_RECURSE_PLACEHOLDERS));
+	List	   *all = list_make4(tlist, rel->reltarget->exprs, path->path.pathtarget->exprs, quals);
+	List	   *vars = pull_var_clause((Node *) all,
+									   PVC_RECURSE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS | PVC_RECURSE_PLACEHOLDERS);
 	Bitmapset  *seen = NULL;
 	List	   *columns = NIL;
 	ListCell   *lc;

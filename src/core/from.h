@@ -25,6 +25,7 @@ struct EsFromFunction
 {
 	const char *name;
 	PGFunction	function;
+	bool		acts;			/* it does something: each call counts, also one like another */
 	EsFromPaths paths;
 	const void *how;			/* what its node needs to know of it */
 };
@@ -33,7 +34,7 @@ extern void es_from_register(const EsFromFunction *functions, int n);
 extern const EsFromFunction *es_from_find(PGFunction function);
 extern const EsFromFunction *es_from_find_by_oid(Oid function);
 extern void es_from_init(void);
-extern List *es_from_columns(RelOptInfo *rel, List *quals);
+extern List *es_from_columns(RelOptInfo *rel, const CustomPath *path, List *tlist, List *quals);
 extern CustomPath *es_from_path(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *methods);
 extern FuncExpr *es_from_expression(PlannerInfo *root, RelOptInfo *rel);
 
@@ -56,7 +57,7 @@ extern FunctionCallInfo es_from_call_begin(EsFromCall *call, ExprContext *econte
 extern void es_from_call_end(EsFromCall *call);
 extern bool es_from_call_changes(const EsFromCall *call, const Bitmapset *changed);
 extern TupleTableSlot *es_from_call_store(EsFromCall *call, ScanState *node, Datum *values, bool *isnull);
-extern TupleTableSlot *es_from_call_scan(ScanState *node, ExecScanAccessMtd next);
+extern TupleTableSlot *es_from_call_scan(const EsFromCall *call, ScanState *node, ExecScanAccessMtd next);
 extern void es_from_call_explain(CustomScanState *node, List *ancestors, struct ExplainState *es);
 
 #endif							/* ES_FROM_H */

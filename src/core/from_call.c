@@ -245,11 +245,13 @@ es_from_call_store(EsFromCall *call, ScanState *node, Datum *values, bool *isnul
  * node without a table, takes a row that is checked again for one of the node's (core/from.c, 1).
  */
 TupleTableSlot *
-es_from_call_scan(ScanState *node, ExecScanAccessMtd next)
+es_from_call_scan(const EsFromCall *call, ScanState *node, ExecScanAccessMtd next)
 {
 	ExprContext *econtext = node->ps.ps_ExprContext;
 	ProjectionInfo *projection = node->ps.ps_ProjInfo;
 
+	if (node->ps.qual == NULL && projection == NULL && call->whole == NULL)
+		return next(node);		/* nothing is allocated for a row */
 	for (;;)
 	{
 		TupleTableSlot *slot;

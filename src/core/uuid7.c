@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "port/pg_bswap.h"
 #include "utils/timestamp.h"
 
 #include "core/uuid7.h"
@@ -23,13 +24,6 @@
 
 #define GREATEST_MILLISECOND	((UINT64CONST(1) << 48) - 1)
 #define LOW_BITS				((UINT64CONST(1) << ES_UUID7_BITS) - 1)
-
-static void
-put_bytes(unsigned char *to, uint64 value, int n)
-{
-	for (int i = 0; i < n; i++)
-		to[i] = (unsigned char) (value >> (8 * (n - 1 - i)));
-}
 
 /* Does the time fit: from 1970 to the year 10889? */
 bool
@@ -45,9 +39,11 @@ es_uuid7_make(pg_uuid_t *id, TimestampTz at, uint64 bits)
 {
 	uint64		us = (uint64) at + (uint64) EPOCH_DIFFERENCE_US;
 
-	put_bytes(id->data, us / 1000, 6);
-	put_bytes(id->data + 6, 0x7000 | (us % 1000) * 4096 / 1000, 2);
-	put_bytes(id->data + 8, UINT64CONST(2) << ES_UUID7_BITS | bits, 8);
+	uint64		high = pg_hton64(us / 1000 << 16 | 0x7000 | us % 1000 * 4096 / 1000);
+	uint64		low = pg_hton64(UINT64CONST(2) << ES_UUID7_BITS | bits);
+
+	memcpy(id->data, &high, sizeof(high));
+	memcpy(id->data + sizeof(high), &low, sizeof(low));
 }
 
 /* An id of this moment, with random bits. */

@@ -73,6 +73,27 @@ es_event_id_derive(const EsSecret *secret, int64 position, TimestampTz created_a
 	es_uuid7_make(id, created_at, es_permute(secret, (uint64) position));
 }
 
+/*
+ * The same for one event of many.  Where positions follow one another, several are permuted at
+ * once, which costs half as much.
+ */
+void
+es_event_id_next(EsIdSeries *series, int64 position, TimestampTz created_at, pg_uuid_t *id)
+{
+	bool		known = series->first != 0 && position >= series->first &&
+		position < series->first + ES_PERMUTE_RUN;
+
+	if (!known && (position == series->last + 1 || position == series->last - 1))
+	{
+		series->first = position > series->last ? position : Max(position - ES_PERMUTE_RUN + 1, 1);
+		es_permute_run(&series->secret, series->first, series->ahead);
+		known = true;
+	}
+	series->last = position;
+	es_uuid7_make(id, created_at, known ? series->ahead[position - series->first] :
+				  es_permute(&series->secret, position));
+}
+
 static bool
 has_derived_id(TupleTableSlot *event)
 {

@@ -26,10 +26,20 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
+/* To derive the ids of many events, one after the other; zero but for the secret. */
+typedef struct EsIdSeries
+{
+	EsSecret	secret;
+	int64		last;			/* position of the last one */
+	int64		first;			/* of what was permuted ahead; 0: nothing was */
+	uint64		ahead[ES_PERMUTE_RUN];
+} EsIdSeries;
+
 /* To look events up by their ids. */
 typedef struct EsIdLookup EsIdLookup;
 
 extern void es_event_id_derive(const EsSecret *secret, int64 position, TimestampTz created_at, pg_uuid_t *id);
+extern void es_event_id_next(EsIdSeries *series, int64 position, TimestampTz created_at, pg_uuid_t *id);
 extern void es_event_id_of(const EsCatalog *cat, TupleTableSlot *event, pg_uuid_t *id);
 
 extern EsIdLookup *es_id_lookup_open(const EsCatalog *cat, Relation log, Snapshot snapshot);

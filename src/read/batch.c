@@ -51,7 +51,7 @@ es_batch_of_stream(const EsCatalog *cat, const EsStream *stream, int64 after, in
 		return batch;
 	shown = es_visible_of_stream(cat, snapshot, stream);
 	versions.after = Max(after, shown.first_version - 1);
-	cursor = es_cursor_open(cat, snapshot, versions, 1);
+	cursor = es_cursor_open(cat, snapshot, versions, 1, false);
 	es_cursor_add_versions(cursor, stream->key);
 	while ((event = es_cursor_next(cursor)) != NULL)
 	{

@@ -26,7 +26,7 @@ es_count_events(const EsCatalog *cat, const EsFilter *filter, EsRange positions,
 {
 	EsCounted	counted = {0};
 	EsSelection selection = es_filter_select(filter, es_upcasts_begin(cat), cat, snapshot);
-	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, positions);
+	EsCursor   *cursor = es_filter_open(&selection, cat, snapshot, positions, false);
 	EsRows	   *rows = es_rows_into(cat, NULL, NULL, true);	/* for what is shown */
 	TupleTableSlot *event = NULL;
 	int64		looked_at = 0;

@@ -20,8 +20,8 @@
  * 1. The snapshot is registered by the caller for as long as the cursor is open, and is not
  *    SnapshotSelf if the cursor goes by entries.
  * 2. No event is in two branches.
- * 3. What is allocated while reading is in the context in which the cursor was opened, which
- *    the caller need not be in.
+ * 3. What is allocated while reading must stay as long as the cursor: it is called in a memory
+ *    context that does.
  *
  * Locks: AccessShare on event_log and its indexes, given back at the end; the
  * caller holds event_log to the end of its transaction.
@@ -69,14 +69,15 @@ struct EsCursor
 	EsBranch   *current;		/* gave the last event; next advances it */
 	bool		by_entries;		/* only places are wanted */
 	Buffer		visibility;		/* page of the visibility map, pinned */
-	MemoryContext context;
 };
 
 /*
- * Begin a cursor; branches are added before the first event is asked for.
+ * Begin a cursor; branches are added before the first event is asked for.  "by_entries": only places
+ * are wanted, which es_cursor_place tells; the events that es_cursor_next gives may be empty.  Not
+ * with es_cursor_add_stream.
  */
 EsCursor *
-es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range, int max_branches)
+es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range, int max_branches, bool by_entries)
 {
 	EsCursor   *cursor = palloc0(sizeof(EsCursor));
 
@@ -87,8 +88,8 @@ es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range, int max_b
 	cursor->log = table_open(cat->event_log, AccessShareLock);
 	cursor->max_branches = max_branches;
 	cursor->branches = palloc(sizeof(EsBranch) * Max(max_branches, 1));
+	cursor->by_entries = by_entries;
 	cursor->visibility = InvalidBuffer;
-	cursor->context = CurrentMemoryContext;
 	return cursor;
 }
 
@@ -108,6 +109,24 @@ open_index(EsCursor *cursor, Oid oid)
 	return index;
 }
 
+/* The first place at which a range has ended; 0: it does not. */
+static int64
+first_beyond(const EsCursor *cursor, int64 after, int64 upto)
+{
+	if (cursor->range.backwards)
+		return after;
+	return upto == PG_INT64_MAX ? 0 : Max(upto, 0) + 1;
+}
+
+/* Has the branch come to the end of its range? */
+static bool
+is_beyond(const EsCursor *cursor, const EsBranch *branch)
+{
+	if (branch->stop == 0)
+		return false;
+	return cursor->range.backwards ? branch->place <= branch->stop : branch->place >= branch->stop;
+}
+
 /*
  * Add a range scan of an index.  The range is one of its second column if there
  * is a prefix for the first, else of the first.
@@ -124,14 +143,18 @@ add_branch(EsCursor *cursor, Oid index, const int64 *prefix, int64 after, int64 
 	CHECK_FOR_INTERRUPTS();
 	if (prefix != NULL)
 		ScanKeyInit(&keys[n++], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*prefix));
-	ScanKeyInit(&keys[n++], column, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-	ScanKeyInit(&keys[n++], column, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
+	/* Places are from 1; a key that all entries meet would be compared with each of them. */
+	if (after > 0 && (!cursor->by_entries || !cursor->range.backwards))
+		ScanKeyInit(&keys[n++], column, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	if (upto < PG_INT64_MAX && (!cursor->by_entries || cursor->range.backwards))
+		ScanKeyInit(&keys[n++], column, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
 
-	branch->stop = 0;
+	branch->stop = cursor->by_entries ? first_beyond(cursor, after, upto) : 0;
 	branch->column = ES_LOG_COL_POSITION;
 	branch->entry_column = column;
 	branch->slot = table_slot_create(cursor->log, NULL);
 	branch->scan = es_compat_index_beginscan(cursor->log, open_index(cursor, index), cursor->snapshot, n);
+	branch->scan->xs_want_itup = cursor->by_entries;
 	index_rescan(branch->scan, keys, n, NULL, 0);
 	return branch;
 }
@@ -238,34 +261,21 @@ es_cursor_add_stream(EsCursor *cursor, int64 stream_key)
 	{
 		branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
 							0, version_at(cursor, stream_key, range.upto));
-		branch->stop = range.after;
+		branch->stop = first_beyond(cursor, range.after, range.upto);
 	}
 	else
 	{
 		branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
 							version_at(cursor, stream_key, range.after), PG_INT64_MAX);
-		branch->stop = range.upto == PG_INT64_MAX ? 0 : range.upto + 1;
+		branch->stop = first_beyond(cursor, range.after, range.upto);
 	}
 }
 
 /*
- * From now on only places are wanted, which es_cursor_place tells; the events that
- * es_cursor_next gives may be empty.  Not for branches of es_cursor_add_stream.
+ * Go on to the next entry of the index whose event the snapshot sees.  Where the range ends, the
+ * entry itself tells: comparing here is cheaper than a key of the scan, and no event beyond the
+ * end is fetched.
  */
-void
-es_cursor_by_entries(EsCursor *cursor)
-{
-	cursor->by_entries = true;
-	for (int i = 0; i < cursor->nbranches; i++)
-	{
-		IndexScanDesc scan = cursor->branches[i].scan;
-
-		scan->xs_want_itup = true;
-		index_rescan(scan, NULL, scan->numberOfKeys, NULL, 0);	/* with the same keys */
-	}
-}
-
-/* Go on to the next entry of the index whose event the snapshot sees. */
 static bool
 advance_entry(EsCursor *cursor, EsBranch *branch)
 {
@@ -277,12 +287,14 @@ advance_entry(EsCursor *cursor, EsBranch *branch)
 	{
 		BlockNumber block = ItemPointerGetBlockNumber(tid);
 
+		branch->place = DatumGetInt64(index_getattr(scan->xs_itup, branch->entry_column,
+													scan->xs_itupdesc, &isnull));
+		if (is_beyond(cursor, branch))
+			return false;
 		if (VM_ALL_VISIBLE(cursor->log, block, &cursor->visibility))
 			PredicateLockPage(cursor->log, block, cursor->snapshot);
 		else if (!index_fetch_heap(scan, branch->slot))
 			continue;
-		branch->place = DatumGetInt64(index_getattr(scan->xs_itup, branch->entry_column,
-													scan->xs_itupdesc, &isnull));
 		return true;
 	}
 	return false;
@@ -296,9 +308,7 @@ advance_branch(EsCursor *cursor, EsBranch *branch)
 	if (!index_getnext_slot(branch->scan, cursor->direction, branch->slot))
 		return false;
 	branch->place = es_log_number(branch->slot, branch->column);
-	if (branch->stop == 0)
-		return true;
-	return cursor->range.backwards ? branch->place > branch->stop : branch->place < branch->stop;
+	return !is_beyond(cursor, branch);
 }
 
 static int
@@ -351,12 +361,8 @@ next_branch(EsCursor *cursor)
 TupleTableSlot *
 es_cursor_next(EsCursor *cursor)
 {
-	MemoryContext old;
-
 	CHECK_FOR_INTERRUPTS();
-	old = MemoryContextSwitchTo(cursor->context);	/* (3) */
 	cursor->current = next_branch(cursor);
-	MemoryContextSwitchTo(old);
 	return cursor->current == NULL ? NULL : cursor->current->slot;
 }
 

@@ -22,13 +22,12 @@ typedef struct EsRange
 typedef struct EsCursor EsCursor;
 
 extern EsCursor *es_cursor_open(const EsCatalog *cat, Snapshot snapshot, EsRange range,
-								int max_branches);
+								int max_branches, bool by_entries);
 extern void es_cursor_add_log(EsCursor *cursor);
 extern void es_cursor_add_type(EsCursor *cursor, int64 type_key);
 extern void es_cursor_add_metadata(EsCursor *cursor, Oid index, int64 hash);
 extern void es_cursor_add_versions(EsCursor *cursor, int64 stream_key);
 extern void es_cursor_add_stream(EsCursor *cursor, int64 stream_key);
-extern void es_cursor_by_entries(EsCursor *cursor);
 extern TupleTableSlot *es_cursor_next(EsCursor *cursor);
 extern int64 es_cursor_place(const EsCursor *cursor);
 extern List *es_cursor_indexes(const EsCursor *cursor);

@@ -55,6 +55,7 @@ typedef struct EventScanState
 	const EsReadHow *how;
 	uint32		columns;		/* of es_event: those to be made */
 	bool		places_only;	/* nothing but the place is used of an event */
+	bool		all_columns;	/* the node's columns are those of es_event */
 	List	   *conditions;		/* ExprStates */
 	List	   *kinds;			/* of each */
 	MemoryContext values;		/* of the conditions */
@@ -200,7 +201,7 @@ plan_event_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 	plan->flags = path->flags;
 	plan->custom_exprs = lcons(copyObject(call), copyObject(found.values));
 	plan->custom_private = list_make1(found.kinds);
-	plan->custom_scan_tlist = es_from_columns(rel, plan->scan.plan.qual);
+	plan->custom_scan_tlist = es_from_columns(rel, path, tlist, plan->scan.plan.qual);
 	plan->methods = &scan_methods;
 	return (Plan *) plan;
 }
@@ -275,21 +276,31 @@ static TupleTableSlot *
 next_event(ScanState *node)
 {
 	EventScanState *state = (EventScanState *) node;
+	TupleTableSlot *slot = node->ss_ScanTupleSlot;
 	Datum		values[ES_EVENT_COLS];
 	bool		isnull[ES_EVENT_COLS];
 
 	if (state->reader == NULL)
 		start_reading(state);
-	ExecClearTuple(node->ss_ScanTupleSlot);
+	ExecClearTuple(slot);
 	if (!es_reader_next(state->reader, ScanDirectionIsForward(node->ps.state->es_direction)))
-		return node->ss_ScanTupleSlot;
+		return slot;
+	if (state->all_columns)
+	{
+		es_rows_make(es_reader_rows(state->reader), es_reader_event(state->reader), state->columns,
+					 slot->tts_values, slot->tts_isnull);
+		return ExecStoreVirtualTuple(slot);
+	}
 	if (state->places_only)
 	{
-		values[state->how->place_column - 1] = Int64GetDatum(es_reader_place(state->reader));
-		isnull[state->how->place_column - 1] = false;
+		if (slot->tts_tupleDescriptor->natts > 0)
+		{
+			slot->tts_values[0] = Int64GetDatum(es_reader_place(state->reader));
+			slot->tts_isnull[0] = false;
+		}
+		return ExecStoreVirtualTuple(slot);
 	}
-	else
-		es_rows_make(es_reader_rows(state->reader), es_reader_event(state->reader), state->columns, values, isnull);
+	es_rows_make(es_reader_rows(state->reader), es_reader_event(state->reader), state->columns, values, isnull);
 	return es_from_call_store(&state->call, node, values, isnull);
 }
 
@@ -305,12 +316,14 @@ begin_event_scan(CustomScanState *node, EState *estate, int eflags)
 	es_from_call_init(&state->call, node);
 	state->how = state->call.function->how;
 	state->places_only = true;
+	state->all_columns = ncolumns == ES_EVENT_COLS;
 	for (int i = 0; i < ncolumns; i++)
 	{
 		int			column = state->call.columns[i];
 
 		state->columns |= column == 0 ? ES_ROWS_ALL_COLUMNS : ES_ROWS_COLUMN(column);
 		state->places_only &= column == state->how->place_column;
+		state->all_columns &= column == i + 1;
 	}
 	state->conditions = ExecInitExprList(list_copy_tail(plan->custom_exprs, 1), &node->ss.ps);
 	state->kinds = linitial(plan->custom_private);
@@ -321,7 +334,7 @@ begin_event_scan(CustomScanState *node, EState *estate, int eflags)
 static TupleTableSlot *
 exec_event_scan(CustomScanState *node)
 {
-	return es_from_call_scan(&node->ss, next_event);
+	return es_from_call_scan(&((EventScanState *) node)->call, &node->ss, next_event);
 }
 
 static void
@@ -448,11 +461,11 @@ void
 es_event_scan_init(void)
 {
 	static const EsFromFunction functions[] = {
-		{"es_read_stream", es_read_stream, event_scan_paths, &es_how_stream},
-		{"es_read_all", es_read_all, event_scan_paths, &es_how_all},
-		{"es_read_category", es_read_category, event_scan_paths, &es_how_category},
-		{"es_query", es_query, event_scan_paths, &es_how_query},
-		{"es_read_correlation", es_read_correlation, event_scan_paths, &es_how_correlation},
+		{"es_read_stream", es_read_stream, false, event_scan_paths, &es_how_stream},
+		{"es_read_all", es_read_all, false, event_scan_paths, &es_how_all},
+		{"es_read_category", es_read_category, false, event_scan_paths, &es_how_category},
+		{"es_query", es_query, false, event_scan_paths, &es_how_query},
+		{"es_read_correlation", es_read_correlation, false, event_scan_paths, &es_how_correlation},
 	};
 
 	es_from_register(functions, lengthof(functions));

@@ -186,28 +186,29 @@ es_filter_select(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatal
 
 /*
  * A cursor over the selection.  Its events must still pass es_filter_takes_key if
- * by_key, and es_filter_takes_stream if by_stream.
+ * by_key, and es_filter_takes_stream if by_stream.  "by_entries": only positions are wanted; not
+ * with stream keys.
  */
 EsCursor *
 es_filter_open(const EsSelection *selection, const EsCatalog *cat,
-			   Snapshot snapshot, EsRange positions)
+			   Snapshot snapshot, EsRange positions, bool by_entries)
 {
 	EsCursor   *cursor;
 
 	if (selection->nstream_keys >= 0)
 	{
-		cursor = es_cursor_open(cat, snapshot, positions, selection->nstream_keys);
+		cursor = es_cursor_open(cat, snapshot, positions, selection->nstream_keys, false);
 		for (int i = 0; i < selection->nstream_keys; i++)
 			es_cursor_add_stream(cursor, selection->stream_keys[i]);
 	}
 	else if (selection->everything || selection->by_key)
 	{
-		cursor = es_cursor_open(cat, snapshot, positions, 1);
+		cursor = es_cursor_open(cat, snapshot, positions, 1, by_entries);
 		es_cursor_add_log(cursor);
 	}
 	else
 	{
-		cursor = es_cursor_open(cat, snapshot, positions, selection->ntype_keys);
+		cursor = es_cursor_open(cat, snapshot, positions, selection->ntype_keys, by_entries);
 		for (int i = 0; i < selection->ntype_keys; i++)
 			es_cursor_add_type(cursor, selection->type_keys[i]);
 	}

@@ -48,7 +48,7 @@ typedef struct EsSelection
 extern EsSelection es_filter_select(const EsFilter *filter, const EsUpcasts *upcasts,
 									const EsCatalog *cat, Snapshot snapshot);
 extern EsCursor *es_filter_open(const EsSelection *selection, const EsCatalog *cat,
-								Snapshot snapshot, EsRange positions);
+								Snapshot snapshot, EsRange positions, bool by_entries);
 extern void es_filter_check_names(FunctionCallInfo fcinfo, int argno, const char *name,
 								  const char *what);
 extern bool es_filter_takes_type(const EsFilter *filter, const EsUpcasts *upcasts, EsName type,

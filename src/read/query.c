@@ -320,7 +320,7 @@ open_source(EsMatches *matches, Source *source, const EsQueryItem *item, const E
 	source->selection = es_filter_select(&filter, upcasts, matches->cat, snapshot);
 	if (item->ntags == 0)
 	{
-		source->cursor = es_filter_open(&source->selection, matches->cat, snapshot, matches->range);
+		source->cursor = es_filter_open(&source->selection, matches->cat, snapshot, matches->range, false);
 		return;
 	}
 	source->tags = palloc(sizeof(EsTagScan *) * item->ntags);

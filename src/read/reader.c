@@ -57,7 +57,7 @@ struct EsReader
 	EsConditions conditions;
 	bool		places_only;	/* nothing but the place of an event is asked for */
 	MemoryContext context;		/* of all that follows */
-	MemoryContext source_context;	/* of the source */
+	MemoryContext source_context;	/* of what opening a source allocates */
 
 	int64		head;			/* -1: none is needed */
 	Snapshot	snapshot;
@@ -79,8 +79,8 @@ struct EsReader
 	bool		ahead;			/* its direction: that of the request */
 	EsFilter	filter;			/* the request's, with the conditions */
 	EsSelection selection;		/* of es_read_stream */
-	EsWanted   *wanted;			/* or, by version or by metadata: */
-	EsCursor   *cursor;
+	EsWanted   *wanted;			/* unless by version or by metadata */
+	EsCursor   *cursor;			/* of these; or of wanted, by entries */
 	bool		by_entries;
 
 	EsReaderFigures figures;
@@ -110,13 +110,48 @@ range_left(const EsReader *reader, bool ahead)
 
 /* Do entries of the index tell all that is asked of an event? */
 static bool
-may_go_by_entries(EsReader *reader)
+may_go_by_entries(const EsReader *reader)
 {
 	if (!reader->places_only || reader->request.key != NULL || es_rows_hide(reader->rows))
 		return false;
 	if (reader->request.stream.bytes != NULL)
 		return reader->selection.everything && reader->shown.since == DT_NOBEGIN;
 	return es_wanted_by_entries(reader->wanted);
+}
+
+/* The events of the stream, by version. */
+static void
+open_stream(EsReader *reader, EsRange range)
+{
+	reader->filter.stream.bytes = NULL;
+	reader->selection = es_filter_select(&reader->filter, es_rows_upcasters(reader->rows), reader->cat,
+										 reader->snapshot);
+	reader->by_entries = may_go_by_entries(reader);
+	range.after = Max(range.after, reader->shown.first_version - 1);
+	reader->cursor = es_cursor_open(reader->cat, reader->snapshot, range, 1, reader->by_entries);
+	es_cursor_add_versions(reader->cursor, reader->stream.key);
+}
+
+/* The events with the value under the key of metadata. */
+static void
+open_metadata(EsReader *reader, EsRange range)
+{
+	reader->by_entries = false;
+	reader->cursor = es_cursor_open(reader->cat, reader->snapshot, range, 1, false);
+	es_cursor_add_metadata(reader->cursor, es_metadata_index(reader->cat, reader->request.key),
+						   es_metadata_hash(reader->request.value));
+}
+
+/* Those that the filter takes. */
+static void
+open_wanted(EsReader *reader, EsRange range)
+{
+	reader->wanted = es_wanted_begin(reader->cat, &reader->filter, es_rows_upcasters(reader->rows),
+									 reader->snapshot);
+	reader->by_entries = may_go_by_entries(reader);
+	es_wanted_read(reader->wanted, range);
+	if (reader->by_entries)
+		reader->cursor = es_wanted_cursor(reader->wanted);
 }
 
 static void
@@ -130,27 +165,11 @@ open_source(EsReader *reader, bool ahead)
 	reader->filter.nshown_types = reader->conditions.ntypes;
 	reader->filter.stream = reader->conditions.stream;
 	if (reader->request.stream.bytes != NULL)
-	{
-		reader->filter.stream.bytes = NULL;
-		reader->selection = es_filter_select(&reader->filter, es_rows_upcasters(reader->rows), reader->cat, reader->snapshot);
-		range.after = Max(range.after, reader->shown.first_version - 1);
-		reader->cursor = es_cursor_open(reader->cat, reader->snapshot, range, 1);
-		es_cursor_add_versions(reader->cursor, reader->stream.key);
-	}
+		open_stream(reader, range);
 	else if (reader->request.key != NULL)
-	{
-		reader->cursor = es_cursor_open(reader->cat, reader->snapshot, range, 1);
-		es_cursor_add_metadata(reader->cursor, es_metadata_index(reader->cat, reader->request.key),
-							   es_metadata_hash(reader->request.value));
-	}
+		open_metadata(reader, range);
 	else
-		reader->wanted = es_wanted_begin(reader->cat, &reader->filter, es_rows_upcasters(reader->rows), reader->snapshot);
-
-	reader->by_entries = may_go_by_entries(reader);
-	if (reader->wanted != NULL)
-		es_wanted_read(reader->wanted, range);
-	else if (reader->by_entries)
-		es_cursor_by_entries(reader->cursor);
+		open_wanted(reader, range);
 	reader->open = true;
 	reader->ahead = ahead;
 	MemoryContextSwitchTo(old);
@@ -177,7 +196,7 @@ close_source(EsReader *reader)
 	reader->figures.by_entries = reader->by_entries;
 	MemoryContextSwitchTo(old);
 	if (reader->wanted != NULL)
-		es_wanted_end(reader->wanted);
+		es_wanted_end(reader->wanted);	/* and its cursor */
 	else
 		es_cursor_close(reader->cursor);
 	reader->wanted = NULL;
@@ -216,14 +235,14 @@ next_of_source(EsReader *reader, int64 *place)
 
 	for (;;)
 	{
-		event = reader->wanted != NULL ? es_wanted_next(reader->wanted) : es_cursor_next(reader->cursor);
+		event = reader->cursor != NULL ? es_cursor_next(reader->cursor) : es_wanted_next(reader->wanted);
 		if (event == NULL)
 			return NULL;
 		reader->figures.looked_at++;
 		if (reader->by_entries || takes_event(reader, event))
 			break;
 	}
-	*place = reader->wanted != NULL ? es_wanted_position(reader->wanted) : es_cursor_place(reader->cursor);
+	*place = reader->cursor != NULL ? es_cursor_place(reader->cursor) : es_wanted_position(reader->wanted);
 	return event;
 }
 

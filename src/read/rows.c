@@ -43,8 +43,8 @@ struct EsRows
 	uint32		columns;		/* last asked for, and how far they go in the log's */
 	int			log_columns;
 
-	EsSecret	secret;			/* that ids are derived with */
-	bool		has_secret;		/* it has been read */
+	EsIdSeries	ids;			/* those that are derived */
+	bool		has_secret;		/* their secret has been read */
 	pg_uuid_t	id;				/* of the last event, if derived */
 
 	/* open while a snapshot is in use */
@@ -174,10 +174,10 @@ id_of_event(EsRows *rows, TupleTableSlot *event)
 	if (!event->tts_isnull[ES_LOG_COL_EVENT_ID - 1])
 		return log[ES_LOG_COL_EVENT_ID - 1];
 	if (!rows->has_secret)
-		rows->secret = es_secret_read(rows->cat);
+		rows->ids.secret = es_secret_read(rows->cat);
 	rows->has_secret = true;
-	es_event_id_derive(&rows->secret, DatumGetInt64(log[ES_LOG_COL_POSITION - 1]),
-					   DatumGetTimestampTz(log[ES_LOG_COL_CREATED_AT - 1]), &rows->id);
+	es_event_id_next(&rows->ids, DatumGetInt64(log[ES_LOG_COL_POSITION - 1]),
+					 DatumGetTimestampTz(log[ES_LOG_COL_CREATED_AT - 1]), &rows->id);
 	return UUIDPGetDatum(&rows->id);
 }
 

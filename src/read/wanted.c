@@ -99,9 +99,8 @@ es_wanted_read(EsWanted *wanted, EsRange positions)
 	if (wanted->filter->query != NULL)
 		wanted->matches = es_matches_open(wanted->cat, wanted->filter, wanted->upcasts, wanted->snapshot, positions);
 	else
-		wanted->cursor = es_filter_open(&wanted->selection, wanted->cat, wanted->snapshot, positions);
-	if (wanted->by_entries)
-		es_cursor_by_entries(wanted->cursor);
+		wanted->cursor = es_filter_open(&wanted->selection, wanted->cat, wanted->snapshot, positions,
+										wanted->by_entries);
 }
 
 static bool
@@ -146,6 +145,14 @@ es_wanted_by_entries(EsWanted *wanted)
 	wanted->by_entries = wanted->filter->query == NULL && !selection->by_key && !selection->by_stream &&
 		selection->nstream_keys < 0;
 	return wanted->by_entries;
+}
+
+/* The cursor over these entries, which may be used in place of es_wanted_next. */
+EsCursor *
+es_wanted_cursor(const EsWanted *wanted)
+{
+	Assert(wanted->by_entries);
+	return wanted->cursor;
 }
 
 /* The position of the event that es_wanted_next has given. */

@@ -28,6 +28,7 @@ extern EsWanted *es_wanted_begin(const EsCatalog *cat, const EsFilter *filter, c
 extern void es_wanted_read(EsWanted *wanted, EsRange positions);
 extern TupleTableSlot *es_wanted_next(EsWanted *wanted);
 extern bool es_wanted_by_entries(EsWanted *wanted);
+extern EsCursor *es_wanted_cursor(const EsWanted *wanted);
 extern int64 es_wanted_position(const EsWanted *wanted);
 extern List *es_wanted_indexes(const EsWanted *wanted);
 extern void es_wanted_end(EsWanted *wanted);

@@ -129,9 +129,12 @@ version_in_snapshot(EsVisible *visible, const EsStream *stream)
 {
 	if (visible->versions == NULL)
 	{
+		MemoryContext old = MemoryContextSwitchTo(visible->context);
+
 		visible->log = table_open(visible->cat->event_log, AccessShareLock);
 		visible->versions = es_versions_open(visible->cat, visible->log, AccessShareLock,
 											 visible->snapshot);
+		MemoryContextSwitchTo(old);
 	}
 	return es_version_of(visible->versions, stream);
 }

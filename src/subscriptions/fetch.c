@@ -339,7 +339,7 @@ es_fetch_init(void)
 {
 	static const EsCallHow set = {NULL};
 	static const EsFromFunction functions[] = {
-		{"es_fetch", es_fetch, es_call_scan_paths, &set},
+		{"es_fetch", es_fetch, true, es_call_scan_paths, &set},
 	};
 
 	es_from_register(functions, lengthof(functions));
