@@ -208,6 +208,7 @@ ISOLATION = \
 	new_events new_events_drop boundary create drop drop_lookup drop_order reindex restore restore_parts restore_read restore_two removed_ids reset \
 	projection_inline projection_isolation projection_control projection_drop projection_owner \
 	projection_races projection_switch projection_windows \
+	scan_cursor scan_cursor_session \
 	subscription_fetch subscription_lease subscription_control
 REGRESS_OPTS = --encoding=UTF8 --no-locale
 ISOLATION_OPTS = --inputdir=$(srcdir)/tests/isolation --encoding=UTF8 --no-locale

@@ -10,6 +10,10 @@ then had. Roles:
   filter         es_read_all by types, categories, or both; keeps the head that
                  it read before a page that came back short
   category       es_read_category, likewise
+
+Each but the transactional one reads in every style: a page a statement, with max_count,
+LIMIT or a condition on top, or by an SQL cursor, which goes back now and then and on
+again.
 """
 
 import random
@@ -17,6 +21,9 @@ import time
 
 from session import Journal, Lost, Refused, Session, now
 from workload import COMMON_TYPES, main_categories
+
+# How a page is cut out of the log.
+FORMS = ("max_count", "limit", "condition")
 
 ROLES = ("plain", "transactional", "filter", "category")
 
@@ -89,7 +96,7 @@ class Reader:
     def life(self):
         """From one start to the next: reads on from the saved checkpoint."""
         rng = self.rng
-        style = rng.choices(("poll", "wait", "snapshot"), (4, 4, 2))[0]
+        style = rng.choices(("poll", "wait", "snapshot", "cursor"), (3, 3, 2, 3))[0]
         if self.config.control and style == "snapshot":
             style = "poll"          # what is made of SQL sees no newer snapshot
         remember_heads = self.role != "plain" or rng.random() < 0.5
@@ -104,7 +111,11 @@ class Reader:
             count = rng.choice((1, 3, 20, 100, 500, 2000))
             head = self.session.head() if remember_heads else None
             wait = rng.choice((0.05, 0.2, 1)) if style == "wait" and not self.target else None
-            if not self.page(count, head, wait) and style != "wait":
+            if style == "cursor":
+                got = self.cursor(head, until)
+            else:
+                got = self.page(count, head, wait)
+            if not got and style != "wait":
                 time.sleep(rng.choice((0, 0.001, 0.01, 0.05)))
             if rng.random() < 0.5:
                 self.saved = self.checkpoint
@@ -117,24 +128,77 @@ class Reader:
         elif rng.random() < 0.3:
             self.session.connect()
 
-    def page(self, count, head, wait):
+    def query(self, form, count, wait=None):
+        """A read from the checkpoint on, of count events or, with None, all; and its arguments."""
         after = self.checkpoint
-        invoked = now()
+        types, conditions, values, limit = self.types, [], [], ""
+        if form == "condition" and not self.config.control:
+            conditions, values, after = ["position > %s"], [after], 0
+            if types is not None:
+                conditions.append("type = ANY (%s::text[])")
+                values, types = values + [types], None
+        if form != "max_count" and count is not None:
+            limit, count = f" LIMIT {count}", None
+        wait = wait and f"{wait} s"
         if self.role == "category":
-            rows = self.session.run(
-                f"SELECT {DELIVERED} FROM es_read_category(%s, %s, %s, wait => %s)",
-                (self.categories[0], after, count, wait and f"{wait} s"))
+            call, args = "es_read_category(%s, %s, %s, wait => %s)", (self.categories[0], after, count, wait)
         else:
-            rows = self.session.run(
-                f"SELECT {DELIVERED} FROM es_read_all(%s, %s, types => %s::text[],"
-                " categories => %s::text[], wait => %s)",
-                (after, count, self.types, self.categories, wait and f"{wait} s"))
+            call = ("es_read_all(%s, %s, types => %s::text[],"
+                    " categories => %s::text[], wait => %s)")
+            args = (after, count, types, self.categories, wait)
+        where = " WHERE " + " AND ".join(conditions) if conditions else ""
+        return f"SELECT {DELIVERED} FROM {call}{where}{limit}", (*args, *values)
+
+    def page(self, count, head, wait):
+        form = self.rng.choice(FORMS)
+        if wait and form == "condition":
+            form = "limit"          # what the condition leaves out would end the wait
+        invoked = now()
+        rows = self.session.run(*self.query(form, count, wait))
+        self.take(form, invoked, rows, count, head)
+        return len(rows)
+
+    def take(self, form, invoked, rows, count, head, bound=None):
+        """What a page brought; "head" was read before it, and "bound" when it had begun."""
         if rows:
             self.checkpoint = rows[-1][0]
         if head is not None and len(rows) < count:
             self.checkpoint = max(self.checkpoint, head)
-        self.journal.write(k="page", inv=invoked, ret=now(), n=count, ev=rows, cp=self.checkpoint)
-        return len(rows)
+        self.journal.write(k="page", inv=invoked, ret=now(), n=count, ev=rows, cp=self.checkpoint,
+                           form=form, bound=bound)
+
+    def cursor(self, head, until):
+        """One cursor, in pages, to its end or until it is left; how many events it gave."""
+        rng, run = self.rng, self.session.run
+        level = ("REPEATABLE READ" if rng.random() < 0.3 and not self.config.control
+                 else "READ COMMITTED")
+        sql, args = self.query(rng.choice(("max_count", "condition")), None)
+        run("BEGIN ISOLATION LEVEL " + level)
+        run("DECLARE page SCROLL CURSOR FOR " + sql, args)
+        self.journal.write(k="cursor")
+        shown, bound = 0, None
+        while True:
+            count = rng.choice((1, 3, 20, 100, 500, 2000))
+            invoked = now()
+            rows = run(f"FETCH {count} FROM page")
+            if bound is None:
+                bound = self.session.head()     # not below the one that the cursor took
+            shown += len(rows)
+            self.take("cursor", invoked, rows, count, head, bound)
+            past = len(rows) < count
+            if rng.random() < 0.3:
+                self.go_back(shown, past, rng.choice((1, 4, 60, 700)))
+            if past or now() > until or rng.random() < 0.05:
+                break
+        run("COMMIT")
+        return shown
+
+    def go_back(self, shown, past, count):
+        """Back in the cursor, and on again to where it was."""
+        back = self.session.run(f"FETCH BACKWARD {count} FROM page")
+        onward = min(count, shown + past)
+        forth = self.session.run(f"FETCH {onward} FROM page")
+        self.journal.write(k="again", past=past, n=count, back=back, forth=forth)
 
     # ---- in the database: exactly once ----
 
@@ -148,9 +212,10 @@ class Reader:
         after = run(f"SELECT position FROM {schema}.checkpoint WHERE reader = %s FOR UPDATE",
                     (self.client,))[0][0]
         invoked = now()
+        asked, limit = (count, "") if rng.random() < 0.5 else (None, f" LIMIT {count}")
         rows = run(f"INSERT INTO {schema}.delivered (reader, position, stream, version, token)"
-                   f" SELECT %s, {DELIVERED} FROM es_read_all(%s, %s) RETURNING position",
-                   (self.client, after, count))
+                   f" SELECT %s, {DELIVERED} FROM es_read_all(%s, %s){limit} RETURNING position",
+                   (self.client, after, asked))
         checkpoint = max([after] + [row[0] for row in rows])
         if head is not None and len(rows) < count:
             checkpoint = max(checkpoint, head)

@@ -1,8 +1,10 @@
 """Rules 5 and 6: what was delivered, and whether reads contradict each other."""
 
 import bisect
+import collections
 
 from history import Verdict
+from reader import FORMS
 
 
 class Reads:
@@ -13,7 +15,8 @@ class Reads:
         self.rule5 = Verdict("rule 5, readers get the log in order, nothing lost")
         self.rule6 = Verdict("rule 6, no read contradicts another")
         self.deliveries = self.lost = self.restarts = self.filtered = 0
-        self.beyond_snapshot = self.snapshots = self.taken = 0
+        self.beyond_snapshot = self.snapshots = self.taken = self.again = 0
+        self.forms = collections.Counter()
         self.gone = {}              # position -> token of events seen that a crash took
 
     def check(self):
@@ -36,14 +39,20 @@ class Reads:
         self.rule5.facts = (f"{readers} readers, {self.deliveries:,} deliveries, {self.lost:,} lost;"
                             f" {self.filtered:,} with filters, {self.restarts:,} restarts,"
                             f" {self.beyond_snapshot:,} newer than the snapshot of"
-                            f" {self.snapshots:,} long transactions")
+                            f" {self.snapshots:,} long transactions;"
+                            f" {self.forms['limit']:,} pages by LIMIT, {self.forms['condition']:,}"
+                            f" by a condition, {self.forms['cursor']:,} of cursors")
         otherwise = ", ".join(f"{n} {what}" for what, n in self.history.compared.items())
-        self.rule6.facts = (f"{heads:,} heads, {self.taken:,} positions handed out and not in the log;"
+        self.rule6.facts = (f"{heads:,} heads, {self.taken:,} positions handed out and not in the log,"
+                            f" {self.again:,} events fetched again;"
                             f" read otherwise: {otherwise}")
         self.rule5.require(self.restarts, "restarts")
         self.rule6.require(heads, "heads")
         if not self.history.config.control:
             self.rule5.require(self.snapshots, "reads in a REPEATABLE READ transaction")
+            for form in FORMS + ("cursor",):
+                self.rule5.require(self.forms[form], f"reads by {form}")
+            self.rule6.require(self.again, "going back in a cursor")
         return [self.rule5, self.rule6]
 
     # ---- rule 5 ----
@@ -78,16 +87,26 @@ class Reads:
         selected = log.select(header["types"], header["categories"])
         positions = [log.position[index] for index in selected]
         place, last, snapshot, ended = 0, 0, None, False
+        shown = []                  # by the cursor
         for line in lines:
             if line["k"] == "start":
                 self.restarts += 1
                 last, snapshot = line["after"], line["snapshot"]
                 self.snapshots += snapshot is not None
                 place = bisect.bisect_right(positions, last)
+            elif line["k"] == "cursor":
+                shown = []
+            elif line["k"] == "again":
+                self.fetched_again(name, line, shown)
             elif line["k"] == "page":
+                self.forms[line["form"]] += 1
+                shown += line["ev"]
                 for event in line["ev"]:
                     position = event[0]
                     self.deliveries += 1
+                    if line["bound"] is not None and position > line["bound"]:
+                        self.rule5.bad(f"{name} got {position} by a cursor that began when the head"
+                                       f" was {line['bound']} at most")
                     self.filtered += header["role"] != "plain"
                     self.beyond_snapshot += snapshot is not None and position > snapshot
                     if position <= last:
@@ -111,6 +130,18 @@ class Reads:
                 self.miss(name, selected, place, len(selected))
         if not ended:
             self.rule5.bad(f"{name} did not come to the head")
+
+    def fetched_again(self, name, line, shown):
+        """A cursor that went back so many rows, and on to where it was, shows the same."""
+        place = len(shown) + line["past"]       # 1: on the first event; 0: before it
+        there = max(place - line["n"], 0)
+        self.again += len(line["back"]) + len(line["forth"])
+        if line["back"] != shown[max(there, 1) - 1:place - 1][::-1]:
+            self.rule6.bad(f"{name} went {line['n']} back in a cursor, after"
+                           f" {shown[-1:]}, and got other events than before")
+        if line["forth"] != shown[there:]:
+            self.rule6.bad(f"{name} went on again in a cursor, after {shown[there - 1:there]},"
+                           " and got other events than before")
 
     def committed(self, name, lines):
         """The reader whose deliveries are rows, committed with its checkpoint."""

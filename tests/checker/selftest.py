@@ -179,6 +179,21 @@ def checkpoint_too_far(history):
                        lambda line: line.update(cp=log[-1][0]))
 
 
+def beyond_the_head(history):
+    history.change_one("reader", lambda line: line["k"] == "page" and line["bound"] and line["ev"],
+                       lambda line: line.update(bound=line["ev"][-1][0] - 1))
+
+
+def not_the_same_back(history):
+    history.change_one("reader", lambda line: line["k"] == "again" and len(line["back"]) > 1,
+                       lambda line: line["back"].pop(0))
+
+
+def not_the_same_forth(history):
+    history.change_one("reader", lambda line: line["k"] == "again" and len(line["forth"]) > 1,
+                       lambda line: line["forth"].append(line["forth"][-1]))
+
+
 def committed_delivery_missing(history):
     rows = history.load("delivered.log")
     del rows[len(rows) // 2]
@@ -218,9 +233,9 @@ TAMPERING = {
     "rule 2": (versions_swapped, call_in_part),
     "rule 3": (wrong_winner, groundless_conflict, conflict_with_the_future, stale_conflict),
     "rule 4": (sent_too_late, own_append_unseen, old_version_seen),
-    "rule 5": (delivery_missing, delivery_twice, deliveries_swapped, checkpoint_too_far,
+    "rule 5": (delivery_missing, delivery_twice, deliveries_swapped, checkpoint_too_far, beyond_the_head,
                committed_delivery_missing, committed_delivery_twice),
-    "rule 6": (delivered_then_gone, head_falls, position_twice),
+    "rule 6": (delivered_then_gone, head_falls, position_twice, not_the_same_back, not_the_same_forth),
     "errors": (strange_error,),
 }
 
