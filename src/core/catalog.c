@@ -397,6 +397,8 @@ es_catalog_lock_if_there(LOCKMODE mode)
 			return NULL;
 		log = found->event_log;
 		LockRelationOid(log, mode);
+		/* A lock that was held before brings no news of what others have committed since. */
+		AcceptInvalidationMessages();
 
 		/* We may have waited for DROP EXTENSION, and CREATE EXTENSION since. */
 		found = find_store();
