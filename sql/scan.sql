@@ -209,6 +209,10 @@ FROM unnest(ARRAY[
     $$SELECT position, row_number() OVER (), lag(type) OVER (ORDER BY position), sum(version) OVER (PARTITION BY stream ORDER BY position) FROM @ ORDER BY position$$,
     $$SELECT first_value(e) OVER w, last_value(position) OVER w FROM @ e WINDOW w AS (ORDER BY position ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) ORDER BY position$$,
     $$SELECT * FROM @ UNION ALL SELECT * FROM @$$,
+    $$SELECT position, type FROM @ UNION ALL SELECT position, type FROM es_read_all(6) ORDER BY 1, 2$$,
+    $$SELECT position FROM @ UNION ALL SELECT position FROM es_read_stream('Order-2') ORDER BY position DESC LIMIT 3$$,
+    $$SELECT position, type FROM (SELECT * FROM @ UNION ALL SELECT * FROM es_read_stream('Log-1')) x WHERE type IN ('Paid', 'Said') AND position > 5 ORDER BY position LIMIT 4$$,
+    $$SELECT count(*) FROM (SELECT e FROM @ e UNION ALL SELECT f FROM es_query('[{}]') f) x WHERE (e).type = 'Paid'$$,
     $$SELECT position, type FROM @ UNION SELECT position, type FROM es_read_all(6) ORDER BY 1$$,
     $$SELECT position FROM @ INTERSECT SELECT position FROM es_read_category('Order') ORDER BY 1$$,
     $$SELECT position FROM @ EXCEPT ALL SELECT position FROM es_read_stream('Order-1') ORDER BY 1$$,
@@ -239,6 +243,11 @@ FROM unnest(ARRAY[
     $$SELECT t.id, e.version FROM thing t FULL JOIN @ e ON e.version = t.id$$,
     $$SELECT t.id, e IS NULL FROM @ e RIGHT JOIN thing t ON e.version = t.id AND e.type = 'Paid'$$,
     $$SELECT t.id, coalesce(x.one, 0) FROM thing t LEFT JOIN (SELECT 1 AS one, e.* FROM @ e) x ON x.version = t.id$$,
+    -- joins that are removed
+    $$SELECT max(e.stream), count(*) FROM @ e LEFT JOIN thing t ON t.id = e.schema_version$$,
+    $$SELECT e.type, count(*) FROM @ e LEFT JOIN thing t ON t.id = e.version WHERE e.position > 3 GROUP BY e.type$$,
+    $$SELECT e.type FROM @ e LEFT JOIN thing t ON t.id = e.version ORDER BY e.position$$,
+    $$SELECT DISTINCT e.type FROM @ e LEFT JOIN thing t ON t.id = e.position$$,
     $$SELECT * FROM thing t NATURAL JOIN (SELECT version::int AS id, type FROM @) x$$,
     $$SELECT * FROM thing t, LATERAL (SELECT * FROM @ e WHERE e.version = t.id) x$$,
     $$SELECT * FROM thing t, LATERAL (SELECT * FROM @ e WHERE e.version >= t.id ORDER BY e.position DESC LIMIT 2) x$$,
@@ -941,6 +950,8 @@ FROM unnest(ARRAY[
     $$SELECT * FROM thing t, es_append('New-1', 'T') a$$,
     $$SELECT * FROM thing t LEFT JOIN es_append('New-1', 'T') a ON a.version = t.id$$,
     $$SELECT * FROM thing t JOIN es_append_batch('{New-1,New-2}', '{A,B}', '{"{}","{}"}') a ON a.version <= t.id$$,
+    $$SELECT max(a.version) FROM es_append('New-1', 'T') a LEFT JOIN thing t ON t.id = a.position$$,
+    $$SELECT count(a.stream) FROM es_append_batch('{New-1,New-2}', '{A,B}', '{"{}","{}"}') a LEFT JOIN thing t ON t.id = a.version$$,
     $$SELECT * FROM thing t, LATERAL (SELECT a.version FROM es_append('New-1', 'T') a WHERE a.version < t.id) x$$,
     $$SELECT * FROM thing t, LATERAL (SELECT a.version, b.version FROM es_append('New-1', 'T') a, LATERAL es_append('New-2', t.id::text) b) x$$,
     $$SELECT * FROM thing t, LATERAL es_append('New-' || t.id, 'T') WHERE t.id > 100$$,
@@ -991,6 +1002,14 @@ FROM unnest(ARRAY[
     $s$DO $do$ DECLARE c SCROLL CURSOR FOR SELECT * FROM es_append('New-1', 'T'); a record; BEGIN OPEN c; FOR i IN 1 .. 3 LOOP MOVE FORWARD ALL FROM c; MOVE BACKWARD ALL FROM c; FETCH FIRST FROM c INTO a; FETCH LAST FROM c INTO a; END LOOP; CLOSE c; END $do$$s$,
     $s$DO $do$ DECLARE c SCROLL CURSOR FOR SELECT * FROM thing t, LATERAL es_append('New-' || t.id % 2, 'T'); a record; BEGIN OPEN c; FETCH ABSOLUTE 3 FROM c INTO a; MOVE BACKWARD 2 FROM c; FETCH c INTO a; CLOSE c; END $do$$s$,
     $s$DO $do$ DECLARE c SCROLL CURSOR FOR SELECT * FROM es_append_batch('{New-1,New-2}', '{A,B}', '{"{}","{}"}'); a record; BEGIN OPEN c; FETCH c INTO a; FETCH PRIOR FROM c INTO a; FETCH LAST FROM c INTO a; FETCH FIRST FROM c INTO a; END $do$$s$]) statement;
+-- Each outer row is a call, also where many have the same values and the arguments are dear, so that memoizing would pay.
+CREATE TABLE many AS SELECT n, 'K' || n % 3 AS kind FROM generate_series(1, 600) n;
+ANALYZE many;
+SELECT effects(statement, 'SELECT stream, version, type, data FROM eventstore.events WHERE stream LIKE ''New%'' ORDER BY position'), statement
+FROM unnest(ARRAY[
+    $$SELECT * FROM many m, LATERAL es_append('New-' || lower(m.kind), m.kind) a$$,
+    $$SELECT count(*) FROM many m, LATERAL es_append('New-' || lower(m.kind), 'T', jsonb_build_object('kind', upper(m.kind), 'l', length(m.kind), 'm', md5(m.kind)), tags => ARRAY[m.kind || 'x']) a$$,
+    $$SELECT count(a.version) FROM many m LEFT JOIN LATERAL es_append_events('New-1', jsonb_build_array(jsonb_build_object('type', upper(m.kind), 'data', jsonb_build_object('a', md5(m.kind), 'b', reverse(m.kind))))) a ON true$$]) statement;
 -- Of rows the names are those of the query.
 SELECT alike(statement), statement
 FROM unnest(ARRAY[
