@@ -424,6 +424,41 @@ sub ordered_by_all
 	return " ORDER BY $order" . (chance(0.6) ? ' LIMIT ' . upto(12) : '') . (chance(0.3) ? ' OFFSET ' . upto(4) : '');
 }
 
+# A read of much under conditions that the scan may use, by itself or for each row of a table.
+sub narrowed
+{
+	my $lateral = chance(0.3);
+	my $upper = { ints => [ $lateral ? ('t.place', 't.id') : () ], texts => [ $lateral ? ('t.name', 't.kind') : () ] };
+	my $all = pick('NULL', 'NULL', 'NULL', 1 + upto(20));
+	my $backwards = backwards();
+	my $call = pick(
+		"es_read_all(NULL, $all, backwards => $backwards)", "es_read_all(max_count => $all, types => '{Paid,Placed,Said}', backwards => $backwards)",
+		"es_read_stream('" . pick(qw(Order-1 Order-2)) . "', NULL, $all, $backwards)", "es_read_category('Order', max_count => $all)",
+		"es_query('[{}]', NULL, $all, backwards => $backwards)", q(es_query('[{"tags": ["a"]}, {"types": ["Paid", "Opened"]}]')), "es_read_correlation('c', $all)");
+	my @conditions = map {
+		my $value = pick((map { upto($head) } 1 .. 4), upto(5), upto($head) . pick('::int2', '::bigint'), @{ $upper->{ints} }, $with_params ? ('$1', '$4') : ());
+		my $place = pick('e.position', 'e.position', 'e.version');
+		my $operator = pick('<', '<=', '=', '>=', '>');
+		my $type = pick(quoted(some_type()), quoted(some_type()), @{ $upper->{texts} }, $with_params ? '$2' : ());
+		pick(
+			"$place $operator $value", "$place $operator $value", "$value $operator $place",
+			"e.type = $type", "$type = e.type",
+			'e.type = ANY (' . ($with_params && chance(0.5) ? '$3' : quoted(some_types())) . ')', "e.type IN ('Paid', $type)",
+			'e.stream = ' . quoted(some_stream()), 'e.stream = ' . ($lateral ? 't.name' : quoted(some_stream())))
+	} 0 .. upto(2);
+	my $where = join(' AND ', @conditions);
+	my $columns = pick('e.position', 'e.version', 'e.position, e.type', 'e', 'e.data, e.stream');
+
+	return ("SELECT t.id, x.* FROM thing t, LATERAL (SELECT $columns FROM $call e WHERE $where"
+		  . (chance(0.4) ? ' ORDER BY e.position LIMIT ' . upto(4) : '') . ') x', 0) if $lateral && chance(0.7);
+	return (pick("SELECT t.id FROM thing t WHERE EXISTS (SELECT FROM $call e WHERE $where)",
+			"SELECT t.id, array(SELECT e.position FROM $call e WHERE $where) FROM thing t",
+			"SELECT t.id, (SELECT count(*) FROM $call e WHERE $where) FROM thing t"), 0) if $lateral;
+	return ("SELECT count(*), max(e.position) FROM $call e WHERE $where", 1) if chance(0.2);
+	return ("SELECT $columns FROM $call e WHERE $where" . pick('', '', ' ORDER BY e.position', ' ORDER BY e.position DESC', ' ORDER BY e.version, e.position')
+		  . (chance(0.3) ? ' LIMIT ' . upto(5) : ''), 1);
+}
+
 # A whole query, and whether it says in which order rows come.
 sub query
 {
@@ -578,7 +613,7 @@ sub comparison
 			  . q('SELECT stream, version, type, data FROM eventstore.events WHERE stream LIKE ''New%'' ORDER BY position')
 			  . ", '', '{}', " . array(@settings) . ')');
 	}
-	my ($sql, $ordered) = query();
+	my ($sql, $ordered) = chance(0.25) ? narrowed() : query();
 	my $params = $with_params
 	  ? '(' . join(', ', pick('NULL', upto($head), upto($head), 0), pick('NULL', map { quoted(some_type()) } 1 .. 4),
 		pick(q('{}'), map { quoted(some_types()) } 1 .. 3), pick('NULL', upto(9), upto(9))) . ')'
