@@ -1,6 +1,10 @@
 -- Functions of the store in FROM are nodes of the plan.  Whatever stands around them, answers
 -- are the same as with eventstore.enable_scan = off, where they are functions as any other.
 
+-- What is hidden stays there.
+ALTER SYSTEM SET eventstore.scavenge_interval = 0;
+SELECT pg_reload_conf();
+\c
 CREATE EXTENSION eventstore;
 
 SET timezone = 'UTC';
@@ -23,10 +27,6 @@ FROM es_append_batch(
     content_types => (SELECT array_agg(CASE WHEN n % 5 = 0 THEN 'a/b' END) FROM generate_series(1, 24) n));
 SELECT es_append('11111111-2222-3333-4444-555555555555', 'Bare');
 SELECT es_register_upcaster('Opened', 2, 'opened_1', 'Placed', 1), es_register_upcaster('Paid', 1, 'paid_1');
--- Some are hidden.
-SELECT es_truncate_stream('Order-3', 3), es_delete_stream('Gone-1'), es_tombstone_stream('Dead-1'), es_set_retention('Log', max_count => 2);
-SELECT string_agg(format('%s %s/%s %s %s', position, stream, version, type, schema_version), E'\n') FROM es_read_all();
-
 -- ---- the comparison ----
 
 -- What a statement gives, or does: its rows, or those of a query after it.  Nothing stays.
@@ -136,6 +136,20 @@ CREATE FUNCTION form(form text, ordered boolean DEFAULT true) RETURNS text
     AS $$
     SELECT concat_ws(' ', string_agg(compare(statement, NULL, ordered), ' ' ORDER BY n), '|', string_agg(DISTINCT nodes(statement), ', '))
     FROM (SELECT n, replace(form, '@', call) FROM call) c (n, statement) $$;
+
+-- Places alone are read from indexes, as long as nothing is hidden.
+SELECT form(form), form
+FROM unnest(ARRAY[
+    $$SELECT position FROM @$$,
+    $$SELECT version FROM @$$,
+    $$SELECT count(*) FROM @$$,
+    $$SELECT count(*) FROM @ WHERE position > 8$$,
+    $$SELECT position FROM @ WHERE position < 8 ORDER BY position DESC LIMIT 2$$,
+    $$SELECT version FROM @ WHERE version >= 2$$,
+    $$SELECT a.position, b.position FROM @ a JOIN @ b USING (position) ORDER BY 1, 2$$]) form;
+-- Some are hidden.
+SELECT es_truncate_stream('Order-3', 3), es_delete_stream('Gone-1'), es_tombstone_stream('Dead-1'), es_set_retention('Log', max_count => 2);
+SELECT string_agg(format('%s %s/%s %s %s', position, stream, version, type, schema_version), E'\n') FROM es_read_all();
 
 -- ---- columns ----
 
