@@ -147,6 +147,7 @@ FROM unnest(ARRAY[
     $$SELECT position FROM @ WHERE position < 8 ORDER BY position DESC LIMIT 2$$,
     $$SELECT version FROM @ WHERE version >= 2$$,
     $$SELECT a.position, b.position FROM @ a JOIN @ b USING (position) ORDER BY 1, 2$$]) form;
+SELECT alike($$SELECT version FROM es_read_stream('Order-1', types => '{Paid}')$$);
 -- Some are hidden.
 SELECT es_truncate_stream('Order-3', 3), es_delete_stream('Gone-1'), es_tombstone_stream('Dead-1'), es_set_retention('Log', max_count => 2);
 SELECT string_agg(format('%s %s/%s %s %s', position, stream, version, type, schema_version), E'\n') FROM es_read_all();
