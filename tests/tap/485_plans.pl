@@ -549,7 +549,7 @@ sub appends
 		$of = q('none') if $n == 1 && chance(0.3);
 		my $stream = chance(0.6) ? "'New-' || abs(hashtext($of)) % 3" : quoted('New-' . upto(2));
 		my $type = "'T' || length($of)";
-		my $data = pick(q('{}'), q('{"a": 1}'), "jsonb_build_object('a', upper($of), 'b', md5($of), 'c', reverse($of), 'd', repeat($of, 2))");
+		my $data = pick(q('{}'::jsonb), q('{"a": 1}'::jsonb), "jsonb_build_object('a', upper($of), 'b', md5($of), 'c', reverse($of), 'd', repeat($of, 2))");
 		push @calls, pick(
 			"es_append($stream, $type)", "es_append($stream, $type, $data)", "es_append($stream, $type, $data, tags => ARRAY[coalesce(nullif($of, ''), 'x')])",
 			"es_append_events($stream, jsonb_build_array('{\"type\": \"A\"}'::jsonb, jsonb_build_object('type', $type, 'data', $data)))",
