@@ -194,7 +194,7 @@ EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql META.json $(EXTENSION)-*.zip
 # is not preloaded); `make test` runs them.
 REGRESS = \
 	append append_batch append_events append_only new_events new_events_table idempotency event_id condition \
-	read_stream read_all read_category query filter correlation columns encodings parallel \
+	read_stream read_all read_category query filter correlation columns scan encodings parallel \
 	payload stream_life removed_ids taken_away snapshot upcast \
 	projection_inline projection_async projection_views projection_reducer \
 	projection_errors projection_drop projection_owner projection_pitfalls projection_hostile \
