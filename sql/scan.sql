@@ -1166,3 +1166,46 @@ ALTER TABLE eventstore.event_log DISABLE ROW LEVEL SECURITY;
 RESET plan_cache_mode;
 DROP OWNED BY regress_scan;
 DROP ROLE regress_scan;
+
+-- ---- cursors that go back, after what others would do ----
+
+-- Behind its last event, too, a cursor keeps the log in use: it can go back.
+SET eventstore.allow_drop = on;
+SET client_min_messages = warning;
+CREATE FUNCTION fate(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE;
+END $$;
+BEGIN;
+DECLARE last CURSOR FOR SELECT position FROM es_read_all(0, NULL);
+MOVE FORWARD ALL FROM last;
+SELECT statement, fate(statement) FROM unnest(ARRAY['SELECT es_reset()', 'DROP EXTENSION eventstore CASCADE', 'TRUNCATE eventstore.event_log CASCADE']) statement;
+MOVE BACKWARD ALL FROM last;
+SELECT fate('DROP EXTENSION eventstore CASCADE');
+CLOSE last;
+COMMIT;
+RESET eventstore.allow_drop;
+RESET client_min_messages;
+-- What is read again is shown, and found, by the upcasters of the beginning.
+CREATE FUNCTION made(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT '"made"'::jsonb $$;
+CREATE FUNCTION remade(data jsonb, metadata jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT '"remade"'::jsonb $$;
+SELECT count(*) FROM generate_series(1, 3), es_append('Up-1', 'Before');
+SELECT es_register_upcaster('Before', 1, 'made', 'After');
+BEGIN;
+DECLARE by_argument CURSOR FOR SELECT version, type, data FROM es_read_all(0, NULL, types => '{After}');
+DECLARE by_condition CURSOR FOR SELECT version, type, data FROM es_read_all(0, NULL) WHERE type = 'After';
+DECLARE by_query CURSOR FOR SELECT version, type, data FROM es_query('[{"types": ["After"]}]');
+DECLARE of_stream CURSOR FOR SELECT version, type, data FROM es_read_stream('Up-1', types => '{After}');
+FETCH ALL FROM by_argument;
+FETCH ALL FROM by_condition;
+FETCH ALL FROM by_query;
+FETCH ALL FROM of_stream;
+SELECT es_register_upcaster('Before', 1, 'remade', 'Other');
+FETCH BACKWARD ALL FROM by_argument;
+FETCH BACKWARD ALL FROM by_condition;
+FETCH BACKWARD ALL FROM by_query;
+FETCH BACKWARD ALL FROM of_stream;
+COMMIT;

@@ -8,10 +8,7 @@
  *	  versions likewise, and a stream has as many events as streams have on average;
  *	- types and categories have the frequencies of their type keys, tags those of their hashes.
  * What is not a constant counts as an average one.  These are estimates: nothing but the choice of a
- * plan depends on them.
- *
- * A constant that is no query is an error here already, as a constant that is no regular
- * expression is for PostgreSQL.
+ * plan depends on them, and no argument is refused here.
  *
  * Locks: AccessShare on event_log and event_tag, held to the end of the transaction, and those of
  * the dictionary.
@@ -228,8 +225,11 @@ share_of_call(const Estimate *estimate, const FuncExpr *call, const EsReadHow *h
 	double		share;
 
 	if (is_given(call, how->query))
-		return query == NULL ? 1 / estimate->types.distinct :
-			share_of_query(estimate, es_query_parse(&DatumGetJsonbP(query->constvalue)->root));
+	{
+		EsQuery    *known = query == NULL ? NULL : es_query_parse_if(&DatumGetJsonbP(query->constvalue)->root);
+
+		return known == NULL ? 1 / estimate->types.distinct : share_of_query(estimate, known);
+	}
 	filter.types = known_names(constant(call, how->types), &filter.ntypes);
 	filter.categories = known_names(constant(call, how->categories), &filter.ncategories);
 	if (category != NULL && !category->constisnull)

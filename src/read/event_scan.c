@@ -363,11 +363,12 @@ rescan_event_scan(CustomScanState *node)
 
 /* The indexes that a query leads to. */
 static List *
-indexes_of_query(const EsCatalog *cat, const EsQuery *query)
+indexes_of_query(const EsCatalog *cat, Const *value)
 {
+	EsQuery    *query = es_query_parse_if(&DatumGetJsonbP(value->constvalue)->root);
 	List	   *indexes = NIL;
 
-	for (int i = 0; i < query->nitems; i++)
+	for (int i = 0; query != NULL && i < query->nitems; i++)
 	{
 		const EsQueryItem *item = &query->items[i];
 
@@ -389,7 +390,7 @@ indexes_to_be_used(EventScanState *state, const EsCatalog *cat)
 
 	if (query != NULL)
 		return is_null(call, how->query) || !IsA(query, Const) ? NIL :
-			indexes_of_query(cat, es_query_parse(&DatumGetJsonbP(((Const *) query)->constvalue)->root));
+			indexes_of_query(cat, (Const *) query);
 	if (how->place_column == ES_EVENT_COL_VERSION || list_member_int(state->kinds, ES_CONDITION_STREAM))
 		return list_make1_oid(cat->event_log_stream);
 	if (!how->takes_types)

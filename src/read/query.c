@@ -42,56 +42,99 @@
 
 /* ---- parsing ---- */
 
-static void
-refuse_query(const char *what)
+#define USUAL_HINT	"A query is like [{\"types\": [\"OrderCreated\"], \"tags\": [\"order:7\"]}]; [{}] matches all."
+
+/* Why a JSON value is no query; .message NULL: it is one, so far. */
+typedef struct Refusal
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", what),
-			 errhint("A query is like [{\"types\": [\"OrderCreated\"], \"tags\": [\"order:7\"]}]; [{}] matches all.")));
+	const char *message;
+	const char *hint;
+} Refusal;
+
+static Refusal
+refusal(const char *message)
+{
+	return (Refusal) {message, USUAL_HINT};
 }
 
 /* An array of strings; their bytes are those of the JSON value. */
-static EsName *
-parse_names(const JsonbValue *value, const char *what, int *n)
+static Refusal
+parse_names(const JsonbValue *value, const char *what, EsName **names, int *n)
 {
-	EsName	   *names = es_json_strings(value, n);
-
-	if (names == NULL)
-		refuse_query(psprintf("\"%s\" of a query must be an array of strings", what));
-	return names;
+	*names = es_json_strings(value, n);
+	if (*names == NULL)
+		return refusal(psprintf("\"%s\" of a query must be an array of strings", what));
+	return (Refusal) {NULL, NULL};
 }
 
-static void
+static Refusal
+parse_key(const JsonbValue *key, const JsonbValue *value, EsQueryItem *item)
+{
+	Refusal		why;
+
+	if (!es_json_key_is(key, "types") && !es_json_key_is(key, "tags"))
+		return refusal(psprintf("unknown key \"%.*s\" in a query", key->val.string.len, key->val.string.val));
+	if (value->type == jbvNull)
+		return (Refusal) {NULL, NULL};
+	if (es_json_key_is(key, "tags"))
+		return parse_names(value, "tags", &item->tags, &item->ntags);
+	why = parse_names(value, "types", &item->types, &item->ntypes);
+	if (why.message == NULL && item->ntypes == 0)
+		return (Refusal) {"\"types\" of a query must not be empty", "Leave the key out for events of any type."};
+	return why;
+}
+
+static Refusal
 parse_item(JsonbContainer *container, EsQueryItem *item)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(container);
+	Refusal		why = {NULL, NULL};
 	JsonbValue	key;
 	JsonbValue	value;
 
 	(void) JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
-	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	while (why.message == NULL && JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
 	{
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		if (!es_json_key_is(&key, "types") && !es_json_key_is(&key, "tags"))
-			refuse_query(psprintf("unknown key \"%.*s\" in a query", key.val.string.len, key.val.string.val));
-		if (value.type == jbvNull)
-			continue;
-		if (es_json_key_is(&key, "tags"))
-			item->tags = parse_names(&value, "tags", &item->ntags);
-		else
-		{
-			item->types = parse_names(&value, "types", &item->ntypes);
-			if (item->ntypes == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("\"types\" of a query must not be empty"),
-						 errhint("Leave the key out for events of any type.")));
-		}
+		why = parse_key(&key, &value, item);
 	}
+	if (why.message != NULL)
+		return why;
 	item->hashes = palloc(sizeof(int64) * Max(item->ntags, 1));
 	for (int i = 0; i < item->ntags; i++)
 		item->hashes[i] = es_tag_hash(item->tags[i]);
+	return why;
+}
+
+static Refusal
+parse_query(JsonbContainer *container, EsQuery *query)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(container);
+	JsonbValue	element;
+	int			ntags = 0;
+
+	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
+		return refusal("a query must be a JSON array");
+	if (JsonContainerSize(container) == 0)
+		return refusal("a query must have at least one item");
+	if (JsonContainerSize(container) > MAX_ITEMS)
+		return refusal(psprintf("a query must not have more than %d items", MAX_ITEMS));
+	query->items = palloc0(sizeof(EsQueryItem) * JsonContainerSize(container));
+	(void) JsonbIteratorNext(&iterator, &element, true);	/* the array's begin */
+	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+	{
+		Refusal		why;
+
+		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+			return refusal("an item of a query must be a JSON object");
+		why = parse_item(element.val.binary.data, &query->items[query->nitems]);
+		if (why.message != NULL)
+			return why;
+		ntags += query->items[query->nitems++].ntags;
+	}
+	if (ntags > MAX_TAGS)
+		return refusal(psprintf("a query must not have more than %d tags", MAX_TAGS));
+	return (Refusal) {NULL, NULL};
 }
 
 /*
@@ -102,28 +145,23 @@ EsQuery *
 es_query_parse(JsonbContainer *container)
 {
 	EsQuery    *query = palloc0(sizeof(EsQuery));
-	JsonbIterator *iterator = JsonbIteratorInit(container);
-	JsonbValue	element;
-	int			ntags = 0;
+	Refusal		why = parse_query(container, query);
 
-	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container))
-		refuse_query("a query must be a JSON array");
-	if (JsonContainerSize(container) == 0)
-		refuse_query("a query must have at least one item");
-	if (JsonContainerSize(container) > MAX_ITEMS)
-		refuse_query(psprintf("a query must not have more than %d items", MAX_ITEMS));
-	query->items = palloc0(sizeof(EsQueryItem) * JsonContainerSize(container));
-	(void) JsonbIteratorNext(&iterator, &element, true);	/* the array's begin */
-	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
-	{
-		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
-			refuse_query("an item of a query must be a JSON object");
-		parse_item(element.val.binary.data, &query->items[query->nitems]);
-		ntags += query->items[query->nitems++].ntags;
-	}
-	if (ntags > MAX_TAGS)
-		refuse_query(psprintf("a query must not have more than %d tags", MAX_TAGS));
+	if (why.message != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", why.message),
+				 errhint("%s", why.hint)));
 	return query;
+}
+
+/* The same; NULL if the value is no query. */
+EsQuery *
+es_query_parse_if(JsonbContainer *container)
+{
+	EsQuery    *query = palloc0(sizeof(EsQuery));
+
+	return parse_query(container, query).message == NULL ? query : NULL;
 }
 
 /* ---- the events of one item ---- */

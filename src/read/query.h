@@ -33,6 +33,7 @@ typedef struct EsQuery
 } EsQuery;
 
 extern EsQuery *es_query_parse(JsonbContainer *container);
+extern EsQuery *es_query_parse_if(JsonbContainer *container);
 extern bool es_query_item_bears(const EsQueryItem *item, Datum tags);
 
 /* The matching events of a range of positions, each once, in order. */
