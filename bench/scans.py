@@ -56,7 +56,8 @@ def scan(bench):
     bench.report.row('  … memory of the process', 'kB', *([cursors[side].memory()] for side in bench.sides))
     few = Cursor(bench, database, WHOLE['eventstore'] + ' LIMIT 10000')
     few.read()
-    bench.report.row('  … against that after 10,000 rows', 'kB', [few.memory()], [cursors['eventstore'].memory()], ('≤', 1.1))
+    bench.report.row('  … against that after 10,000 rows', 'kB', [few.memory()], [cursors['eventstore'].memory()], ('≤', 1.1),
+                     counted=True)
 
     anywhere = dict(last=count - 1000)
     for what, script, target in (('the first 10 after a position, LIMIT', 'first', ('≥', 0.5)),
