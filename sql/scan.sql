@@ -1209,3 +1209,51 @@ FETCH BACKWARD ALL FROM by_condition;
 FETCH BACKWARD ALL FROM by_query;
 FETCH BACKWARD ALL FROM of_stream;
 COMMIT;
+
+-- ---- once for each row of the outer side ----
+
+-- However dear the planner holds it to be: where the arguments are the same, too.
+CREATE FUNCTION appended(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    version_before bigint := (SELECT coalesce(sum(es_stream_version('Many-K' || n)), 0) FROM generate_series(0, 2) n);
+BEGIN
+    EXECUTE statement;
+    RETURN (SELECT sum(es_stream_version('Many-K' || n)) FROM generate_series(0, 2) n) - version_before;
+END $$;
+SELECT setting, statement, appended(statement)
+FROM (VALUES ('on'), ('off')) settings (setting),
+    LATERAL set_config('eventstore.enable_scan', setting, false) AS is_set,
+    unnest(ARRAY[
+    $$SELECT count(*) FROM many, LATERAL es_append('Many-' || kind, 'T') a$$,
+    $$SELECT count(*) FROM many, LATERAL es_append_events('Many-' || kind, '[{"type": "T"}]') a$$,
+    $$SELECT count(*) FROM many, LATERAL es_append_batch(ARRAY['Many-' || kind], ARRAY['T'], ARRAY['{}'::jsonb]) a$$,
+    $$SELECT count(*) FROM many, LATERAL (SELECT a.position FROM es_append('Many-' || kind, 'T') a LIMIT 1) a$$,
+    $$SELECT count(*) FROM many, LATERAL (SELECT max(a.position) AS position FROM es_append('Many-' || kind, 'T') a) a$$,
+    $$SELECT count(*) FROM many, LATERAL (SELECT (es_append('Many-' || kind, 'T')).position OFFSET 0) a$$,
+    $$SELECT count(*) FROM many, LATERAL (SELECT position FROM es_append('Many-' || kind, 'T') UNION ALL SELECT position FROM es_append('Many-' || kind, 'T')) a$$,
+    $$SELECT count(*) FROM many, LATERAL (WITH w AS MATERIALIZED (SELECT position FROM es_append('Many-' || kind, 'T')) SELECT max(position) AS position FROM w) a$$]) statement;
+RESET eventstore.enable_scan;
+SELECT scans('SELECT count(*) FROM many, LATERAL es_append(''Many-'' || kind, ''T'') a'), scans('SELECT count(*) FROM many, LATERAL es_read_stream(''Many-'' || kind) a');
+
+-- ---- explained after things have gone ----
+
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_analyze = on;
+CREATE INDEX by_user ON eventstore.event_log (pg_catalog.hashtextextended((metadata OPERATOR(pg_catalog.->>) 'user'::pg_catalog.text) COLLATE pg_catalog."C", 0::pg_catalog.int8), position) WHERE metadata OPERATOR(pg_catalog.?) 'user'::pg_catalog.text;
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT position FROM es_read_correlation('x', NULL, 0, 'user');
+FETCH ALL FROM c;
+SELECT fate('DROP INDEX eventstore.by_user');
+CLOSE c;
+COMMIT;
+SET auto_explain.log_analyze = off;
+BEGIN;
+DECLARE unread CURSOR FOR SELECT position FROM es_read_all();
+DECLARE appended CURSOR FOR SELECT position FROM es_append('Many-K0', 'T');
+MOVE FORWARD ALL FROM appended;
+SET LOCAL client_min_messages = warning;
+SET LOCAL eventstore.allow_drop = on;
+DROP EXTENSION eventstore CASCADE;
+COMMIT;
+SELECT count(*) FROM pg_extension WHERE extname = 'eventstore';

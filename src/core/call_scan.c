@@ -66,10 +66,12 @@ void
 es_call_scan_paths(PlannerInfo *root, RelOptInfo *rel, FuncExpr *call, const EsFromFunction *function)
 {
 	CustomPath *path = es_from_path(root, rel, &path_methods);
-	Path	   *replaced = linitial(rel->pathlist);
+	Path	   *replaced;
 
-	if (replaced->pathtype != T_FunctionScan || list_length(rel->pathlist) != 1)
+	if (list_length(rel->pathlist) != 1 || ((Path *) linitial(rel->pathlist))->pathtype != T_FunctionScan)
 		return;					/* somebody else has plans for it */
+	replaced = linitial(rel->pathlist);
+	path->path.rows = replaced->rows;
 	/* What a rescan of a FunctionScan costs: here, a rescan costs what the first scan does (cost_rescan). */
 	path->path.startup_cost = 0;
 	path->path.total_cost = replaced->total_cost - replaced->startup_cost;

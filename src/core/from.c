@@ -17,13 +17,13 @@
  *    level of the query or around it): FunctionScan is given the row that it had returned
  *    (ExecScanFetch in executor/execScan.c), a node without a table would be executed again.
  *    FunctionScan stays for WITH ORDINALITY and ROWS FROM of several functions, too.
- * 2. No node where ALTER FUNCTION has put something around the function, or where it is another
- *    function of that name: it is known by the address of its C function.
+ * 2. No node where ALTER FUNCTION has put something around the function or made it STRICT, or where
+ *    it is another function of that name: it is known by the address of its C function.
  * 3. Nothing is registered but when the library is loaded.
  * 4. A function that does something is called for each row of the outer side of a LATERAL join, also
- *    if its arguments are the same again: with a node or without, its columns count as volatile, so
- *    that no Memoize is put over it (get_memoize_path in optimizer/path/joinpath.c, which does
- *    not look at the function itself).
+ *    if its arguments are the same again: with a node or without, its columns, and those of a
+ *    sub-query that calls it, count as volatile, so that no Memoize is put over it
+ *    (get_memoize_path in optimizer/path/joinpath.c, which looks at the columns only).
  *
  * Locks: none.
  * Crash: nothing is kept here.
@@ -34,6 +34,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
@@ -115,7 +116,7 @@ es_from_find_by_oid(Oid function)
 	if (!possible)
 		return NULL;
 	fmgr_info(function, &info);
-	return es_from_find(info.fn_addr);	/* (2) */
+	return info.fn_strict ? NULL : es_from_find(info.fn_addr);	/* (2) */
 }
 
 /* ---- planning ---- */
@@ -147,6 +148,24 @@ only_call(const RangeTblEntry *rte)
 	return (FuncExpr *) function->funcexpr;
 }
 
+/* Is there a call anywhere in a query that does something? */
+static bool
+acts_within(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+	{
+		const EsFromFunction *function = es_from_find_by_oid(((FuncExpr *) node)->funcid);
+
+		if (function != NULL && function->acts)
+			return true;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, acts_within, context, 0);
+	return expression_tree_walker(node, acts_within, context);
+}
+
 static void
 plan_function(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
@@ -155,7 +174,11 @@ plan_function(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	if (next_hook != NULL)
 		next_hook(root, rel, rti, rte);
-	call = IS_SIMPLE_REL(rel) ? only_call(rte) : NULL;
+	if (!IS_SIMPLE_REL(rel))
+		return;
+	if (rte->rtekind == RTE_SUBQUERY && rte->lateral && acts_within((Node *) rte->subquery, NULL))
+		rel->reltarget->has_volatile_expr = VOLATILITY_VOLATILE;	/* (4) */
+	call = only_call(rte);
 	if (call == NULL)
 		return;
 	function = es_from_find_by_oid(call->funcid);

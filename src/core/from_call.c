@@ -37,9 +37,9 @@ typedef struct ParamsContext
 } ParamsContext;
 
 /*
- * Collect the parameters of the executor that an expression depends on: the same as
- * finalize_primnode in optimizer/plan/subselect.c, whose result a CustomScan does not keep for
- * a part of its expressions.
+ * Collect the parameters of the executor that an expression depends on: as finalize_primnode in
+ * optimizer/plan/subselect.c does, whose result a CustomScan does not keep for a part of its
+ * expressions.  (Those that a subplan returns are never among the changed ones.)
  */
 static bool
 params_of(Node *node, ParamsContext *context)
@@ -150,7 +150,7 @@ es_from_call_init(EsFromCall *call, CustomScanState *node)
 	ParamsContext context = {node->ss.ps.state, NULL};
 
 	prepare_function(call, node, expr);
-	call->function = es_from_find(call->info.fn_addr);
+	call->function = call->info.fn_strict ? NULL : es_from_find(call->info.fn_addr);
 	if (call->function == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -268,14 +268,22 @@ es_from_call_scan(const EsFromCall *call, ScanState *node, ExecScanAccessMtd nex
 	}
 }
 
-/* The call, in EXPLAIN. */
+/*
+ * The call, in EXPLAIN: its arguments under VERBOSE only, as those of a FunctionScan, for they are
+ * data.  The function may be gone, if the query is explained after it has run.
+ */
 void
 es_from_call_explain(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	List	   *context = set_deparse_context_plan(es->deparse_cxt, (Plan *) plan, ancestors);
+	FuncExpr   *call = linitial_node(FuncExpr, plan->custom_exprs);
+	char	   *name = get_func_name(call->funcid);
 
-	ExplainPropertyText("Function Call",
-						deparse_expression(linitial(plan->custom_exprs), context,
-										   list_length(es->rtable) > 1 || es->verbose, false), es);
+	if (name == NULL)
+		return;
+	ExplainPropertyText("Function Name", name, es);
+	if (es->verbose)
+		ExplainPropertyText("Function Call",
+							deparse_expression((Node *) call, set_deparse_context_plan(es->deparse_cxt, (Plan *) plan, ancestors),
+											   true, false), es);
 }

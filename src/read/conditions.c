@@ -102,6 +102,9 @@ find_bound(const EsConditionUse *use, RestrictInfo *clause, Oid opno, Node *valu
 
 	if (strategy == 0 || (type != INT8OID && type != INT4OID && type != INT2OID))
 		return;
+	if (use->fixed_only && !IsA(value, Const) &&
+		!(IsA(value, Param) && ((Param *) value)->paramkind == PARAM_EXTERN))
+		return;
 	if (kind == ES_CONDITION_AT)
 	{
 		/* with only one of the bounds, it is that one */

@@ -30,6 +30,7 @@ typedef struct EsConditionUse
 	bool		streams;
 	bool		lower;			/* a place that no event is below, and one that none is above */
 	bool		upper;
+	bool		fixed_only;		/* only values that stay the same for the whole statement */
 } EsConditionUse;
 
 /*

@@ -14,7 +14,8 @@
  *
  * Where nothing but positions (or versions) is wanted, they are taken from the entries of the
  * index, and the heap is only asked where the visibility map does not answer, as in an
- * index-only scan (executor/nodeIndexonlyscan.c).
+ * index-only scan (executor/nodeIndexonlyscan.c).  As there, the page of the index stays pinned,
+ * also while an SQL cursor stands still: a VACUUM of that page waits for it.
  *
  * Invariants
  * 1. The snapshot is registered by the caller for as long as the cursor is open, and is not
@@ -258,17 +259,12 @@ es_cursor_add_stream(EsCursor *cursor, int64 stream_key)
 	EsBranch   *branch;
 
 	if (range.backwards)
-	{
 		branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
 							0, version_at(cursor, stream_key, range.upto));
-		branch->stop = first_beyond(cursor, range.after, range.upto);
-	}
 	else
-	{
 		branch = add_branch(cursor, cursor->cat->event_log_stream, &stream_key,
 							version_at(cursor, stream_key, range.after), PG_INT64_MAX);
-		branch->stop = first_beyond(cursor, range.after, range.upto);
-	}
+	branch->stop = first_beyond(cursor, range.after, range.upto);
 }
 
 /*

@@ -192,7 +192,7 @@ share_of_filter(const Estimate *estimate, const EsFilter *filter)
 
 /* Of an item with tags: that of its rarest one. */
 static double
-share_of_query(const Estimate *estimate, const EsQuery *query)
+share_of_query(const Estimate *estimate, const EsQuery *query, const EsConditions *conditions)
 {
 	double		tag_tuples = tuples_of(estimate->cat->event_tag);
 	ColumnStatistics tags = statistics_of(estimate->cat->event_tag, TAG_COL_TAG, tag_tuples);
@@ -201,7 +201,8 @@ share_of_query(const Estimate *estimate, const EsQuery *query)
 	for (int i = 0; i < query->nitems; i++)
 	{
 		const EsQueryItem *item = &query->items[i];
-		EsFilter	filter = {.types = item->types, .ntypes = item->ntypes};
+		EsFilter	filter = {.types = item->types, .ntypes = item->ntypes,
+		.shown_types = conditions->types, .nshown_types = conditions->ntypes};
 		double		of_item = share_of_filter(estimate, &filter);
 
 		for (int j = 0; j < item->ntags; j++)
@@ -228,7 +229,7 @@ share_of_call(const Estimate *estimate, const FuncExpr *call, const EsReadHow *h
 	{
 		EsQuery    *known = query == NULL ? NULL : es_query_parse_if(&DatumGetJsonbP(query->constvalue)->root);
 
-		return known == NULL ? 1 / estimate->types.distinct : share_of_query(estimate, known);
+		return known == NULL ? 1 / estimate->types.distinct : share_of_query(estimate, known, conditions);
 	}
 	filter.types = known_names(constant(call, how->types), &filter.ntypes);
 	filter.categories = known_names(constant(call, how->categories), &filter.ncategories);
@@ -281,6 +282,16 @@ width_of_range(const FuncExpr *call, const EsReadHow *how, const EsConditions *c
 		upto = Min(upto, known_place(call, how->up_to, PG_INT64_MAX));
 	}
 	return Max((double) upto - (double) after, 0);
+}
+
+/*
+ * Must nothing be told of what the log holds?  As PostgreSQL uses no statistics where row-level
+ * security applies.
+ */
+bool
+es_estimate_is_refused(void)
+{
+	return es_rows_under_row_security(es_catalog_lock(AccessShareLock));
 }
 
 /*

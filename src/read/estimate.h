@@ -8,6 +8,7 @@
 #include "nodes/primnodes.h"
 #include "read/conditions.h"
 
+extern bool es_estimate_is_refused(void);
 extern double es_estimate_rows(const FuncExpr *call, const EsReadHow *how,
 							   const EsFoundConditions *conditions);
 

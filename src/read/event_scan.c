@@ -8,7 +8,8 @@
  * is:
  *	- types, streams and the bound where the read begins: not with max_count, which counts the
  *	  events that the condition leaves out; not with wait, which such an event ends;
- *	- the bound where the read ends: always.
+ *	- the bound where the read ends: always; but if the read may wait, which it does once for all
+ *	  rescans, only one that is the same for all of them.
  *
  * Running: arguments, conditions, head and snapshot are taken when the first row is asked for.
  * Then each row is one step of the reader (reader.c), forwards or backwards, and only the columns
@@ -56,6 +57,7 @@ typedef struct EventScanState
 	uint32		columns;		/* of es_event: those to be made */
 	bool		places_only;	/* nothing but the place is used of an event */
 	bool		all_columns;	/* the node's columns are those of es_event */
+	bool		explain_only;	/* the query is explained, and not run */
 	List	   *conditions;		/* ExprStates */
 	List	   *kinds;			/* of each */
 	MemoryContext values;		/* of the conditions */
@@ -115,6 +117,7 @@ find_conditions(RelOptInfo *rel, FuncExpr *call, const EsReadHow *how)
 		.streams = whole && how->takes_stream,
 		.lower = whole || direction == BackwardScanDirection,
 		.upper = whole || direction == ForwardScanDirection,
+		.fixed_only = !is_null(call, how->wait),
 	};
 
 	return es_conditions_find(rel, &use);
@@ -138,7 +141,7 @@ add_event_path(PlannerInfo *root, RelOptInfo *rel, List *pathkeys)
 	CustomPath *path = es_from_path(root, rel, &path_methods);
 	double		per_row = cpu_tuple_cost + cpu_index_tuple_cost + rel->baserestrictcost.per_tuple;
 
-	if (path->path.param_info != NULL)
+	if (path->path.param_info != NULL && path->path.param_info->ppi_clauses != NIL)
 		path->path.rows = path->path.param_info->ppi_rows;
 	path->path.pathkeys = pathkeys;
 	path->path.startup_cost = rel->baserestrictcost.startup + 10 * cpu_operator_cost +
@@ -158,8 +161,8 @@ estimate_size(PlannerInfo *root, RelOptInfo *rel, FuncExpr *call, const EsReadHo
 	EsFoundConditions found = find_conditions(rel, call, how);
 	List	   *others = list_difference_ptr(rel->baserestrictinfo, found.used);
 
-	if (found.values == NIL)
-		return;					/* as the function's support has told */
+	if (found.values == NIL || es_estimate_is_refused())
+		return;					/* as the function's support has told, or its declaration */
 	rel->tuples = es_estimate_rows(call, how, &found);
 	rel->rows = clamp_row_est(rel->tuples * clauselist_selectivity(root, others, 0, JOIN_INNER, NULL));
 }
@@ -220,7 +223,7 @@ read_rows(PG_FUNCTION_ARGS)
 	if (!IsA(request, SupportRequestRows) || !IsA(request->node, FuncExpr))
 		PG_RETURN_POINTER(NULL);
 	function = es_from_find_by_oid(request->funcid);
-	if (function == NULL || function->paths != event_scan_paths)
+	if (function == NULL || function->paths != event_scan_paths || es_estimate_is_refused())
 		PG_RETURN_POINTER(NULL);
 	request->rows = es_estimate_rows((FuncExpr *) request->node, function->how, &none);
 	PG_RETURN_POINTER(request);
@@ -315,6 +318,7 @@ begin_event_scan(CustomScanState *node, EState *estate, int eflags)
 
 	es_from_call_init(&state->call, node);
 	state->how = state->call.function->how;
+	state->explain_only = (eflags & EXEC_FLAG_EXPLAIN_ONLY) != 0;
 	state->places_only = true;
 	state->all_columns = ncolumns == ES_EVENT_COLS;
 	for (int i = 0; i < ncolumns; i++)
@@ -363,7 +367,7 @@ rescan_event_scan(CustomScanState *node)
 
 /* The indexes that a query leads to. */
 static List *
-indexes_of_query(const EsCatalog *cat, Const *value)
+indexes_of_query(const EsCatalog *cat, Const *value, bool by_type)
 {
 	EsQuery    *query = es_query_parse_if(&DatumGetJsonbP(value->constvalue)->root);
 	List	   *indexes = NIL;
@@ -374,7 +378,7 @@ indexes_of_query(const EsCatalog *cat, Const *value)
 
 		if (item->ntags > 0)
 			indexes = list_append_unique_oid(indexes, cat->event_tag_tag);
-		indexes = list_append_unique_oid(indexes, item->ntags == 0 && item->types != NULL ?
+		indexes = list_append_unique_oid(indexes, item->ntags == 0 && (by_type || item->types != NULL) ?
 										 cat->event_log_type : cat->event_log_position);
 	}
 	return indexes;
@@ -387,51 +391,72 @@ indexes_to_be_used(EventScanState *state, const EsCatalog *cat)
 	const EsReadHow *how = state->how;
 	FuncExpr   *call = linitial(((CustomScan *) state->css.ss.ps.plan)->custom_exprs);
 	Node	   *query = how->query < 0 ? NULL : list_nth(call->args, how->query);
+	bool		by_type = list_member_int(state->kinds, ES_CONDITION_TYPE) ||
+		list_member_int(state->kinds, ES_CONDITION_TYPES);
 
 	if (query != NULL)
 		return is_null(call, how->query) || !IsA(query, Const) ? NIL :
-			indexes_of_query(cat, (Const *) query);
+			indexes_of_query(cat, (Const *) query, by_type);
 	if (how->place_column == ES_EVENT_COL_VERSION || list_member_int(state->kinds, ES_CONDITION_STREAM))
 		return list_make1_oid(cat->event_log_stream);
 	if (!how->takes_types)
 		return list_make1_oid(cat->event_log_correlation);
-	if (list_member_int(state->kinds, ES_CONDITION_TYPE) || list_member_int(state->kinds, ES_CONDITION_TYPES) ||
-		!is_null(call, how->types) || !is_null(call, how->categories) || !is_null(call, how->category))
+	if (by_type || !is_null(call, how->types) || !is_null(call, how->categories) || !is_null(call, how->category))
 		return list_make1_oid(cat->event_log_type);
 	return list_make1_oid(cat->event_log_position);
 }
 
-/* What a scan has done, or is going to do. */
+/* What a scan is going to do.  Where row-level security applies, it is going to be refused. */
 static EsReaderFigures
-figures_of(EventScanState *state)
+figures_to_be(EventScanState *state)
 {
-	const EsCatalog *cat;
-	EsReaderFigures figures = {0};
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
+	EsReaderFigures figures = {.head = -1};
 
-	if (state->reader != NULL)
-		return es_reader_figures(state->reader);
-	cat = es_catalog_lock(AccessShareLock);
 	figures.indexes = indexes_to_be_used(state, cat);
-	figures.head = state->how->place_column == ES_EVENT_COL_VERSION ? -1 : es_head_glance(cat);
+	if (state->how->place_column != ES_EVENT_COL_VERSION && !es_rows_under_row_security(cat))
+		figures.head = es_head_glance(cat);
 	return figures;
 }
 
+/* Indexes may have been dropped since. */
+static void
+explain_indexes(const EsReaderFigures *figures, ExplainState *es)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, figures->indexes)
+	{
+		char	   *name = get_rel_name(lfirst_oid(lc));
+
+		if (name != NULL)
+			names = lappend(names, name);
+	}
+	if (names != NIL)
+		ExplainPropertyList("Indexes", names, es);
+	if (figures->by_entries)
+		ExplainPropertyBool("Index Only", true, es);
+}
+
+/*
+ * A query that has run, or could have, may be explained by auto_explain when things have gone that it
+ * used: only a query that is explained without being run is looked at anew.
+ */
 static void
 explain_event_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	EventScanState *state = (EventScanState *) node;
 	EsReaderFigures figures;
-	List	   *names = NIL;
-	ListCell   *lc;
 
 	es_from_call_explain(node, ancestors, es);
-	if (es->analyze && state->reader == NULL)
-		return;					/* never executed */
-	figures = figures_of(state);
-	foreach(lc, figures.indexes)
-		names = lappend(names, get_rel_name(lfirst_oid(lc)));
-	if (names != NIL)
-		ExplainPropertyList(figures.by_entries ? "Indexes Only" : "Indexes", names, es);
+	if (state->reader != NULL)
+		figures = es_reader_figures(state->reader);
+	else if (state->explain_only)
+		figures = figures_to_be(state);
+	else
+		return;
+	explain_indexes(&figures, es);
 	if (figures.head >= 0)
 		ExplainPropertyInteger("Head", NULL, figures.head, es);
 	if (!es->analyze)

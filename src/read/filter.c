@@ -150,7 +150,7 @@ es_filter_select(const EsFilter *filter, const EsUpcasts *upcasts, const EsCatal
 
 	selection.by_stream = filter->grouped;
 	selection.nstream_keys = -1;
-	if (!by_type && filter->categories == NULL)
+	if (!by_type && (filter->categories == NULL || filter->stream.bytes != NULL))
 		selection.everything = true;
 	else
 	{

@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 
 #include "log/event.h"
@@ -109,30 +110,58 @@ es_metadata_hash(text *value)
 												 PointerGetDatum(value), Int64GetDatum(0)));
 }
 
+static bool
+is_text(const char *bytes, int len, text *value)
+{
+	return len == VARSIZE_ANY_EXHDR(value) && memcmp(bytes, VARDATA_ANY(value), len) == 0;
+}
+
+/* Is this the value as text, as the operator ->> gives it?  Leaves no memory behind. */
+static bool
+is_value_as_text(const JsonbValue *found, text *value)
+{
+	StringInfoData buffer;
+	bool		same;
+
+	if (found->type == jbvString)
+		return is_text(found->val.string.val, found->val.string.len, value);
+	if (found->type == jbvBool)
+		return found->val.boolean ? is_text("true", 4, value) : is_text("false", 5, value);
+	if (found->type == jbvNull)
+		return false;
+	initStringInfo(&buffer);
+	if (found->type == jbvNumeric)
+	{
+		char	   *number = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(found->val.numeric)));
+
+		appendStringInfoString(&buffer, number);
+		pfree(number);
+	}
+	else
+		(void) JsonbToCString(&buffer, found->val.binary.data, found->val.binary.len);
+	same = is_text(buffer.data, buffer.len, value);
+	pfree(buffer.data);
+	return same;
+}
+
 /* Is this the value that the event has under the key? */
 bool
 es_metadata_has(TupleTableSlot *event, text *key, text *value)
 {
-	LOCAL_FCINFO(call, 2);
 	bool		isnull;
-	Datum		metadata;
-	Datum		found;
+	Datum		metadata = slot_getattr(event, ES_LOG_COL_METADATA, &isnull);
+	Jsonb	   *json;
+	JsonbValue	buffer;
+	JsonbValue *found = NULL;
 	bool		same;
 
-	InitFunctionCallInfoData(*call, NULL, 2, InvalidOid, NULL, NULL);
-	metadata = slot_getattr(event, ES_LOG_COL_METADATA, &isnull);
 	if (isnull)
 		return false;
-	call->args[0].value = JsonbPGetDatum(DatumGetJsonbP(metadata));
-	call->args[0].isnull = false;
-	call->args[1].value = PointerGetDatum(key);
-	call->args[1].isnull = false;
-	found = jsonb_object_field_text(call);
-	same = !call->isnull && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-																 found, PointerGetDatum(value)));
-	if (!call->isnull)
-		pfree(DatumGetPointer(found));
-	if (call->args[0].value != metadata)
-		pfree(DatumGetPointer(call->args[0].value));
+	json = DatumGetJsonbP(metadata);
+	if (JB_ROOT_IS_OBJECT(json))
+		found = getKeyJsonValueFromContainer(&json->root, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &buffer);
+	same = found != NULL && is_value_as_text(found, value);
+	if (JsonbPGetDatum(json) != metadata)
+		pfree(json);
 	return same;
 }

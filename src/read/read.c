@@ -2,7 +2,7 @@
  * read.c
  *		The SQL functions that read events, as functions: a call reads to its end.
  *
- * In FROM, as a rule, a scan node takes their place (plan.c).
+ * In FROM, as a rule, a scan node takes their place (event_scan.c).
  *
  * Locks: those of a reader (reader.c).
  * Crash: nothing is kept here.

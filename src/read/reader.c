@@ -19,9 +19,9 @@
  * 3. Memory does not grow with the number of events: one row, the scans, and what is known of
  *    streams (streams/visible.c), which is bounded.
  * 4. max_count is the number of events from the first one on, whichever way the reader went.
- * 5. event_log is in use from the beginning to the end, also where no source is open: else the
- *    same session could drop or empty it under a cursor (CheckTableNotInUse in
- *    commands/tablecmds.c).
+ * 5. event_log, and the index of a key of metadata, are in use from the beginning to the end, also
+ *    where no source is open: else the same session could drop or empty them under a cursor
+ *    (CheckTableNotInUse in commands/tablecmds.c).
  *
  * Locks: AccessShare on event_log, held to the end of the transaction, and on the tables and
  * indexes read.
@@ -29,6 +29,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -53,11 +54,13 @@ struct EsReader
 {
 	const EsCatalog *cat;
 	Relation	log;			/* open as long as the reader, so that it stays in use (5) */
+	Relation	key_index;		/* likewise, of metadata; NULL: not needed */
 	EsRequest	request;
 	EsConditions conditions;
 	bool		places_only;	/* nothing but the place of an event is asked for */
 	MemoryContext context;		/* of all that follows */
 	MemoryContext source_context;	/* of what opening a source allocates */
+	MemoryContext look_context; /* of what taking a head and a snapshot does */
 
 	int64		head;			/* -1: none is needed */
 	Snapshot	snapshot;
@@ -138,7 +141,7 @@ open_metadata(EsReader *reader, EsRange range)
 {
 	reader->by_entries = false;
 	reader->cursor = es_cursor_open(reader->cat, reader->snapshot, range, 1, false);
-	es_cursor_add_metadata(reader->cursor, es_metadata_index(reader->cat, reader->request.key),
+	es_cursor_add_metadata(reader->cursor, RelationGetRelid(reader->key_index),
 						   es_metadata_hash(reader->request.value));
 }
 
@@ -349,10 +352,13 @@ begin_stream(EsReader *reader)
 static void
 begin_look(EsReader *reader)
 {
+	MemoryContext old = MemoryContextSwitchTo(reader->look_context);
+
 	reader->head = es_head_read(reader->cat, &reader->snapshot);
 	reader->registered = true;
 	reader->range.upto = Min(reader->request.range.upto, reader->head);
 	es_rows_open(reader->rows, reader->snapshot);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -363,6 +369,7 @@ end_look(EsReader *reader)
 	es_rows_close(reader->rows);
 	UnregisterSnapshot(reader->snapshot);
 	reader->registered = false;
+	MemoryContextReset(reader->look_context);
 }
 
 /* Look until there is an event, or nothing more to be waited for. */
@@ -375,6 +382,8 @@ begin_positions(EsReader *reader)
 	reader->range = request->range;
 	begin_look(reader);
 	es_head_refuse_ahead(reader->cat, request->start);
+	if (request->key != NULL)
+		reader->key_index = index_open(es_metadata_index(reader->cat, request->key), AccessShareLock);
 	if (request->deadline == 0 || request->max_count == 0)
 		return;
 	while (!es_reader_next(reader, true) && reader->head < upto && GetCurrentTimestamp() < request->deadline)
@@ -413,6 +422,7 @@ es_reader_begin(const EsRequest *request, Snapshot snapshot, const EsConditions 
 	reader->places_only = places_only;
 	reader->context = context;
 	reader->source_context = AllocSetContextCreate(context, "eventstore source", ALLOCSET_DEFAULT_SIZES);
+	reader->look_context = AllocSetContextCreate(context, "eventstore look", ALLOCSET_SMALL_SIZES);
 	reader->snapshot = snapshot;
 	reader->rows = es_rows_begin(cat, false);
 	if (request->stream.bytes != NULL)
@@ -454,6 +464,8 @@ es_reader_end(EsReader *reader)
 {
 	close_source(reader);
 	end_look(reader);
+	if (reader->key_index != NULL)
+		index_close(reader->key_index, NoLock);
 	table_close(reader->log, NoLock);
 	MemoryContextDelete(reader->context);
 }

@@ -9,8 +9,9 @@
 #include "read/rows.h"
 
 /*
- * What the caller will leave out by himself, so that it need not be found.  It restricts what is
- * found of a request, not what the request means: max_count and waiting are as without it.
+ * What the caller will leave out by himself, so that it need not be found.  A reader counts, for
+ * max_count, and waits for, what the conditions leave; so the caller sees to it that the answer is
+ * the same (event_scan.c).
  */
 typedef struct EsConditions
 {

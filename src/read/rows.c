@@ -51,11 +51,18 @@ struct EsRows
 	EsVisible  *visible;		/* NULL: all events are shown */
 };
 
+/* Does a policy apply to the caller? */
+bool
+es_rows_under_row_security(const EsCatalog *cat)
+{
+	return check_enable_rls(cat->event_log, InvalidOid, true) == RLS_ENABLED;
+}
+
 /* These functions read without SQL: see above. */
 void
 es_rows_refuse_row_security(const EsCatalog *cat)
 {
-	if (check_enable_rls(cat->event_log, InvalidOid, true) == RLS_ENABLED)
+	if (es_rows_under_row_security(cat))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("row-level security on eventstore.event_log applies to role \"%s\"",
@@ -219,8 +226,8 @@ log_columns(uint32 columns)
 }
 
 /*
- * Make the columns of es_event for an event of the log.  The others become 0, and no work is
- * done for them.  They are valid until the next event, or until the event's slot is cleared.
+ * Make columns of es_event for an event of the log, valid until the next event, or until the
+ * event's slot is cleared.  What the others become means nothing.
  */
 void
 es_rows_make(EsRows *rows, TupleTableSlot *event, uint32 columns, Datum *values, bool *isnull)

@@ -18,6 +18,7 @@ typedef struct EsRows EsRows;
 #define ES_ROWS_COLUMN(column)	(UINT32_C(1) << (column))
 #define ES_ROWS_ALL_COLUMNS		(~UINT32_C(0))
 
+extern bool es_rows_under_row_security(const EsCatalog *cat);
 extern void es_rows_refuse_row_security(const EsCatalog *cat);
 extern EsRows *es_rows_begin(const EsCatalog *cat, bool as_stored);
 extern EsRows *es_rows_into(const EsCatalog *cat, Tuplestorestate *store, TupleDesc desc, bool as_stored);
