@@ -54,6 +54,8 @@ def scan(bench):
     if {turn['rows'] for turns in measured.values() for turn in turns} != {count}:
         raise SystemExit('a cursor did not give all events')
     bench.report.row('  … memory of the process', 'kB', *([cursors[side].memory()] for side in bench.sides))
+    named = Cursor(bench, database, WHOLE['eventstore'].replace('*', 'position, stream, version, type, data, metadata, event_id, created_at'))
+    bench.compare('  … the columns of the yardstick', 'rows/s', cursors['yardstick'].read, named.read, ('≥', 1.0))
     few = Cursor(bench, database, WHOLE['eventstore'] + ' LIMIT 10000')
     few.read()
     bench.report.row('  … against that after 10,000 rows', 'kB', [few.memory()], [cursors['eventstore'].memory()], ('≤', 1.1),

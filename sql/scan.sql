@@ -1235,6 +1235,55 @@ FROM (VALUES ('on'), ('off')) settings (setting),
 RESET eventstore.enable_scan;
 SELECT scans('SELECT count(*) FROM many, LATERAL es_append(''Many-'' || kind, ''T'') a'), scans('SELECT count(*) FROM many, LATERAL es_read_stream(''Many-'' || kind) a');
 
+-- ---- how many rows the planner expects ----
+
+VACUUM ANALYZE eventstore.event_log;
+ANALYZE eventstore.event_tag;
+CREATE FUNCTION expected_rows(statement text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT json) ' || statement INTO plan;
+    RETURN plan->0->'Plan'->>'Plan Rows';
+END $$;
+CREATE FUNCTION found_rows(statement text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM (%s) s', statement) INTO n;
+    RETURN n;
+END $$;
+SELECT statement, expected_rows(statement), found_rows(statement)
+FROM unnest(ARRAY[
+    $$SELECT * FROM es_read_all(0, NULL)$$,
+    $$SELECT * FROM es_read_all(0, 7)$$,
+    $$SELECT * FROM es_read_all(10, NULL, up_to => 15)$$,
+    $$SELECT * FROM es_read_all(15, NULL, backwards => true, up_to => 10)$$,
+    $$SELECT * FROM es_read_all(0, NULL, types => '{T}')$$,
+    $$SELECT * FROM es_read_all(0, NULL, types => '{T, Paid}')$$,
+    $$SELECT * FROM es_read_all(0, NULL, types => '{Unheard}')$$,
+    $$SELECT * FROM es_read_all(0, NULL, categories => '{Order}')$$,
+    $$SELECT * FROM es_read_category('Many', 0, NULL)$$,
+    $$SELECT * FROM es_read_category('Many', 0, NULL, 0, 2)$$,
+    $$SELECT * FROM es_query('[{"types": ["Paid"]}]')$$,
+    $$SELECT * FROM es_query('[{}]')$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE type = 'Paid'$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE type IN ('Paid', 'Unheard')$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE position <= 5$$,
+    $$SELECT * FROM es_query('[{}]') WHERE type = 'Paid'$$]) statement;
+-- Nothing is told where row-level security applies: what the declaration says.
+ALTER TABLE eventstore.event_log ENABLE ROW LEVEL SECURITY;
+CREATE ROLE regress_unseen;
+GRANT USAGE ON SCHEMA eventstore TO regress_unseen;
+GRANT EXECUTE ON FUNCTION es_query TO regress_unseen;
+SET ROLE regress_unseen;
+SELECT expected_rows($$SELECT * FROM es_query('[{}]')$$);
+EXPLAIN (COSTS OFF) SELECT * FROM es_query('[{}]');
+RESET ROLE;
+ALTER TABLE eventstore.event_log DISABLE ROW LEVEL SECURITY;
+DROP OWNED BY regress_unseen;
+DROP ROLE regress_unseen;
+
 -- ---- explained after things have gone ----
 
 LOAD 'auto_explain';

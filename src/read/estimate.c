@@ -7,8 +7,11 @@
  *	- a range of positions holds at most as many events as it is wide, up to the head; one of
  *	  versions likewise, and a stream has as many events as streams have on average;
  *	- types and categories have the frequencies of their type keys, tags those of their hashes.
- * What is not a constant counts as an average one.  These are estimates: nothing but the choice of a
- * plan depends on them, and no argument is refused here.
+ * A read with max_count counts as a full page, wherever it begins: were a page near the head held
+ * to be cheap, a prepared statement of a consumer who has read all would be planned anew at each
+ * execution (choose_custom_plan in utils/cache/plancache.c).  What is not a constant counts as an
+ * average one.  These are estimates: nothing but the choice of a plan depends on them, and no
+ * argument is refused here.
  *
  * Locks: AccessShare on event_log and event_tag, held to the end of the transaction, and those of
  * the dictionary.
@@ -32,6 +35,9 @@
 #include "log/tags.h"
 #include "read/estimate.h"
 #include "streams/visible.h"
+
+/* Rows of a page whose max_count is not known. */
+#define USUAL_PAGE		100
 
 /* Columns of eventstore.event_tag */
 #define TAG_COL_TAG		1
@@ -317,6 +323,8 @@ es_estimate_rows(const FuncExpr *call, const EsReadHow *how, const EsFoundCondit
 
 	if (how->place_column == ES_EVENT_COL_VERSION)
 		rows = width_of_range(call, how, &conditions, (int64) estimate.per_stream);
+	else if (is_given(call, how->max_count))
+		rows = estimate.tuples;
 	else
 		rows = Min(estimate.tuples, width_of_range(call, how, &conditions, es_head_glance(cat)));
 	rows *= share_of_call(&estimate, call, how, &conditions);
@@ -324,9 +332,9 @@ es_estimate_rows(const FuncExpr *call, const EsReadHow *how, const EsFoundCondit
 		rows = Min(rows, estimate.per_stream);
 	if (how->place_column != ES_EVENT_COL_VERSION && !how->takes_types)
 		rows = Min(rows, events_per_correlation(cat));
-	if (max_count != NULL && !max_count->constisnull)
-		rows = Min(rows, Max(DatumGetInt32(max_count->constvalue), 0));
 
+	if (is_given(call, how->max_count))
+		rows = Min(rows, max_count == NULL ? USUAL_PAGE : Max(DatumGetInt32(max_count->constvalue), 0));
 	release_statistics(&estimate.types);
 	UnregisterSnapshot(estimate.snapshot);
 	return clamp_row_est(rows);
