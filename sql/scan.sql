@@ -1235,6 +1235,21 @@ FROM (VALUES ('on'), ('off')) settings (setting),
 RESET eventstore.enable_scan;
 SELECT scans('SELECT count(*) FROM many, LATERAL es_append(''Many-'' || kind, ''T'') a'), scans('SELECT count(*) FROM many, LATERAL es_read_stream(''Many-'' || kind) a');
 
+-- ---- cancelled in the midst ----
+
+SET statement_timeout = '50ms';
+SELECT count(pg_sleep(0.02)) FROM es_read_all(0, NULL);
+SELECT count(a.data || b.data) FROM es_read_all(0, NULL) a, es_read_all(0, NULL) b;
+RESET statement_timeout;
+BEGIN;
+DECLARE halfway CURSOR FOR SELECT position FROM es_read_all(0, NULL);
+FETCH 2 FROM halfway;
+SAVEPOINT s;
+SELECT 1 / (position - 3) FROM es_read_all(0, NULL);
+ROLLBACK TO s;
+FETCH 1 FROM halfway;
+COMMIT;
+
 -- ---- how many rows the planner expects ----
 
 VACUUM ANALYZE eventstore.event_log;

@@ -136,6 +136,27 @@ gives($standby, 'SELECT count(*) FROM eventstore.blockers', '0', 'blockers on th
 gives($standby, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'eventstore%'},
 	'0', 'no background worker on the standby');
 
+# ---- a cursor there, while the log goes on ----
+
+{
+	my $session = open_session($standby);
+	my $events = one($standby, q{SELECT string_agg(position::text, E'\\n') FROM es_read_all(0, NULL)});
+	my $back = join("\n", reverse split /\n/, $events);
+
+	$session->query_safe('BEGIN');
+	$session->query_safe('DECLARE c CURSOR FOR SELECT position FROM es_read_all(0, NULL)');
+	my $first = $session->query_safe('FETCH 3 FROM c');
+	accepted($primary, q{SELECT * FROM es_append('Load-1', 'Tick')}, 'an append while a cursor is open on the standby');
+	my $before = $head;
+	$head = wait_for_head($primary, $standby);
+	is($first . "\n" . $session->query_safe('FETCH ALL FROM c'), $events,
+		'a cursor on the standby ends at the head that it took');
+	is($session->query_safe('FETCH BACKWARD ALL FROM c'), $back, 'and goes back over the same events');
+	$session->query_safe('COMMIT');
+	is($session->query_safe("SELECT count(*) FROM es_read_all($before)"), '1', 'the next read goes on after it');
+	$session->quit;
+}
+
 refused($standby, $_, '25006', "refused on the standby: $_") for (
 	q{SELECT * FROM es_append('No', 'Tick')},
 	q{SELECT * FROM es_append_events('No', '[{"type": "Tick"}]')},
