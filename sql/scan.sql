@@ -1213,17 +1213,16 @@ COMMIT;
 -- ---- once for each row of the outer side ----
 
 -- However dear the planner holds it to be: where the arguments are the same, too.
-CREATE FUNCTION appended(statement text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION appended(scan text, statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     version_before bigint := (SELECT coalesce(sum(es_stream_version('Many-K' || n)), 0) FROM generate_series(0, 2) n);
 BEGIN
+    PERFORM set_config('eventstore.enable_scan', scan, true);
     EXECUTE statement;
     RETURN (SELECT sum(es_stream_version('Many-K' || n)) FROM generate_series(0, 2) n) - version_before;
 END $$;
-SELECT setting, statement, appended(statement)
-FROM (VALUES ('on'), ('off')) settings (setting),
-    LATERAL set_config('eventstore.enable_scan', setting, false) AS is_set,
-    unnest(ARRAY[
+SELECT statement, appended('on', statement) AS "on", appended('off', statement) AS "off"
+FROM unnest(ARRAY[
     $$SELECT count(*) FROM many, LATERAL es_append('Many-' || kind, 'T') a$$,
     $$SELECT count(*) FROM many, LATERAL es_append_events('Many-' || kind, '[{"type": "T"}]') a$$,
     $$SELECT count(*) FROM many, LATERAL es_append_batch(ARRAY['Many-' || kind], ARRAY['T'], ARRAY['{}'::jsonb]) a$$,
@@ -1298,6 +1297,51 @@ RESET ROLE;
 ALTER TABLE eventstore.event_log DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY regress_unseen;
 DROP ROLE regress_unseen;
+
+-- ---- what a read costs ----
+
+-- A scan stops where it is stopped, looks at no event that a condition leaves out, writes no temporary
+-- file and needs no sort: all of that stays true of the answers, so it is asked for by itself.
+CREATE FUNCTION effort(statement text, scan text DEFAULT 'on') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+    told text;
+BEGIN
+    PERFORM set_config('eventstore.enable_scan', scan, true);
+    EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT json) ' || statement INTO plan;
+    told := plan::text;
+    RETURN concat_ws(', ', 'looked at ' || substring(told FROM '"Events Looked At": (\d+)'),
+        'by ' || substring(told FROM '"Indexes": \[([^]]*)\]'),
+        CASE WHEN told ~ '"Index Only": true' THEN 'only' END,
+        CASE WHEN told ~ '"Node Type": "(Incremental )?Sort"' THEN 'sorted' END,
+        CASE WHEN (plan->0->'Plan'->>'Temp Written Blocks')::bigint > 0 THEN 'temporary file' END);
+END $$;
+SET work_mem = '64kB';
+SELECT statement, effort(statement) AS "on", effort(statement, 'off') AS "off"
+FROM unnest(ARRAY[
+    $$SELECT * FROM es_read_all(0, NULL) LIMIT 3$$,
+    $$SELECT max(data::text) FROM es_read_all(0, NULL)$$,
+    $$SELECT count(*) FROM es_read_all(0, NULL)$$]) statement;
+RESET eventstore.enable_scan;
+RESET work_mem;
+SELECT statement, effort(statement)
+FROM unnest(ARRAY[
+    $$SELECT * FROM es_read_all(0, NULL) ORDER BY position LIMIT 3$$,
+    $$SELECT * FROM es_read_all(NULL, NULL, backwards => true) ORDER BY position DESC LIMIT 3$$,
+    $$SELECT * FROM es_read_all(0, NULL) ORDER BY position DESC LIMIT 3$$,
+    $$SELECT * FROM es_read_stream('Many-K0') ORDER BY version LIMIT 3$$,
+    $$SELECT * FROM es_read_stream('Many-K0') ORDER BY position LIMIT 3$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE type = 'Paid'$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE type IN ('Paid', 'Unheard')$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE stream = 'Order-1'$$,
+    $$SELECT * FROM es_read_all(0, NULL) WHERE position <= 5$$,
+    $$SELECT * FROM es_read_all(NULL, NULL, backwards => true) WHERE position > 5 LIMIT 2$$,
+    $$SELECT * FROM es_read_all(0, 7) WHERE position <= 5$$,
+    $$SELECT * FROM es_read_all(0, 7) WHERE type = 'Paid'$$,
+    $$SELECT * FROM es_read_stream('Many-K0') WHERE version BETWEEN 5 AND 7$$,
+    $$SELECT * FROM es_query('[{}]') WHERE type = 'Paid'$$,
+    $$SELECT position FROM es_read_all(0, NULL) WHERE position <= 5$$,
+    $$SELECT version FROM es_read_stream('Many-K0') WHERE version <= 4$$]) statement;
 
 -- ---- explained after things have gone ----
 

@@ -65,12 +65,13 @@ static const CustomScanMethods scan_methods = {
 void
 es_call_scan_paths(PlannerInfo *root, RelOptInfo *rel, FuncExpr *call, const EsFromFunction *function)
 {
-	CustomPath *path = es_from_path(root, rel, &path_methods);
+	CustomPath *path;
 	Path	   *replaced;
 
 	if (list_length(rel->pathlist) != 1 || ((Path *) linitial(rel->pathlist))->pathtype != T_FunctionScan)
 		return;					/* somebody else has plans for it */
 	replaced = linitial(rel->pathlist);
+	path = es_from_path(root, rel, &path_methods);
 	path->path.rows = replaced->rows;
 	/* What a rescan of a FunctionScan costs: here, a rescan costs what the first scan does (cost_rescan). */
 	path->path.startup_cost = 0;

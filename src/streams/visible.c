@@ -15,8 +15,8 @@
  *	  eventstore.retention, or if it has none, that of its category.
  *
  * A reader of many streams asks for each stream once and keeps the answer until its
- * snapshot is another one, or it has met very many streams.  Where nothing is hidden and no rule stands, both tables
- * are without pages and nothing at all is asked.
+ * snapshot is another one, or it has met very many streams.  Where nothing is hidden and
+ * no rule stands, both tables are without pages and nothing at all is asked.
  *
  * Locks: AccessShare on hidden, retention and the log's indexes, given back.
  * Crash: nothing is kept here.
