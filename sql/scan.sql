@@ -1236,10 +1236,12 @@ SELECT scans('SELECT count(*) FROM many, LATERAL es_append(''Many-'' || kind, ''
 
 -- ---- cancelled in the midst ----
 
+\set SHOW_CONTEXT never
 SET statement_timeout = '50ms';
 SELECT count(pg_sleep(0.02)) FROM es_read_all(0, NULL);
 SELECT count(a.data || b.data) FROM es_read_all(0, NULL) a, es_read_all(0, NULL) b;
 RESET statement_timeout;
+\set SHOW_CONTEXT errors
 BEGIN;
 DECLARE halfway CURSOR FOR SELECT position FROM es_read_all(0, NULL);
 FETCH 2 FROM halfway;
