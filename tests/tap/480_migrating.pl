@@ -2,7 +2,7 @@
 #
 # The guide is run as the README is (lib/Pasted.pm), with a store of 0.1 as the database
 # `old`.  Then its one statement moves the history of real repositories, if tests/run knows where
-# it is (EVENTSTORE_TEST_EVENTS), or one that is made here, repeated to some 200,000 events: each
+# it is (EVENTSTORE_TEST_HISTORY), or one that is made here, repeated to some 200,000 events: each
 # with its version, its time and its place in the order.
 
 use strict;
@@ -61,7 +61,7 @@ sound($node, 'from 0.1: the log is sound', 'new');
 my ($table) = map { $_->{text} =~ /^(CREATE TABLE events \(.*?\);\n)/ms } grep { $_->{language} eq 'sql' } blocks_of($guide);
 my ($move) = map { $_->{text} } grep { $_->{text} =~ /^INSERT INTO eventstore\.new_events/ } blocks_of($guide);
 my ($compare) = map { $_->{text} =~ /^(SELECT count\(\*\) AS events.*?;)/ms } grep { $_->{language} eq 'sql' } blocks_of($guide);
-my ($history) = grep { -r } $ENV{EVENTSTORE_TEST_EVENTS} // '';
+my ($history) = grep { -r } $ENV{EVENTSTORE_TEST_HISTORY} // '';
 
 one($node, 'CREATE DATABASE history');
 one($node, "CREATE EXTENSION eventstore; $table", 'history');
