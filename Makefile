@@ -9,6 +9,7 @@
 #   make matrix         run every test on the PostgreSQL of each Debian
 #   make bench          compare with a plain table
 #   make torture        run the long checker
+#   make soak           watch two hundred databases rest for ten minutes
 #   make mutants        show that the tests fail when what they test is taken away
 #   make dist           pack the last commit as PGXN takes it
 #   make help           print this
@@ -63,6 +64,7 @@ OBJS = \
 	src/log/boundary.o \
 	src/log/change.o \
 	src/log/compression.o \
+	src/log/database.o \
 	src/log/dictionary.o \
 	src/log/event_id.o \
 	src/log/format.o \
@@ -100,6 +102,7 @@ OBJS = \
 	src/projections/state.o \
 	src/projections/switch.o \
 	src/projections/sync.o \
+	src/projections/turn.o \
 	src/projections/wait.o \
 	src/read/ask.o \
 	src/read/batch.o \
@@ -147,12 +150,15 @@ OBJS = \
 	src/subscriptions/partition.o \
 	src/subscriptions/scan.o \
 	src/subscriptions/subscription.o \
+	src/worker/child.o \
+	src/worker/demand.o \
 	src/worker/evict.o \
 	src/worker/launcher.o \
 	src/worker/pool.o \
 	src/worker/scavenger.o \
 	src/worker/scheduler.o \
 	src/worker/session.o \
+	src/worker/way.o \
 	src/worker/worker.o
 
 # The install script is these pieces, in this order.
@@ -286,7 +292,7 @@ dist: META.json
 		--output=$(EXTENSION)-$(EXTVERSION).zip HEAD
 
 # Each sets itself up and works in a private folder; see the scripts.
-.PHONY: demo test matrix bench torture mutants
+.PHONY: demo test matrix bench torture soak mutants
 demo:
 	@demo/demo
 test:
@@ -297,5 +303,10 @@ bench:
 	@bench/run
 torture:
 	@tests/checker/run
+# One of the tests; the seconds and the databases may be others.
+soak:
+	@EVENTSTORE_TEST_SECONDS=$${EVENTSTORE_TEST_SECONDS:-600} \
+		EVENTSTORE_TEST_DATABASES=$${EVENTSTORE_TEST_DATABASES:-200} \
+		TAP_LIMIT=$${TAP_LIMIT:-3600} tests/run tap 360_projection_idle
 mutants:
 	@tests/mutants/run $(MUTANTS)

@@ -51,6 +51,7 @@ _PG_init(void)
 	es_append_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+	es_databases_init();
 	es_registry_init();
 	es_place_init();
 	es_figures_init();

@@ -19,7 +19,7 @@
 
 bool		es_guc_allow_drop = false;
 bool		es_guc_enable_scan = true;
-int			es_guc_max_databases = 64;
+int			es_guc_max_databases = 16384;
 int			es_guc_max_event_size = 1024 * 1024;
 int			es_guc_max_projections = 1000;
 int			es_guc_max_workers = 4;
@@ -87,7 +87,7 @@ es_settings_init(bool preloading)
 								"Number of databases that can have an event log.",
 								NULL,
 								&es_guc_max_databases,
-								64, 1, 65536,
+								16384, 1, 1000000,
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("eventstore.max_event_size",
@@ -99,8 +99,8 @@ es_settings_init(bool preloading)
 
 	if (preloading)
 		DefineCustomIntVariable("eventstore.max_projections",
-								"Number of projections that workers can run, in all databases together.",
-								NULL,
+								"Number of projections that workers can run at a time, in all databases together.",
+								"Those of databases at rest make room for others.",
 								&es_guc_max_projections,
 								1000, 1, 1000000,
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);

@@ -33,7 +33,10 @@ request_parts(void)
 	for (int i = 0; i < nparts; i++)
 	{
 		RequestAddinShmemSpace(parts[i]->size());
-		RequestNamedLWLockTranche(parts[i]->name, parts[i]->nlocks());
+		if (parts[i]->more != NULL)
+			RequestAddinShmemSpace(parts[i]->more());
+		if (parts[i]->nlocks > 0)
+			RequestNamedLWLockTranche(parts[i]->name, parts[i]->nlocks);
 	}
 }
 
@@ -51,7 +54,7 @@ attach_parts(void)
 
 		if (!found)
 			memset(memory, 0, size);
-		parts[i]->attach(memory, GetNamedLWLockTranche(parts[i]->name), !found);
+		parts[i]->attach(memory, parts[i]->nlocks > 0 ? GetNamedLWLockTranche(parts[i]->name) : NULL, !found);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }

@@ -14,7 +14,8 @@ typedef struct EsShmemPart
 {
 	const char *name;			/* also of its tranche of LWLocks */
 	Size		(*size) (void);
-	int			(*nlocks) (void);
+	Size		(*more) (void); /* what the part takes besides, for hash tables; or NULL */
+	int			nlocks;
 	/* where it is: in every process; "fresh": nobody has set it up yet */
 	void		(*attach) (void *memory, LWLockPadded *locks, bool fresh);
 } EsShmemPart;

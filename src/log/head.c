@@ -210,7 +210,7 @@ es_head_wait(const EsCatalog *cat, int64 beyond, TimestampTz deadline)
 	PG_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(db));
 	{
 		ConditionVariablePrepareToSleep(&db->head_moved);
-		es_registry_wake_scheduler(db);
+		es_database_wake_scheduler(db);
 		while (es_head_glance(cat) <= beyond && GetCurrentTimestamp() < deadline)
 			sleep_for_head(db, deadline);
 	}

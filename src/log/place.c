@@ -62,12 +62,6 @@ hints_size(void)
 	return mul_size(bucket_count() + 1, sizeof(EsBucket));
 }
 
-static int
-hints_locks(void)
-{
-	return 0;
-}
-
 static void
 attach_hints(void *memory, LWLockPadded *locks, bool fresh)
 {
@@ -85,7 +79,7 @@ void
 es_place_init(void)
 {
 	static const EsShmemPart part = {
-		"eventstore places", hints_size, hints_locks, attach_hints
+		"eventstore places", hints_size, NULL, 0, attach_hints
 	};
 
 	es_shmem_add(&part);

@@ -140,13 +140,13 @@ es_positions_attach(const EsCatalog *cat)
 	}
 
 	Assert(!RecoveryInProgress());
-	db = es_registry_database(MyDatabaseId, true);
+	db = es_database_of(MyDatabaseId, true);
 	positions = es_durable_open(cat->position_register, false);
 	stream_keys = es_durable_open(cat->stream_key_register, false);
 	timeline = es_durable_open(cat->timeline_register, false);
 	seal = es_durable_open(cat->seal_register, false);
 
-	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&db->lock, LW_EXCLUSIVE);
 	if (db->store != cat->position_register)
 	{
 		uint64		next = first_uncovered(positions);
@@ -164,7 +164,7 @@ es_positions_attach(const EsCatalog *cat)
 		pg_write_barrier();
 		db->store = cat->position_register;
 	}
-	LWLockRelease(db->lock);
+	LWLockRelease(&db->lock);
 
 	relation_close(positions, NoLock);
 	relation_close(stream_keys, NoLock);
@@ -188,7 +188,7 @@ cover_numbers(EsDatabase *db, EsCounter *counter, Oid register_oid, uint64 end, 
 				 errmsg("the event log has run out of numbers")));
 
 	rel = es_durable_open(register_oid, true);
-	LWLockAcquire(db->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&db->lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u64(&counter->limit) < end)
 	{
 		uint64		limit = Max(end + block, first_uncovered(rel));	/* (2) */
@@ -196,7 +196,7 @@ cover_numbers(EsDatabase *db, EsCounter *counter, Oid register_oid, uint64 end, 
 		es_durable_write(rel, (int64) limit - 1);
 		pg_atomic_write_u64(&counter->limit, limit);
 	}
-	LWLockRelease(db->lock);
+	LWLockRelease(&db->lock);
 	relation_close(rel, NoLock);
 }
 
@@ -216,9 +216,9 @@ es_timeline_settle(EsDatabase *db, const EsCatalog *cat)
 	{
 		cover_numbers(db, &db->positions, cat->position_register,
 					  pg_atomic_read_u64(&db->positions.next) + 1, POSITION_BLOCK);
-		LWLockAcquire(db->lock, LW_EXCLUSIVE);
+		LWLockAcquire(&db->lock, LW_EXCLUSIVE);
 		es_durable_write(rel, (int64) now);
-		LWLockRelease(db->lock);
+		LWLockRelease(&db->lock);
 	}
 	relation_close(rel, NoLock);
 }

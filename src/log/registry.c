@@ -1,6 +1,6 @@
 /*
  * registry.c
- *		What the backends share: which positions are in flight, and the head.
+ *		Which positions are in flight, and the head that follows.
  *
  * Positions are drawn before commit and become visible in the order of commits.
  * A reader that remembers the last position it saw would lose every event that
@@ -31,12 +31,7 @@
  *    by other reservations before its step 4.  Nobody can draw below a head that
  *    was already computed (1), so the published maximum stands.
  *
- * Locks: none here on the way of an append or a read; the slots, counters and the
- * head are atomics.  The registry's LWLock guards the list of databases and, for
- * writers that decide upon them, the launcher's fields: hints like
- * scheduler_wanted are set, and pids shown, without it.  An entry's own LWLock
- * guards its setting up and extending (positions.c).
- * Order: relation locks, then the registry's lock or an entry's lock, never both.
+ * Locks: none; the slots, counters and the head are atomics.
  *
  * End of transaction: only atomics and a SetLatch, for an error after the commit
  * record is a PANIC.
@@ -48,15 +43,10 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/latch.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
 #include "storage/shmem.h"
 
 #include "compat/compat.h"
 #include "core/preload.h"
-#include "core/settings.h"
 #include "core/shmem.h"
 #include "log/registry.h"
 
@@ -74,11 +64,7 @@ typedef union EsSlot
 
 typedef struct EsRegistry
 {
-	LWLock	   *lock;
-	pg_atomic_uint32 launcher;	/* its PGPROC's number + 1; 0: none */
 	int			nslots;
-	int			max_databases;
-	EsDatabase *databases;
 	EsSlot	   *slots;
 } EsRegistry;
 
@@ -89,47 +75,12 @@ static EsDatabase *own_database = NULL;
 static int64 own_first = 0;
 
 static void leave_slot_at_end(XactEvent event, void *arg);
-static void want_scheduler(EsDatabase *db);
-
-static Size
-slots_offset(void)
-{
-	return CACHELINEALIGN(add_size(MAXALIGN(sizeof(EsRegistry)),
-								   mul_size(es_guc_max_databases, sizeof(EsDatabase))));
-}
 
 static Size
 registry_size(void)
 {
 	/* A line more than needed: the segment's start need not be aligned. */
-	return add_size(slots_offset(),
-					mul_size(MaxBackends + 1, sizeof(EsSlot)));
-}
-
-static int
-registry_locks(void)
-{
-	return 1 + es_guc_max_databases;
-}
-
-static void
-set_up_database(EsDatabase *db, LWLock *lock)
-{
-	db->lock = lock;
-	pg_atomic_init_u64(&db->positions.next, 0);
-	pg_atomic_init_u64(&db->positions.limit, 0);
-	pg_atomic_init_u64(&db->stream_keys.next, 0);
-	pg_atomic_init_u64(&db->stream_keys.limit, 0);
-	pg_atomic_init_u64(&db->head, 0);
-	pg_atomic_init_u32(&db->sealed, 0);
-	pg_atomic_init_u32(&db->seals, 0);
-	pg_atomic_init_u32(&db->waiters, 0);
-	pg_atomic_init_u32(&db->wake_wanted, 0);
-	pg_atomic_init_u32(&db->scheduler, 0);
-	pg_atomic_init_u32(&db->shortage, 0);
-	pg_atomic_init_u32(&db->projections_changed, 0);
-	ConditionVariableInit(&db->head_moved);
-	ConditionVariableInit(&db->progress_moved);
+	return add_size(CACHELINEALIGN(sizeof(EsRegistry)), mul_size(MaxBackends + 1, sizeof(EsSlot)));
 }
 
 static void
@@ -138,14 +89,8 @@ attach_registry(void *memory, LWLockPadded *locks, bool fresh)
 	registry = memory;
 	if (!fresh)
 		return;
-	registry->lock = &locks[0].lock;
-	pg_atomic_init_u32(&registry->launcher, 0);
 	registry->nslots = MaxBackends;
-	registry->max_databases = es_guc_max_databases;
-	registry->databases = (EsDatabase *) ((char *) registry + MAXALIGN(sizeof(EsRegistry)));
-	registry->slots = (EsSlot *) CACHELINEALIGN((char *) registry + slots_offset());
-	for (int i = 0; i < registry->max_databases; i++)
-		set_up_database(&registry->databases[i], &locks[1 + i].lock);
+	registry->slots = (EsSlot *) CACHELINEALIGN((char *) registry + sizeof(EsRegistry));
 	for (int i = 0; i < registry->nslots; i++)
 		pg_atomic_init_u64(&registry->slots[i].bound, 0);
 }
@@ -155,7 +100,7 @@ void
 es_registry_init(void)
 {
 	static const EsShmemPart part = {
-		"eventstore", registry_size, registry_locks, attach_registry
+		"eventstore", registry_size, NULL, 0, attach_registry
 	};
 
 	es_shmem_add(&part);
@@ -178,79 +123,6 @@ es_registry_require(void)
 				 errdetail("It keeps the order of events in shared memory."),
 				 errhint("Run this, then restart the server:\n%s", es_preload_statement())));
 }
-
-LWLock *
-es_registry_lock(void)
-{
-	return registry->lock;
-}
-
-/* ---- databases ---- */
-
-/*
- * The entry of a database.  If there is none, make one, or return NULL if
- * "create" is false.  An entry stays where it is until the database is dropped.
- */
-EsDatabase *
-es_registry_database(Oid dboid, bool create)
-{
-	EsDatabase *free_entry = NULL;
-	EsDatabase *db = NULL;
-
-	LWLockAcquire(registry->lock, create ? LW_EXCLUSIVE : LW_SHARED);
-	for (int i = 0; i < registry->max_databases && db == NULL; i++)
-	{
-		EsDatabase *entry = &registry->databases[i];
-
-		if (entry->dboid == dboid)
-			db = entry;
-		else if (entry->dboid == InvalidOid && free_entry == NULL)
-			free_entry = entry;
-	}
-	if (db == NULL && create && free_entry != NULL)
-	{
-		db = free_entry;
-		db->store = InvalidOid;
-		db->scheduler_pid = 0;
-		db->scheduler_returned = false;
-		db->scheduler_wanted = false;
-		db->holds = 0;
-		db->dboid = dboid;
-	}
-	LWLockRelease(registry->lock);
-
-	if (db == NULL && create)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many databases with an event log"),
-				 errhint("Raise eventstore.max_databases (now %d) and restart the server.",
-						 registry->max_databases)));
-	return db;
-}
-
-/* All entries; those without a dboid are free.  Hold the registry's lock. */
-EsDatabase *
-es_registry_databases(int *n)
-{
-	*n = registry->max_databases;
-	return registry->databases;
-}
-
-/* The database has been dropped: nobody is connected to it any more. */
-void
-es_registry_forget(Oid dboid)
-{
-	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < registry->max_databases; i++)
-	{
-		if (registry->databases[i].dboid == dboid)
-			registry->databases[i].dboid = InvalidOid;	/* holds of others end in
-														 * evict.c, by dboid */
-	}
-	LWLockRelease(registry->lock);
-}
-
-/* ---- positions in flight ---- */
 
 /*
  * Reserve n positions and return the first.  They may not be used before they
@@ -381,67 +253,18 @@ leave_slot_at_end(XactEvent event, void *arg)
 				/*
 				 * The scheduler sets wake_wanted, then computes the head; we
 				 * clear the slot, then look at wake_wanted.  With a full
-				 * barrier on both sides one of us sees the other.
+				 * barrier on both sides one of us sees the other.  Likewise
+				 * with one that leaves: see database.c, 2.
 				 */
 				pg_memory_barrier();
-				if (pg_atomic_read_u32(&db->wake_wanted) != 0 &&
-					pg_atomic_exchange_u32(&db->wake_wanted, 0) != 0)
-					es_registry_wake_scheduler(db);
-				else if (pg_atomic_read_u32(&db->scheduler) == 0)
-					want_scheduler(db);
+				if (pg_atomic_read_u32(&db->scheduler) == 0 ||
+					(pg_atomic_read_u32(&db->wake_wanted) != 0 &&
+					 pg_atomic_exchange_u32(&db->wake_wanted, 0) != 0))
+					es_database_call_scheduler(db);
 			}
 			break;
 
 		default:
 			break;
 	}
-}
-
-/* ---- waking ---- */
-
-/* Setting the latch of a process that has gone wakes a stranger, once. */
-static void
-wake_process(pg_atomic_uint32 *procno)
-{
-	uint32		number = pg_atomic_read_u32(procno);
-
-	if (number != 0)
-		SetLatch(&ProcGlobal->allProcs[number - 1].procLatch);
-}
-
-void
-es_registry_set_launcher(bool running)
-{
-	pg_atomic_write_u32(&registry->launcher, running ? es_compat_proc_number(MyProc) + 1 : 0);
-}
-
-void
-es_registry_wake_launcher(void)
-{
-	wake_process(&registry->launcher);
-}
-
-void
-es_registry_wake_scheduler(EsDatabase *db)
-{
-	wake_process(&db->scheduler);
-}
-
-static void
-want_scheduler(EsDatabase *db)
-{
-	if (db->scheduler_wanted)
-		return;
-	db->scheduler_wanted = true;
-	es_registry_wake_launcher();
-}
-
-/* Wake the scheduler, or have one started. */
-void
-es_registry_call_scheduler(EsDatabase *db)
-{
-	if (pg_atomic_read_u32(&db->scheduler) != 0)
-		es_registry_wake_scheduler(db);
-	else
-		want_scheduler(db);
 }

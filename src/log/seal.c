@@ -240,7 +240,7 @@ break_seal(void)
 
 /*
  * May the owner insert directly now?  Breaks the seal if eventstore.restore
- * says so.
+ * says so.  What is restored moves the head, without an append that tells.
  */
 bool
 es_seal_allows_insert(void)
@@ -250,7 +250,11 @@ es_seal_allows_insert(void)
 		const EsCatalog *cat = es_catalog_lock(RowExclusiveLock);	/* (1) */
 
 		if (!is_sealed(cat))
+		{
+			if (es_registry_loaded())
+				es_database_change_at_end(es_positions_attach(cat));	/* the head moves */
 			return true;
+		}
 		if (!es_guc_restore)
 			return false;
 		UnlockRelationOid(cat->event_log, RowExclusiveLock);	/* (3) */

@@ -12,6 +12,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "core/release.h"
@@ -21,6 +22,25 @@
 PG_FUNCTION_INFO_V1(log_status);
 PG_FUNCTION_INFO_V1(in_flight);
 
+/* What the launcher thinks of this database. */
+static const char *
+background_of(EsDatabase *db)
+{
+	TimestampTz tried_at = (TimestampTz) pg_atomic_read_u64(&db->tried_at);
+
+	if (db->holds > 0)
+		return "held by a statement";
+	if (pg_atomic_read_u32(&db->scheduler) == 0 && !es_launcher_runs())
+		return "no launcher";
+	if (tried_at > GetCurrentTimestamp())
+		return psprintf("failed, retry at %s", timestamptz_to_str(tried_at));
+	if (pg_atomic_read_u32(&db->shortage) != ES_SHORTAGE_NONE)
+		return "waiting for a process";
+	if (pg_atomic_read_u32(&db->scheduler) != 0)
+		return "awake";
+	return pg_atomic_read_u64(&db->wanted_since) != 0 ? "starting" : "at rest";
+}
+
 /*
  * eventstore.log_status() → record
  */
@@ -28,8 +48,8 @@ Datum
 log_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[8] = {0};
-	bool		isnull[8] = {true, true, true, true, true, true, false, true};
+	Datum		values[10] = {0};
+	bool		isnull[10] = {true, true, true, true, true, true, false, true, true, true};
 	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	int64		format = es_catalog_format(cat);
 
@@ -47,6 +67,7 @@ log_status(PG_FUNCTION_ARGS)
 			EsDatabase *db = es_positions_attach(cat);
 			pid_t		scheduler = db->scheduler_pid;
 			EsShortage	shortage = (EsShortage) pg_atomic_read_u32(&db->shortage);
+			TimestampTz waits_since = (TimestampTz) pg_atomic_read_u64(&db->waits_since);
 
 			values[2] = Int64GetDatum(es_head_handed_out(cat));
 			isnull[2] = false;
@@ -54,10 +75,14 @@ log_status(PG_FUNCTION_ARGS)
 			isnull[3] = false;
 			values[4] = Int32GetDatum(scheduler);
 			isnull[4] = scheduler == 0;
-			isnull[5] = scheduler == 0 || shortage == ES_SHORTAGE_NONE;
+			isnull[5] = shortage == ES_SHORTAGE_NONE;
 			if (!isnull[5])
 				values[5] = CStringGetTextDatum(shortage == ES_SHORTAGE_OF_WORKERS ?
 												"eventstore.max_workers" : "max_worker_processes");
+			values[8] = CStringGetTextDatum(background_of(db));
+			isnull[8] = false;
+			values[9] = TimestampTzGetDatum(waits_since);
+			isnull[9] = waits_since == 0 || shortage == ES_SHORTAGE_NONE;
 		}
 	}
 	values[6] = CStringGetTextDatum(es_release_name());

@@ -8,7 +8,9 @@ CREATE FUNCTION eventstore.log_status(
     OUT scheduler_pid int,
     OUT worker_shortage text,
     OUT library_version text,
-    OUT format int)
+    OUT format int,
+    OUT background text,
+    OUT waiting_since timestamptz)
     AS 'MODULE_PATHNAME', 'log_status'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION eventstore.log_status() IS 'What eventstore.status shows of the server''s memory and the registers';
@@ -32,6 +34,8 @@ SELECT
     s.sealed,
     s.scheduler_pid,
     s.worker_shortage,
+    s.background,
+    s.waiting_since,
     (SELECT f.pid FROM eventstore.in_flight() f ORDER BY f.above LIMIT 1) AS blocked_by,
     s.library_version,
     s.format
@@ -46,9 +50,12 @@ COMMENT ON COLUMN eventstore.status.recorded_head IS 'The head that standbys rea
 COMMENT ON COLUMN eventstore.status.recorded_at IS 'When that was recorded';
 COMMENT ON COLUMN eventstore.status.epoch IS 'Identity of this history, as es_epoch()';
 COMMENT ON COLUMN eventstore.status.sealed IS 'Has the log seen its first append? Before, it can be restored';
-COMMENT ON COLUMN eventstore.status.scheduler_pid IS 'The background worker of this database; null: none runs';
+COMMENT ON COLUMN eventstore.status.scheduler_pid IS 'The scheduler of this database; null: there is nothing for one to do, or see background';
 COMMENT ON COLUMN eventstore.status.worker_shortage IS
-    'The setting that keeps projections waiting for a worker: eventstore.max_workers or max_worker_processes; null: none does';
+    'The setting that keeps this database waiting for a background process: eventstore.max_workers or max_worker_processes; null: none does';
+COMMENT ON COLUMN eventstore.status.background IS
+    'What the launcher thinks of this database: at rest, starting, awake, waiting for a process, failed (and when it tries again), held by a statement, no launcher; null on a standby';
+COMMENT ON COLUMN eventstore.status.waiting_since IS 'Since when it waits for a process; null: it does not';
 COMMENT ON COLUMN eventstore.status.blocked_by IS
     'The process that holds the head back, the first of eventstore.blockers; null: the head stands at handed_out';
 COMMENT ON COLUMN eventstore.status.library_version IS 'Version of the library that the server has loaded';

@@ -45,6 +45,7 @@
 #include "projections/code.h"
 #include "projections/figures.h"
 #include "projections/state.h"
+#include "projections/turn.h"
 #include "read/rows.h"
 
 #define MAX_DEPTH			16
@@ -385,7 +386,7 @@ run_function(const EsProjection *projection, const EsCatalog *cat, EsBatch *batc
 		CommandCounterIncrement();	/* (3) */
 		UpdateActiveSnapshotCommandId();
 		if (frame->depth == 1)
-			es_figures_note_event(batch->count);
+			es_turn_note_event(batch->count);
 	}
 	frame->event = NULL;
 	if (batch->count > 1)

@@ -33,6 +33,7 @@
 #include "projections/dead_letters.h"
 #include "projections/events.h"
 #include "projections/progress.h"
+#include "projections/turn.h"
 #include "read/count.h"
 
 static Snapshot
@@ -69,7 +70,7 @@ finds_nothing(EsCatchup *catchup)
 
 	if (catchup->to_the_end || catchup->figures->behind || projection == NULL ||
 		!projection->runs || projection->live || projection->rebuild_up_to > 0 ||
-		es_figures_is_time_to_store(catchup->figures) ||
+		es_turn_is_time_to_store(catchup->figures) ||
 		!es_progress_read(catchup->id, &progress) || progress.failures > 0)
 		return false;
 	range.after = es_figures_reached(cat, projection, progress.checkpoint);
@@ -79,7 +80,7 @@ finds_nothing(EsCatchup *catchup)
 	UnregisterSnapshot(snapshot);
 	if (counted.events > 0)
 		return false;
-	es_figures_nothing(catchup->figures, projection->version, progress.checkpoint, range.upto);
+	es_turn_nothing(catchup->figures, projection->version, progress.checkpoint, range.upto);
 	catchup->runs = true;
 	catchup->checkpoint = progress.checkpoint;
 	return true;
@@ -123,7 +124,7 @@ apply_next(EsCatchup *catchup, const EsProjection *projection)
 	if (taken.batch->count > 0)
 	{
 		if (catchup->figures != NULL)
-			es_figures_show_batch(catchup->figures, taken.batch->count, 0);
+			es_turn_show_batch(catchup->figures, taken.batch->count, 0);
 		es_call_apply(projection, cat, taken.batch);
 	}
 	UnregisterSnapshot(snapshot);
@@ -147,13 +148,13 @@ move_checkpoint(EsCatchup *catchup, const EsProgress *progress, const EsTaken *t
 	}
 	if (wrote || (upto > progress->checkpoint &&
 				  (catchup->figures == NULL || progress->failures > 0 ||
-				   es_figures_is_time_to_store(catchup->figures))))
+				   es_turn_is_time_to_store(catchup->figures))))
 	{
 		es_progress_move(catchup->id, upto);
 		catchup->checkpoint = upto;
 	}
 	if (!wrote && catchup->figures != NULL)
-		es_figures_nothing(catchup->figures, version, catchup->checkpoint, upto);
+		es_turn_nothing(catchup->figures, version, catchup->checkpoint, upto);
 }
 
 /*

@@ -25,25 +25,17 @@
 
 PG_FUNCTION_INFO_V1(projections_changed);
 
-static EsDatabase *changed_in = NULL;	/* this transaction has changed the list */
+static bool changed = false;	/* this transaction has changed the list */
 
 static void
-wake_scheduler_at_end(XactEvent event, void *arg)
+refuse_to_prepare(XactEvent event, void *arg)
 {
-	EsDatabase *db = changed_in;
-
-	if (db == NULL)
-		return;
-	/* nobody would be woken at COMMIT PREPARED */
-	if (event == XACT_EVENT_PRE_PREPARE)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		changed = false;
+	if (event == XACT_EVENT_PRE_PREPARE && changed)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has changed projections")));
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
-		return;
-	changed_in = NULL;
-	pg_atomic_fetch_add_u32(&db->projections_changed, 1);
-	es_registry_call_scheduler(db);
 }
 
 /* This transaction changes the list: the scheduler is woken when it has ended (1). */
@@ -55,8 +47,10 @@ es_changed_note(void)
 	if (!es_registry_loaded())
 		return;
 	cat = es_catalog_lock_if_there(AccessShareLock);
-	if (cat != NULL)
-		changed_in = es_positions_attach(cat);
+	if (cat == NULL)
+		return;
+	changed = true;
+	es_database_change_at_end(es_positions_attach(cat));
 }
 
 /*
@@ -79,5 +73,5 @@ projections_changed(PG_FUNCTION_ARGS)
 void
 es_changed_init(void)
 {
-	RegisterXactCallback(wake_scheduler_at_end, NULL);
+	RegisterXactCallback(refuse_to_prepare, NULL);
 }

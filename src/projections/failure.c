@@ -31,6 +31,7 @@
 #include "projections/dead_letters.h"
 #include "projections/failure.h"
 #include "projections/progress.h"
+#include "projections/turn.h"
 
 #define FIRST_DELAY_MS		100
 #define GREATEST_DELAY_MS	60000
@@ -181,7 +182,7 @@ es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 
 	fewer = narrower_limit(projection, events, done, cause);
 	if (fewer > 0)
 	{
-		es_figures_put_off(figures, 0, (int) fewer);
+		es_turn_put_off(figures, 0, (int) fewer);
 		return;
 	}
 
@@ -189,13 +190,13 @@ es_failure_handle(const EsCatalog *cat, EsFigures *figures, int64 events, int64 
 	if (cause == CAUSE_TRANSIENT || cause == CAUSE_OUTSIDE || progress.failures <= projection->max_retries)
 	{
 		note_retry(projection, position, progress.failures, error);
-		es_figures_put_off(figures, delay_ms(progress.failures), cause == CAUSE_EVENT ? 1 : 0);
+		es_turn_put_off(figures, delay_ms(progress.failures), cause == CAUSE_EVENT ? 1 : 0);
 	}
 	else if (projection->on_error == ES_ON_ERROR_STOP || cause == CAUSE_CODE || position == 0)
 		stop_projection(projection, position, progress.failures, error);
 	else
 	{
 		let_pass(projection, position, progress.failures, error);
-		es_figures_put_off(figures, 0, FRESH_BATCH);
+		es_turn_put_off(figures, 0, FRESH_BATCH);
 	}
 }

@@ -19,6 +19,9 @@
  *    anything to do is not due.  If a sync finds that the projection was set back, or
  *    changed, a worker that is looking just then does not raise "reached" again (set_back):
  *    what it found is about the former definition or checkpoint.
+ * 4. Where the table is full, the entries of a database at rest are freed for others, but for
+ *    those that are due, or will be: its next scheduler, which an append calls, fills them
+ *    again, and nothing but a look in vain is lost.
  *
  * Locks: one LWLock, for moments; taken after all others.
  * Crash: shared memory starts empty; the scheduler fills it.
@@ -38,18 +41,8 @@
 #include "projections/changed.h"
 #include "projections/figures.h"
 
-/* Time after finding no events for a projection until its checkpoint is moved past that. */
-#define STORE_AFTER_MS		5000
-/* First delay before the switch to inline is tried again; it doubles up to the greatest. */
-#define SWITCH_DELAY_MS		1000
-#define SWITCH_GREATEST_MS	60000
-
-/* Events in the first batch; the duration that the size of later batches aims at. */
+/* Events in the first batch. */
 #define FIRST_BATCH			1000
-#define BATCH_TARGET_MS		500
-
-/* Events handled between two reports of a batch's progress. */
-#define SHOW_EVERY			100
 
 typedef struct EsFigureTable
 {
@@ -61,21 +54,11 @@ typedef struct EsFigureTable
 
 static EsFigureTable *table = NULL;
 
-/* The projection whose batch this process runs (NULL: none), and how many events are done. */
-static EsFigures *running = NULL;
-static int64 events_done = 0;
-
 static Size
 table_size(void)
 {
 	return add_size(offsetof(EsFigureTable, entries),
 					mul_size(es_guc_max_projections, sizeof(EsFigures)));
-}
-
-static int
-table_locks(void)
-{
-	return 1;
 }
 
 static void
@@ -92,10 +75,16 @@ void
 es_figures_init(void)
 {
 	static const EsShmemPart part = {
-		"eventstore projections", table_size, table_locks, attach_table
+		"eventstore projections", table_size, NULL, 1, attach_table
 	};
 
 	es_shmem_add(&part);
+}
+
+LWLock *
+es_figures_lock(void)
+{
+	return table->lock;
 }
 
 static bool
@@ -113,8 +102,6 @@ reached_from(const EsFigures *entry, TransactionId version, int64 checkpoint)
 	return checkpoint;
 }
 
-/* ---- scheduler ---- */
-
 static EsFigures *
 find_figures(Oid store, int id)
 {
@@ -126,6 +113,8 @@ find_figures(Oid store, int id)
 	return NULL;
 }
 
+/* ---- scheduler ---- */
+
 static int
 compare_stored(const void *a, const void *b)
 {
@@ -133,6 +122,32 @@ compare_stored(const void *a, const void *b)
 	int			y = ((const EsStored *) b)->id;
 
 	return (x > y) - (x < y);
+}
+
+/* Free the entries of a database that is at rest: the one that was so first. (4) */
+static bool
+make_room(void)
+{
+	EsFigures  *oldest = NULL;
+	Oid			dboid;
+
+	for (int i = 0; i < table->n; i++)
+	{
+		EsFigures  *entry = &table->entries[i];
+
+		if (entry->at_rest && entry->dboid != MyDatabaseId &&
+			(oldest == NULL || entry->last_run < oldest->last_run))
+			oldest = entry;
+	}
+	if (oldest == NULL)
+		return false;
+	dboid = oldest->dboid;
+	for (int i = 0; i < table->n; i++)
+	{
+		if (table->entries[i].dboid == dboid && table->entries[i].at_rest)
+			memset(&table->entries[i], 0, sizeof(EsFigures));
+	}
+	return true;
 }
 
 /* A new entry takes the first that is free, from *at on. */
@@ -144,7 +159,12 @@ add_entry(Oid store, const EsStored *stored, int *at)
 	while (*at < table->n && OidIsValid(table->entries[*at].dboid))
 		(*at)++;
 	if (*at == table->n)
-		return NULL;
+	{
+		if (!make_room())
+			return NULL;
+		*at = 0;
+		return add_entry(store, stored, at);
+	}
 	entry = &table->entries[*at];
 	memset(entry, 0, sizeof(*entry));
 	entry->dboid = MyDatabaseId;
@@ -165,6 +185,7 @@ sync_entry(EsFigures *entry, const EsStored *stored)
 		entry->switch_failures = 0;
 		entry->batch_limit = FIRST_BATCH;
 	}
+	entry->at_rest = false;
 	entry->runnable = stored->runnable;
 	entry->wants_inline = stored->wants_inline;
 	if (entry->version != stored->version || reached < entry->reached)
@@ -175,9 +196,9 @@ sync_entry(EsFigures *entry, const EsStored *stored)
 
 /*
  * Set the entries of this database to what the tables have of the store's projections.  These
- * are given in the order of their ids.
+ * are given in the order of their ids.  For how many there was no room?
  */
-void
+int
 es_figures_set(Oid store, EsStored *stored, int n)
 {
 	int			without_entry = 0;
@@ -225,22 +246,23 @@ es_figures_set(Oid store, EsStored *stored, int n)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d projections are not run: there is no room for them in shared memory", without_entry),
 				 errhint("Raise eventstore.max_projections (now %d) and restart the server.", table->n)));
+	return without_entry;
 }
 
-/* The database is dropped, and all its processes have ended. */
+/* The database is dropped, or takes no connections: none of its projections will be run. */
 void
 es_figures_forget(Oid dboid)
 {
 	LWLockAcquire(table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n; i++)
 	{
-		if (table->entries[i].dboid == dboid)
+		if (table->entries[i].dboid == dboid && table->entries[i].pid == 0)
 			memset(&table->entries[i], 0, sizeof(EsFigures));
 	}
 	LWLockRelease(table->lock);
 }
 
-/* The store has gone, or nobody serves it: the next scheduler fills the entries anew. */
+/* The store has gone. */
 void
 es_figures_forget_store(Oid store)
 {
@@ -265,6 +287,8 @@ es_figures_count(Oid store)
 	LWLockRelease(table->lock);
 	return n;
 }
+
+/* ---- scheduler and launcher ---- */
 
 /* When the projection will be due; 0: not before the head moves. */
 static TimestampTz
@@ -291,27 +315,51 @@ is_due(const EsFigures *entry, int64 head, TimestampTz now)
 	return at != 0 && at <= now;
 }
 
-/*
- * How many projections of the store wait for a worker?  *next is when the next of those that
- * were put off will be due; 0: none was.
- */
-int
-es_figures_due(Oid store, int64 head, TimestampTz *next)
+/* For a copy of an entry. */
+bool
+es_figures_is_due(const EsFigures *figures, int64 head)
+{
+	return is_due(figures, head, GetCurrentTimestamp());
+}
+
+/* The scheduler leaves: what will not be due before the head moves may make room for others (4). */
+void
+es_figures_rest(Oid store, int64 head)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			due = 0;
 
-	*next = 0;
+	LWLockAcquire(table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < table->n; i++)
+	{
+		EsFigures  *entry = &table->entries[i];
+
+		if (is_of(entry, store))
+			entry->at_rest = entry->pid == 0 && due_at(entry, head, now) == 0;
+	}
+	LWLockRelease(table->lock);
+}
+
+/* How many projections of a store wait for a worker, and how many have one? */
+EsDue
+es_figures_due(Oid dboid, Oid store, int64 head)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	EsDue		due = {0};
+
 	LWLockAcquire(table->lock, LW_SHARED);
 	for (int i = 0; i < table->n; i++)
 	{
 		const EsFigures *entry = &table->entries[i];
-		TimestampTz at = is_of(entry, store) ? due_at(entry, head, now) : 0;
+		TimestampTz at;
 
+		if (entry->dboid != dboid || entry->store != store)
+			continue;
+		at = due_at(entry, head, now);
+		due.running += entry->pid != 0;
 		if (at != 0 && at <= now)
-			due++;
-		else if (at != 0 && (*next == 0 || at < *next))
-			*next = at;
+			due.waiting++;
+		else if (at != 0 && (due.next == 0 || at < due.next))
+			due.next = at;
 	}
 	LWLockRelease(table->lock);
 	return due;
@@ -343,160 +391,10 @@ es_figures_claim(Oid store, int64 head)
 		best->last_run = now;
 		best->interrupted = false;
 		best->set_back = false;
+		best->at_rest = false;
 	}
 	LWLockRelease(table->lock);
 	return best;
-}
-
-/* A batch begins. */
-void
-es_figures_begin(EsFigures *figures)
-{
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->batch_started = GetCurrentTimestamp();
-	figures->batch_events = 0;
-	figures->batch_done = 0;
-	LWLockRelease(table->lock);
-	running = figures;
-	events_done = 0;
-}
-
-/* Show how many events the batch has, and how many of them are done, not yet committed. */
-void
-es_figures_show_batch(EsFigures *figures, int64 events, int64 done)
-{
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->batch_events = events;
-	figures->batch_done = done;
-	LWLockRelease(table->lock);
-}
-
-/* An event of a worker's batch, which has that number of events, has been handled. */
-void
-es_figures_note_event(int64 events_in_batch)
-{
-	if (running != NULL && ++events_done % SHOW_EVERY == 0)
-		es_figures_show_batch(running, events_in_batch, events_done);
-}
-
-/* Events of the batch that have been handled, by a handler or a reducer. */
-int64
-es_figures_events_done(void)
-{
-	return events_done;
-}
-
-/*
- * The batch is committed.  The next one may be larger if this one was full and
- * quick, and shall be smaller if it was slow.
- */
-void
-es_figures_end(EsFigures *figures, int64 events)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->batch_ms = Max((double) (now - figures->batch_started) / 1000.0, 0.001);
-	if (events > 0)
-	{
-		double		rate = events * 1000.0 / figures->batch_ms;
-
-		figures->rate = figures->rate == 0 ? rate : 0.7 * figures->rate + 0.3 * rate;
-		if (figures->batch_ms < BATCH_TARGET_MS && events >= figures->batch_limit)
-			figures->batch_limit = Min(figures->batch_limit * 2, PG_INT32_MAX / 2);
-		else if (figures->batch_ms > 2 * BATCH_TARGET_MS)
-			figures->batch_limit = Max(Min(figures->batch_limit, events) / 2, 1);
-	}
-	figures->deaths = 0;
-	figures->batch_started = 0;
-	figures->batch_events = figures->batch_done = 0;
-	LWLockRelease(table->lock);
-}
-
-/* Did it find nothing for STORE_AFTER_MS, so that the checkpoint is to be stored? */
-bool
-es_figures_is_time_to_store(EsFigures *figures)
-{
-	/* only the worker that has claimed it changes these */
-	return figures->store_at != 0 && figures->store_at <= GetCurrentTimestamp();
-}
-
-bool
-es_figures_is_time_to_switch(EsFigures *figures)
-{
-	return figures->wants_inline && figures->switch_at <= GetCurrentTimestamp();
-}
-
-/* Open appenders kept it from the switch to inline: put off the next try, longer each time. */
-void
-es_figures_note_no_switch(EsFigures *figures)
-{
-	int64		delay = Min((int64) SWITCH_DELAY_MS << Min(figures->switch_failures, 10), SWITCH_GREATEST_MS);
-
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->switch_failures++;
-	figures->switch_at = GetCurrentTimestamp() + delay * 1000;
-	LWLockRelease(table->lock);
-}
-
-/* A version of the projection has none of its events in (from, upto]. */
-void
-es_figures_nothing(EsFigures *figures, TransactionId version, int64 from, int64 upto)
-{
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->empty_version = version;
-	figures->empty_from = from;
-	figures->empty_upto = upto;
-	if (!figures->set_back)
-		figures->reached = upto;	/* (3) */
-	if (from == upto)
-		figures->store_at = 0;
-	else if (figures->store_at == 0)
-		figures->store_at = GetCurrentTimestamp() + STORE_AFTER_MS * INT64CONST(1000);
-	LWLockRelease(table->lock);
-}
-
-/* Do not run it before the delay has passed, and then with that batch limit (0: as before). */
-void
-es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit)
-{
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->not_before = GetCurrentTimestamp() + delay_ms * 1000;
-	if (batch_limit > 0)
-		figures->batch_limit = batch_limit;
-	LWLockRelease(table->lock);
-}
-
-/* The process that runs the projection ends: try again after 1, 2, 4 ... s, up to a minute. */
-void
-es_figures_note_death(EsFigures *figures)
-{
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->not_before = GetCurrentTimestamp() + Min(INT64CONST(1) << Min(figures->deaths, 6), 60) * USECS_PER_SEC;
-	figures->deaths++;
-	LWLockRelease(table->lock);
-}
-
-bool
-es_figures_was_interrupted(EsFigures *figures)
-{
-	bool		interrupted;
-
-	LWLockAcquire(table->lock, LW_SHARED);
-	interrupted = figures->interrupted;
-	LWLockRelease(table->lock);
-	return interrupted;
-}
-
-void
-es_figures_release(EsFigures *figures)
-{
-	LWLockAcquire(table->lock, LW_EXCLUSIVE);
-	figures->pid = 0;
-	figures->batch_started = 0;
-	figures->batch_events = figures->batch_done = 0;
-	LWLockRelease(table->lock);
-	running = NULL;
 }
 
 /* ---- anybody ---- */

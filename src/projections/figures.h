@@ -28,6 +28,7 @@ typedef struct EsFigures
 	TransactionId version;		/* of its definition, at the last sync */
 	int64		reached;		/* how far it has come, at least its checkpoint: a hint */
 	bool		set_back;		/* a sync has lowered that since it was claimed */
+	bool		at_rest;		/* its scheduler has left, with nothing to do */
 
 	/* A version of it has none of its events in (empty_from, empty_upto]. */
 	TransactionId empty_version;
@@ -61,38 +62,39 @@ typedef struct EsStored
 	bool		has_entry;		/* for es_figures_set */
 } EsStored;
 
+/* The projections of a store that workers should run. */
+typedef struct EsDue
+{
+	int			waiting;		/* due, and nobody runs them */
+	int			running;
+	TimestampTz next;			/* when the next of those that were put off will be due; 0: none was */
+} EsDue;
+
 extern void es_figures_init(void);
 
-/* evict.c, launcher.c */
+extern LWLock *es_figures_lock(void);
+
+/* a statement that drops the database; the launcher */
 extern void es_figures_forget(Oid dboid);
 
-/* scheduler and worker, when they leave */
+/* scheduler and worker, when the store has gone */
 extern void es_figures_forget_store(Oid store);
 
 /* scheduler */
-extern void es_figures_set(Oid store, EsStored *stored, int n);
+extern int	es_figures_set(Oid store, EsStored *stored, int n);
 extern int	es_figures_count(Oid store);
-extern int	es_figures_due(Oid store, int64 head, TimestampTz *next);
+extern void es_figures_rest(Oid store, int64 head);
 
-/* worker */
+/* scheduler and launcher */
+extern EsDue es_figures_due(Oid dboid, Oid store, int64 head);
+
+/* worker; what it does with the entry: turn.h */
 extern EsFigures *es_figures_claim(Oid store, int64 head);
-extern void es_figures_begin(EsFigures *figures);
-extern void es_figures_show_batch(EsFigures *figures, int64 events, int64 done);
-extern void es_figures_note_event(int64 events_in_batch);
-extern int64 es_figures_events_done(void);
-extern void es_figures_end(EsFigures *figures, int64 events);
-extern bool es_figures_is_time_to_store(EsFigures *figures);
-extern bool es_figures_is_time_to_switch(EsFigures *figures);
-extern void es_figures_note_no_switch(EsFigures *figures);
-extern void es_figures_nothing(EsFigures *figures, TransactionId version, int64 from, int64 upto);
-extern void es_figures_put_off(EsFigures *figures, int64 delay_ms, int batch_limit);
-extern void es_figures_note_death(EsFigures *figures);
-extern bool es_figures_was_interrupted(EsFigures *figures);
-extern void es_figures_release(EsFigures *figures);
 
 /* anybody */
 extern int64 es_figures_reached(const EsCatalog *cat, const EsProjection *projection, int64 checkpoint);
 extern EsFigures *es_figures_list(const EsCatalog *cat, int *n);
+extern bool es_figures_is_due(const EsFigures *figures, int64 head);
 extern void es_figures_hurry(const EsCatalog *cat, int id);
 extern void es_figures_interrupt(const EsCatalog *cat, int id);
 

@@ -12,12 +12,14 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xlog.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "log/head.h"
 #include "projections/figures.h"
 #include "projections/progress.h"
 #include "read/count.h"
@@ -32,22 +34,25 @@ Datum
 projection_figures(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	const EsCatalog *cat = es_catalog_lock(AccessShareLock);
 	int			n;
-	EsFigures  *list = es_figures_list(es_catalog_lock(AccessShareLock), &n);
+	EsFigures  *list = es_figures_list(cat, &n);
+	int64		head = n > 0 && !RecoveryInProgress() ? es_head_glance(cat) : 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < n; i++)
 	{
 		const EsFigures *figures = &list[i];
-		Datum		values[11] = {
+		Datum		values[12] = {
 			Int32GetDatum(figures->id), Int32GetDatum((int32) figures->pid),
 			TimestampTzGetDatum(figures->batch_started), Int64GetDatum(figures->batch_events),
 			Int64GetDatum(figures->batch_done), Float8GetDatum(figures->batch_ms),
 			Float8GetDatum(figures->rate), Int32GetDatum(figures->deaths),
 			TimestampTzGetDatum(figures->not_before),
-			Int64GetDatum(figures->empty_from), Int64GetDatum(figures->empty_upto)
+			Int64GetDatum(figures->empty_from), Int64GetDatum(figures->empty_upto),
+			BoolGetDatum(es_figures_is_due(figures, head))
 		};
-		bool		isnull[11] = {false};
+		bool		isnull[12] = {false};
 
 		isnull[1] = figures->pid == 0;
 		isnull[2] = isnull[3] = isnull[4] = figures->batch_started == 0;

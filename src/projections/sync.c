@@ -17,9 +17,9 @@
 #include "projections/sync.h"
 
 /*
- * Assumes a lock on event_log.
+ * Assumes a lock on event_log.  For how many was there no room?
  */
-void
+int
 es_projections_sync(const EsCatalog *cat)
 {
 	static EsStatement read = {
@@ -31,6 +31,7 @@ es_projections_sync(const EsCatalog *cat)
 	int			n = all->n;
 	int			at = 0;
 	int			rows;
+	int			without_entry;
 	bool		isnull;
 	EsSpi		spi;
 
@@ -56,6 +57,7 @@ es_projections_sync(const EsCatalog *cat)
 			stored[at].checkpoint = DatumGetInt64(es_spi_value(row, 2, &isnull));
 	}
 	es_spi_end(&spi);
-	es_figures_set(cat->position_register, stored, n);
+	without_entry = es_figures_set(cat->position_register, stored, n);
 	pfree(stored);
+	return without_entry;
 }

@@ -7,6 +7,6 @@
 
 #include "core/catalog.h"
 
-extern void es_projections_sync(const EsCatalog *cat);
+extern int	es_projections_sync(const EsCatalog *cat);
 
 #endif							/* ES_SYNC_H */

@@ -11,7 +11,8 @@ CREATE FUNCTION eventstore.projection_figures(
     OUT worker_deaths int,
     OUT not_before timestamptz,
     OUT empty_from bigint,
-    OUT empty_upto bigint)
+    OUT empty_upto bigint,
+    OUT due boolean)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'projection_figures'
     LANGUAGE C VOLATILE ROWS 100;
@@ -37,10 +38,11 @@ SELECT
         WHEN p.state OPERATOR(pg_catalog.<>) 'running' THEN p.state
         WHEN g.failures OPERATOR(pg_catalog.>) 0 OR f.worker_deaths OPERATOR(pg_catalog.>) 0 THEN 'retrying'
         WHEN p.rebuild_up_to IS NOT NULL THEN 'rebuilding'
+        WHEN w.waits THEN 'waiting for a worker'
         WHEN p.mode OPERATOR(pg_catalog.=) 'inline' AND NOT p.live THEN 'catching up'
         ELSE 'running'
     END AS state,
-    p.since,
+    CASE WHEN w.waits THEN h.waiting_since ELSE p.since END AS since,
     p.mode,
     p.form,
     pg_catalog.pg_get_userbyid(o.proowner)::pg_catalog.text AS owner,
@@ -65,9 +67,9 @@ SELECT
             THEN pg_catalog.concat('retry at ', pg_catalog.to_char(f.not_before, 'YYYY-MM-DD HH24:MI:SSOF'))
         WHEN l.first_position OPERATOR(pg_catalog.>) h.head AND h.blocked_by IS NOT NULL
             THEN pg_catalog.concat('blocked head (process ', h.blocked_by, ')')
-        WHEN h.scheduler_pid IS NULL THEN 'no scheduler'
+        WHEN h.background OPERATOR(pg_catalog.=) 'no launcher' THEN 'no launcher'
         WHEN h.worker_shortage IS NOT NULL THEN pg_catalog.concat('no worker slot (', h.worker_shortage, ')')
-        WHEN f.projection_id IS NULL THEN 'no entry (eventstore.max_projections)'
+        WHEN f.projection_id IS NULL AND h.background OPERATOR(pg_catalog.=) 'awake' THEN 'no entry (eventstore.max_projections)'
         ELSE 'waiting for a worker'
     END AS reason,
     f.events_per_second,
@@ -119,8 +121,9 @@ CROSS JOIN (
     SELECT
         s.head,
         s.sealed,
-        s.scheduler_pid,
         s.worker_shortage,
+        s.background,
+        s.waiting_since,
         pg_catalog.pg_is_in_recovery() AS standby,
         pg_catalog.clock_timestamp() AS now,
         (SELECT i.pid FROM eventstore.in_flight() i ORDER BY i.above LIMIT 1) AS blocked_by
@@ -131,6 +134,11 @@ CROSS JOIN LATERAL (
         WHEN f.empty_from OPERATOR(pg_catalog.=) g.checkpoint THEN greatest(g.checkpoint, f.empty_upto)
         ELSE g.checkpoint
     END AS checkpoint) c
+CROSS JOIN LATERAL (
+    SELECT h.worker_shortage IS NOT NULL AND h.waiting_since IS NOT NULL
+        AND NOT p.live AND f.worker_pid IS NULL AND p.state OPERATOR(pg_catalog.=) 'running'
+        AND g.failures OPERATOR(pg_catalog.=) 0 AND p.rebuild_up_to IS NULL
+        AND coalesce(f.due, c.checkpoint OPERATOR(pg_catalog.<) h.head) AS waits) w
 -- An aggregate is one row, so the planner leaves the join out of a query that needs none of its
 -- columns; that works because nothing volatile stands in the list above.
 LEFT JOIN LATERAL (
@@ -141,15 +149,15 @@ LEFT JOIN LATERAL (
         pg_catalog.max(m.first_at) AS first_at
     FROM eventstore.projection_lag(p.projection_id) m) l ON true;
 COMMENT ON VIEW eventstore.projections IS 'How each projection is doing';
-COMMENT ON COLUMN eventstore.projections.state IS 'running, catching up (not inline yet), rebuilding, retrying (after an error), stopped (by one), paused';
-COMMENT ON COLUMN eventstore.projections.since IS 'When it was last created, paused, resumed, stopped, rebuilt, or became inline';
+COMMENT ON COLUMN eventstore.projections.state IS 'running, catching up (not inline yet), waiting for a worker, rebuilding, retrying (after an error), stopped (by one), paused';
+COMMENT ON COLUMN eventstore.projections.since IS 'When it was last created, paused, resumed, stopped, rebuilt, or became inline; or since when it waits for a worker';
 COMMENT ON COLUMN eventstore.projections.checkpoint IS 'All events at or below are applied';
 COMMENT ON COLUMN eventstore.projections.lag IS
     'Events that it has yet to apply, of those that it takes; also those that are committed but cannot be read yet, behind a blocked head';
 COMMENT ON COLUMN eventstore.projections.lag_capped IS 'Are there more than lag? It counts no further than 10,000';
 COMMENT ON COLUMN eventstore.projections.lag_seconds IS 'Age of the first of them; 0: there is none';
 COMMENT ON COLUMN eventstore.projections.reason IS
-    'Why it moves or does not: caught up, being applied, applied by appends, paused, stopped by an error, retry at ..., blocked head (process ...: see eventstore.blockers), no scheduler, no worker slot (the setting that is used up), no entry (eventstore.max_projections is used up), waiting for a worker, waiting for the first append, waiting to become inline, standby';
+    'Why it moves or does not: caught up, being applied, applied by appends, paused, stopped by an error, retry at ..., blocked head (process ...: see eventstore.blockers), no launcher, no worker slot (the setting that is used up), no entry (eventstore.max_projections is used up), waiting for a worker, waiting for the first append, waiting to become inline, standby';
 COMMENT ON COLUMN eventstore.projections.events_per_second IS 'While it applies events, lately';
 COMMENT ON COLUMN eventstore.projections.batch_ms IS 'Time of the last batch with events, in milliseconds';
 COMMENT ON COLUMN eventstore.projections.worker_pid IS 'The worker that runs it now; null: none';

@@ -31,6 +31,7 @@
 #include "core/args.h"
 #include "core/spi.h"
 #include "log/change.h"
+#include "log/positions.h"
 #include "log/seal.h"
 #include "log/version.h"
 #include "streams/lifecycle.h"
@@ -121,6 +122,7 @@ store_stream(EsHeldStream *held, int64 first_version, bool with_snapshots)
 	if (with_snapshots)
 		(void) es_spi_run(&remove_snapshots, values, NULL);
 	es_spi_end(&spi);
+	es_database_change_at_end(es_positions_attach(held->cat));	/* there is something to remove */
 }
 
 static void

@@ -210,3 +210,21 @@ es_removed_are_due(void)
 	es_spi_end(&spi);
 	return due;
 }
+
+/* When the time of the next row will be over; 0: there is none. */
+TimestampTz
+es_removed_next_at(void)
+{
+	static EsStatement look = {
+		"SELECT taken_at FROM eventstore.removed_id ORDER BY taken_at LIMIT 1", {InvalidOid}
+	};
+	EsSpi		spi;
+	TimestampTz at = 0;
+	bool		isnull;
+
+	es_spi_begin(&spi);
+	if (es_spi_look(&look, NULL) > 0)
+		at = DatumGetTimestampTz(es_spi_value(1, 1, &isnull)) + (int64) es_guc_remember_ids * USECS_PER_SEC;
+	es_spi_end(&spi);
+	return at;
+}

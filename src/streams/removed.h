@@ -33,5 +33,6 @@ extern EsLookup *es_removed_lookup(const EsCatalog *cat, Snapshot snapshot);
 extern bool es_removed_find(EsLookup *lookup, const pg_uuid_t *id, EsRemoved *found);
 extern int64 es_removed_forget(int max);
 extern bool es_removed_are_due(void);
+extern TimestampTz es_removed_next_at(void);
 
 #endif							/* ES_REMOVED_H */

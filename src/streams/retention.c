@@ -18,6 +18,7 @@
 
 #include "core/args.h"
 #include "core/spi.h"
+#include "log/positions.h"
 #include "streams/lifecycle.h"
 
 PG_FUNCTION_INFO_V1(es_set_retention);
@@ -59,12 +60,12 @@ check_limits(FunctionCallInfo fcinfo)
 Datum
 es_set_retention(PG_FUNCTION_ARGS)
 {
+	const EsCatalog *cat = es_lifecycle_begin("es_set_retention()");
 	Datum		values[3];
 	bool		isnull[3] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2)};
 	EsName		name;
 	EsSpi		spi;
 
-	(void) es_lifecycle_begin("es_set_retention()");
 	es_arg_require(fcinfo, 0, "stream_or_category");
 	name = es_name_from_text(PG_GETARG_DATUM(0));
 	if (name.len > 0)			/* '' is the category of bare UUIDs */
@@ -76,5 +77,6 @@ es_set_retention(PG_FUNCTION_ARGS)
 	es_spi_begin(&spi);
 	(void) es_spi_run(isnull[1] && isnull[2] ? &lift_rule : &set_rule, values, isnull);
 	es_spi_end(&spi);
+	es_database_change_at_end(es_positions_attach(cat));	/* there may be something to remove */
 	PG_RETURN_VOID();
 }

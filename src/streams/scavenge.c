@@ -82,6 +82,8 @@ struct EsScavenge
 	char	   *stream;			/* the stream that was last done with; NULL: none */
 	char	   *partial;		/* the stream that a step ended in; NULL: none */
 	int64		reached;		/* its events up to there are removed */
+	bool		kept_out;		/* somebody has kept it from something that is hidden */
+	TimestampTz again_at;		/* a rule hides the next event then; 0: none does */
 };
 
 /* What a step works with. */
@@ -103,6 +105,7 @@ typedef struct Step
 	int64		reached;		/* version in the present stream: nothing is left before */
 	int64		left;			/* events that it may still remove */
 	int64		removed;
+	TimestampTz again_at;		/* as in the pass */
 } Step;
 
 static EsStatement hidden_streams = {
@@ -178,6 +181,19 @@ is_shown(TupleTableSlot *event, const EsShown *shown)
 		es_log_number(event, ES_LOG_COL_CREATED_AT) >= shown->since;
 }
 
+/* A rule that hides by age leaves this event: when will it hide it? */
+static void
+note_age(Step *step, TupleTableSlot *event, const EsShown *shown)
+{
+	TimestampTz at;
+
+	if (TIMESTAMP_NOT_FINITE(shown->since))
+		return;
+	at = GetCurrentTimestamp() + (es_log_number(event, ES_LOG_COL_CREATED_AT) - shown->since);
+	if (step->again_at == 0 || at < step->again_at)
+		step->again_at = at;
+}
+
 /* The version of a stream as it is now. */
 static int64
 current_version(Step *step, const EsStream *stream)
@@ -242,7 +258,10 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (is_shown(event, shown))
+		{
+			note_age(step, event, shown);
 			break;
+		}
 		if (step->left == 0)
 		{
 			done = false;
@@ -273,7 +292,7 @@ remove_hidden(Step *step, const EsStream *stream, const EsShown *shown)
  * Look at one stream.  True: nothing is left to do there for this pass.
  */
 static bool
-scavenge_stream(Step *step, const char *name, bool hidden)
+scavenge_stream(EsScavenge *scavenge, Step *step, const char *name, bool hidden)
 {
 	EsStream	stream = {.name = es_name_from_string(name)};
 	int64		before = step->removed;
@@ -294,6 +313,7 @@ scavenge_stream(Step *step, const char *name, bool hidden)
 		(void) es_spi_run(&hidden_done, values, NULL);
 	}
 	/* what is left, whoever holds the stream keeps from us: it is for the next pass */
+	scavenge->kept_out |= !done && step->left > 0;
 	return done || step->left > 0;
 }
 
@@ -325,6 +345,20 @@ es_scavenge_end(EsScavenge *scavenge)
 	pfree(scavenge);
 }
 
+/* Is nothing left of what was hidden when the pass came by? */
+bool
+es_scavenge_is_complete(const EsScavenge *scavenge)
+{
+	return !scavenge->kept_out;
+}
+
+/* When a rule of retention will hide the next event by its age; 0: not before the next append. */
+TimestampTz
+es_scavenge_again_at(const EsScavenge *scavenge)
+{
+	return scavenge->again_at;
+}
+
 static Datum
 name_or_empty(const char *name)
 {
@@ -353,7 +387,7 @@ scavenge_next(EsScavenge *scavenge, Step *step, char *name, bool hidden)
 	bool		done;
 
 	step->reached = goes_on ? scavenge->reached : 0;
-	done = scavenge_stream(step, name, hidden);
+	done = scavenge_stream(scavenge, step, name, hidden);
 	set_name(scavenge, &scavenge->partial, done ? NULL : name);
 	scavenge->reached = step->reached;
 	if (done)
@@ -435,7 +469,7 @@ scavenge_rule(EsScavenge *scavenge, Step *step)
 bool
 es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int64 *removed)
 {
-	Step		step = {.cat = cat, .left = max_events};
+	Step		step = {.cat = cat, .left = max_events, .again_at = scavenge->again_at};
 	bool		more = true;
 	EsSpi		spi;
 
@@ -477,6 +511,7 @@ es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int
 	es_spi_end(&spi);
 	CommandCounterIncrement();
 	*removed += step.removed;
+	scavenge->again_at = step.again_at;
 	return more;
 }
 

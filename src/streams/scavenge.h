@@ -6,6 +6,7 @@
 #define ES_SCAVENGE_H
 
 #include "core/catalog.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 
@@ -18,6 +19,8 @@ typedef void (*EsRemovedListener) (const int64 *positions, int n);
 extern void es_scavenge_add_listener(EsRemovedListener listener);
 extern EsScavenge *es_scavenge_begin(MemoryContext context);
 extern bool es_scavenge_step(EsScavenge *scavenge, const EsCatalog *cat, int max_events, int64 *removed);
+extern bool es_scavenge_is_complete(const EsScavenge *scavenge);
+extern TimestampTz es_scavenge_again_at(const EsScavenge *scavenge);
 extern void es_scavenge_end(EsScavenge *scavenge);
 extern void es_scavenge_give_way(const EsCatalog *cat, Relation log, TupleTableSlot *event);
 extern bool es_scavenge_is_wanted(void);

@@ -1,7 +1,7 @@
 /*
  * evict.c
  *		Getting the scheduler out of the way of statements that need a database
- *		to themselves.
+ *		to themselves, and telling it of prepared transactions that have ended.
  *
  * DROP DATABASE, CREATE DATABASE ... TEMPLATE, ALTER DATABASE ... RENAME and SET
  * TABLESPACE fail while anybody is connected to the database.  Before such a
@@ -130,26 +130,37 @@ needed_database(Node *statement)
 	}
 }
 
-typedef struct Hold
+/* False: the database has no log. */
+static bool
+take_hold(Oid dboid)
 {
-	EsDatabase *db;
-	Oid			dboid;
-} Hold;
+	EsDatabase *db = es_database_of(dboid, false);
+
+	if (db == NULL)
+		return false;
+	LWLockAcquire(es_databases_lock(), LW_EXCLUSIVE);
+	db->holds++;
+	LWLockRelease(es_databases_lock());
+	return true;
+}
 
 static void
 release_hold(int code, Datum arg)
 {
-	Hold	   *hold = (Hold *) DatumGetPointer(arg);
+	Oid			dboid = DatumGetObjectId(arg);
+	EsDatabase *db = es_database_of(dboid, false);
 
-	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
-	/* the entry may have become that of another database meanwhile */
-	if (hold->db->dboid == hold->dboid && hold->db->holds > 0)
+	if (db == NULL)				/* another statement has dropped it */
+		return;
+	LWLockAcquire(es_databases_lock(), LW_EXCLUSIVE);
+	/* or drops it now: the entry must not be listed once the launcher may free it */
+	if (db->dboid == dboid && !db->dropped)
 	{
-		hold->db->holds--;
-		hold->db->scheduler_wanted = true;
+		if (db->holds > 0)
+			db->holds--;
+		es_database_list_due(db);	/* what was wanted meanwhile has not been started */
 	}
-	LWLockRelease(es_registry_lock());
-	es_registry_wake_launcher();
+	LWLockRelease(es_databases_lock());
 }
 
 /*
@@ -157,15 +168,18 @@ release_hold(int code, Datum arg)
  * before it ends: the pid is its own.
  */
 static bool
-signal_scheduler(EsDatabase *db, Oid dboid, int signal)
+signal_scheduler(Oid dboid, int signal)
 {
+	EsDatabase *db = es_database_of(dboid, false);
 	bool		there;
 
-	LWLockAcquire(es_registry_lock(), LW_SHARED);
-	there = db->dboid == dboid && db->scheduler_pid != 0;
+	if (db == NULL)
+		return false;
+	LWLockAcquire(es_databases_lock(), LW_SHARED);
+	there = db->scheduler_pid != 0;
 	if (there && signal != 0)
 		(void) kill(db->scheduler_pid, signal);
-	LWLockRelease(es_registry_lock());
+	LWLockRelease(es_databases_lock());
 	return there;
 }
 
@@ -174,12 +188,12 @@ signal_scheduler(EsDatabase *db, Oid dboid, int signal)
  * is at its end.
  */
 static void
-end_workers(EsDatabase *db, Oid dboid)
+end_workers(Oid dboid)
 {
 	TimestampTz begun = GetCurrentTimestamp();
 
-	(void) signal_scheduler(db, dboid, SIGTERM);
-	while ((signal_scheduler(db, dboid, 0) || es_pool_end(dboid) > 0) &&
+	(void) signal_scheduler(dboid, SIGTERM);
+	while ((signal_scheduler(dboid, 0) || es_pool_end(dboid) > 0) &&
 		   !TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), PATIENCE_MS))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -200,49 +214,59 @@ run_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 }
 
+static bool
+ends_prepared(Node *statement)
+{
+	return IsA(statement, TransactionStmt) &&
+		(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+}
+
+/* What was prepared may have hidden events: a library is not told when it ends. */
 static void
-process_evicting_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+tell_scheduler(void)
+{
+	EsDatabase *db = es_database_of(MyDatabaseId, false);
+
+	if (db != NULL)
+		es_database_note_change(db);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 						 ProcessUtilityContext context, ParamListInfo params,
 						 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *statement = pstmt->utilityStmt;
 	char	   *name = needed_database(statement);
 	Oid			dboid = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	EsDatabase *db = NULL;
-	Hold		hold;
 
-	if (OidIsValid(dboid) && dboid != MyDatabaseId && may_run(statement, dboid))
-		db = es_registry_database(dboid, false);
-	if (db == NULL)
+	if (!OidIsValid(dboid) || dboid == MyDatabaseId || !may_run(statement, dboid) || !take_hold(dboid))
 	{
 		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
+		if (ends_prepared(statement))
+			tell_scheduler();
 		return;
 	}
-
-	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
-	db->holds++;
-	LWLockRelease(es_registry_lock());
-	hold.db = db;
-	hold.dboid = dboid;
-	PG_ENSURE_ERROR_CLEANUP(release_hold, PointerGetDatum(&hold));
+	PG_ENSURE_ERROR_CLEANUP(release_hold, ObjectIdGetDatum(dboid));
 	{
-		end_workers(db, dboid);
+		end_workers(dboid);
 		run_statement(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(release_hold, PointerGetDatum(&hold));
+	PG_END_ENSURE_ERROR_CLEANUP(release_hold, ObjectIdGetDatum(dboid));
 
 	if (IsA(statement, DropdbStmt))
 	{
-		es_registry_forget(dboid);
+		es_database_drop(dboid);
 		es_figures_forget(dboid);
 	}
 	else
-		release_hold(0, PointerGetDatum(&hold));
+		release_hold(0, ObjectIdGetDatum(dboid));
 }
 
 void
 es_evict_init(void)
 {
 	prev_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_evicting_utility;
+	ProcessUtility_hook = process_utility;
 }

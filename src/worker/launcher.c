@@ -1,23 +1,26 @@
 /*
  * launcher.c
- *		The process that keeps a scheduler running in each database with a log.
+ *		The process that starts all others, where something is due.
  *
- * It is connected to no database.  When it starts it tries every database that
- * takes connections: a scheduler that finds no store there returns at once.
- * Later an append that finds no scheduler asks for one (registry.c), so neither
- * CREATE EXTENSION nor CREATE DATABASE has to call it.  README.md in this folder has
- * the states and what each event does.
+ * It is connected to no database, and sleeps until shared memory says that something has
+ * happened (log/database.c), a process that it started has ended, or the time of a job has
+ * come.  What each database needs is decided in demand.c; here processes are started, in the
+ * order in which databases began to wait, and, where there are none to be had, others are
+ * asked to make way (way.c).
+ *
+ * Shared memory is empty after a start, a crash and a promotion.  So each database that
+ * takes connections is visited once by a scheduler, VISITS_AT_ONCE at a time: one that finds
+ * no store, or nothing to do, leaves at once.
  *
  * Invariants
- * 1. At most one scheduler is started by us per database; the scheduler itself
- *    makes sure that there is no other one.
- * 2. A scheduler that fails comes back after a delay that doubles up to a
- *    minute; one that returned (no store) does not, until it is asked for.
- * 3. Nothing is started in a database while a statement holds it (evict.c).
+ * 1. Only the launcher starts processes of the store.
+ * 2. Who has waited longest gets the next process.
+ * 3. What a database waits for is shown in its entry, and starvation in the server's log: one
+ *    line when it begins, and one when it has been over for STARVED_OVER_MS.
  *
- * Locks: the registry's LWLock, for moments.
- * Crash: the postmaster restarts the launcher after 5 s.  Schedulers that still
- * run then keep running: a second one sees that and returns.
+ * Locks: those of demand.c.
+ * Crash: the postmaster restarts the launcher after 5 s.  Processes that still run then keep
+ * running; the new launcher takes them in.
  */
 #include "postgres.h"
 
@@ -29,11 +32,9 @@
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -41,39 +42,37 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "core/settings.h"
 #include "core/wait_event.h"
-#include "log/registry.h"
+#include "worker/child.h"
+#include "worker/demand.h"
 #include "worker/launcher.h"
+#include "worker/pool.h"
+#include "worker/way.h"
 
 /* Longest time between two looks at all databases. */
 #define NAP_MS				10000
-/* Delay before the next try when no background worker slot was free. */
-#define NO_SLOT_MS			10000
-/* Delay before a scheduler that failed is started again: the first; it doubles. */
-#define FIRST_DELAY_MS		1000
-#define GREATEST_DELAY_MS	60000
-/* Uptime that resets the restart delay. */
-#define WELL_AFTER_MS		60000
-/* Schedulers that may be starting at the same time: they have not found a store yet. */
-#define TRIED_AT_ONCE		2
-/* Time for which one that has not found a store yet counts as starting. */
-#define TRIED_FOR_MS		10000
+/* Time to the next try while somebody waits: others are about to leave, or nobody is. */
+#define RETRY_SOON_MS		50
+#define RETRY_LATER_MS		1000
+/* Visits under way at the same time, and the time for which one counts as under way. */
+#define VISITS_AT_ONCE		2
+#define VISIT_MS			10000
+/* Time after which waiting is starvation, and without it after which that is over. */
+#define STARVED_MS			10000
+#define STARVED_OVER_MS		60000
 
-/* A database, as the launcher knows it. */
-typedef struct EsJob
+typedef struct EsVisit
 {
-	Oid			dboid;
-	bool		wanted;			/* a scheduler should run */
-	BackgroundWorkerHandle *handle; /* of the one that was started */
-	TimestampTz started;
-	TimestampTz not_before;
-	int			failures;
-} EsJob;
+	Oid			dboid;			/* InvalidOid: none */
+	TimestampTz begun;
+} EsVisit;
 
-static MemoryContext jobs_context;
-static EsJob *jobs = NULL;
-static int	njobs = 0;
-static bool warned_no_slot = false;
+static MemoryContext launcher_context;
+static List *to_visit = NIL;	/* OIDs of databases */
+static EsVisit visits[VISITS_AT_ONCE];
+static TimestampTz starving_since = 0;	/* 0: nobody starves */
+static TimestampTz last_starved = 0;
 
 void
 es_launcher_init(void)
@@ -92,45 +91,60 @@ es_launcher_init(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* The job of a database, which is made if there is none. */
-static EsJob *
-job_of(Oid dboid)
+/* ---- the queue ---- */
+
+/*
+ * Start what is wanted, the longest waiting first (2).  What is there too little of?
+ */
+static EsShortage
+serve_queue(void)
 {
-	for (int i = 0; i < njobs; i++)
+	EsShortage	shortage = ES_SHORTAGE_NONE;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, es_demand_queue())
 	{
-		if (jobs[i].dboid == dboid)
-			return &jobs[i];
+		EsJob	   *job = dlist_container(EsJob, node, iter.cur);
+		EsShortage	found = ES_SHORTAGE_NONE;
+		bool		served = false;
+
+		if (!es_demand_look(job))
+			continue;
+		if (job->wants_scheduler)
+		{
+			served = es_child_start_scheduler(job);
+			found = served ? ES_SHORTAGE_NONE : ES_SHORTAGE_OF_PROCESSES;
+		}
+		if (found == ES_SHORTAGE_NONE && job->wants_worker)
+		{
+			found = es_child_start_worker(job);
+			served |= found == ES_SHORTAGE_NONE;
+		}
+		if (served)
+			es_demand_note_served(job);
+		if (found != ES_SHORTAGE_NONE)
+			shortage = found;
+		if (shortage == ES_SHORTAGE_OF_PROCESSES)
+		{
+			es_demand_note_no_process();
+			break;
+		}
 	}
-	if (jobs == NULL)
-		jobs = MemoryContextAlloc(jobs_context, sizeof(EsJob));
-	else
-		jobs = repalloc(jobs, sizeof(EsJob) * (njobs + 1));
-	memset(&jobs[njobs], 0, sizeof(EsJob));
-	jobs[njobs].dboid = dboid;
-	return &jobs[njobs++];
+	return shortage;
 }
 
-/* A database without a store, or that was dropped, needs no job until somebody asks for it. */
-static void
-forget_unwanted_jobs(void)
-{
-	int			kept = 0;
+/* ---- visits ---- */
 
-	for (int i = 0; i < njobs; i++)
-	{
-		if (jobs[i].wanted || jobs[i].handle != NULL)
-			jobs[kept++] = jobs[i];
-	}
-	njobs = kept;
-}
-
+/* Have each database visited that takes connections. */
 static void
-try_all_databases(void)
+plan_visits(void)
 {
 	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
+	list_free(to_visit);
+	to_visit = NIL;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
@@ -139,176 +153,175 @@ try_all_databases(void)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(launcher_context);
 
 		if (form->datallowconn && !form->datistemplate)
-			job_of(form->oid)->wanted = true;
+			to_visit = lappend_oid(to_visit, form->oid);
+		MemoryContextSwitchTo(old);
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(launcher_context);
 }
 
-/* Take what the backends have asked for in shared memory. */
+/* One that waits for long, for a lock perhaps, does not keep the others out. */
+static bool
+is_under_way(const EsVisit *visit, TimestampTz now)
+{
+	EsJob	   *job = OidIsValid(visit->dboid) ? es_demand_job(visit->dboid, false) : NULL;
+	EsDatabase *db;
+
+	if (job == NULL || !job->visit)
+		return false;
+	db = es_database_of(visit->dboid, false);
+	if (db != NULL && pg_atomic_read_u32(&db->scheduler) != 0)
+		return false;
+	return job->queued_at != 0 || !TimestampDifferenceExceeds(visit->begun, now, VISIT_MS);
+}
+
 static void
-take_requests(void)
+go_on_visiting(void)
 {
-	int			n;
-	EsDatabase *databases;
-
-	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
-	databases = es_registry_databases(&n);
-	for (int i = 0; i < n; i++)
-	{
-		if (!OidIsValid(databases[i].dboid) || !databases[i].scheduler_wanted)
-			continue;
-		/* the scheduler clears the flag when it takes office */
-		job_of(databases[i].dboid)->wanted = true;
-	}
-	LWLockRelease(es_registry_lock());
-}
-
-/* What the database's entry in shared memory says. */
-typedef struct EntryState
-{
-	bool		there;			/* a store was found */
-	bool		running;		/* its scheduler has said that it is there */
-	bool		held;			/* a statement keeps it out */
-} EntryState;
-
-static EntryState
-look_at_entry(Oid dboid)
-{
-	EsDatabase *db = es_registry_database(dboid, false);
-	EntryState	state = {false, false, false};
-
-	state.there = db != NULL;
-	state.running = db != NULL && pg_atomic_read_u32(&db->scheduler) != 0;
-	state.held = db != NULL && db->holds > 0;
-	return state;
-}
-
-/* A scheduler that was started has ended: did it return, or fail? */
-static void
-note_end(EsJob *job)
-{
-	EsDatabase *db = es_registry_database(job->dboid, false);
 	TimestampTz now = GetCurrentTimestamp();
-	long		delay;
 
-	pfree(job->handle);
-	job->handle = NULL;
-	if (db == NULL || db->scheduler_returned)
+	for (int i = 0; i < VISITS_AT_ONCE && to_visit != NIL; i++)
 	{
-		job->wanted = false;
-		job->failures = 0;
-		return;
+		EsJob	   *job;
+
+		if (is_under_way(&visits[i], now))
+			continue;
+		visits[i].dboid = linitial_oid(to_visit);
+		visits[i].begun = now;
+		to_visit = list_delete_first(to_visit);
+		job = es_demand_job(visits[i].dboid, true);
+		job->visit = true;
+		(void) es_demand_look(job);
 	}
-	if (TimestampDifferenceExceeds(job->started, now, WELL_AFTER_MS))
-		job->failures = 0;
-	delay = Min((long) FIRST_DELAY_MS << Min(job->failures, 10), GREATEST_DELAY_MS);
-	job->failures++;
-	job->wanted = true;
-	job->not_before = TimestampTzPlusMilliseconds(now, delay);
 }
 
-static void
-start_scheduler(EsJob *job)
+/* ---- waiting ---- */
+
+/* How many wait for their only process, and since when the first of those starves. */
+static int
+count_waiting(TimestampTz now, TimestampTz *starves_since)
 {
-	BackgroundWorker worker = {0};
-	MemoryContext old;
-	bool		started;
+	int			waiting = 0;
+	dlist_iter	iter;
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_notify_pid = MyProcPid;
-	worker.bgw_main_arg = ObjectIdGetDatum(job->dboid);
-	strlcpy(worker.bgw_library_name, "eventstore", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "es_scheduler_main", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "eventstore scheduler for database %u", job->dboid);
-	strlcpy(worker.bgw_type, "eventstore scheduler", BGW_MAXLEN);
-
-	old = MemoryContextSwitchTo(jobs_context);
-	started = RegisterDynamicBackgroundWorker(&worker, &job->handle);
-	MemoryContextSwitchTo(old);
-
-	job->started = GetCurrentTimestamp();
-	if (started)
+	*starves_since = 0;
+	dlist_foreach(iter, es_demand_queue())
 	{
-		warned_no_slot = false;
-		return;
+		EsJob	   *job = dlist_container(EsJob, node, iter.cur);
+
+		/* without workers projections are not meant to be run; with some, they take turns */
+		if (!job->wants_scheduler && (es_guc_max_workers == 0 || es_pool_count(job->dboid).all > 0))
+			continue;
+		waiting++;
+		if (*starves_since == 0 && TimestampDifferenceExceeds(job->queued_at, now, STARVED_MS))
+			*starves_since = job->queued_at;
 	}
-	job->handle = NULL;
-	job->not_before = TimestampTzPlusMilliseconds(job->started, NO_SLOT_MS);
-	if (!warned_no_slot)
+	return waiting;
+}
+
+/* Log the beginning and the end of starvation (3). */
+static void
+log_starvation(EsShortage shortage)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz since;
+	int			waiting = count_waiting(now, &since);
+
+	if (since != 0)
+		last_starved = now;
+	if (since != 0 && starving_since == 0)
+	{
+		starving_since = since;
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("eventstore could not start a scheduler for database %u: no background worker slot is free",
-						job->dboid),
-				 errdetail("Appends and reads work; waiting readers look once a second, standbys do not move on."),
-				 errhint("Raise max_worker_processes.")));
-	warned_no_slot = true;
-}
-
-/* Note which schedulers have ended.  The number of those that have not found a store yet. */
-static int
-look_after_started(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	int			being_tried = 0;
-
-	for (int i = 0; i < njobs; i++)
-	{
-		EsJob	   *job = &jobs[i];
-		pid_t		pid;
-
-		if (job->handle != NULL &&
-			GetBackgroundWorkerPid(job->handle, &pid) == BGWH_STOPPED)
-			note_end(job);
-		/* one that has been waiting for long (for a lock) does not keep others out */
-		if (job->handle != NULL && !look_at_entry(job->dboid).running &&
-			!TimestampDifferenceExceeds(job->started, now, TRIED_FOR_MS))
-			being_tried++;
+				 errmsg_plural("%d database waits for a background process of eventstore, the first for %d s",
+							   "%d databases wait for a background process of eventstore, the first for %d s",
+							   waiting, waiting, (int) ((now - since) / USECS_PER_SEC)),
+				 errdetail("Appends and reads work. What waits is shown in eventstore.status of each database."),
+				 errhint("Raise %s.", shortage == ES_SHORTAGE_OF_WORKERS ?
+						 "eventstore.max_workers" : "max_worker_processes")));
 	}
-	return being_tried;
+	else if (starving_since != 0 && TimestampDifferenceExceeds(last_starved, now, STARVED_OVER_MS))
+	{
+		ereport(LOG,
+				(errmsg("no database waits for a background process of eventstore any more"),
+				 errdetail("Some did for %d s.", (int) ((last_starved - starving_since) / USECS_PER_SEC))));
+		starving_since = 0;
+	}
 }
 
-/*
- * Start the schedulers that are wanted.  How long to sleep at most, in milliseconds.
- */
+/* How long to sleep at most, in milliseconds. */
 static long
-start_wanted(int being_tried)
+plan_sleep(EsShortage shortage, bool others_leave)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	long		sleep = NAP_MS;
+	TimestampTz next = es_demand_look_at_timed();
 
-	for (int i = 0; i < njobs; i++)
-	{
-		EsJob	   *job = &jobs[i];
-		EntryState	entry;
-
-		if (!job->wanted || job->handle != NULL)
-			continue;
-		entry = look_at_entry(job->dboid);
-		if (job->failures > 0 && !entry.there)
-			job->wanted = false;	/* the database has been dropped */
-		if (!job->wanted || entry.running || entry.held)
-			continue;
-		if (job->not_before > now)
-			sleep = Min(sleep, TimestampDifferenceMilliseconds(now, job->not_before));
-		else if (being_tried < TRIED_AT_ONCE)
-		{
-			start_scheduler(job);
-			being_tried++;
-		}
-	}
+	if (next != 0)
+		sleep = Min(sleep, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next));
+	if (shortage == ES_SHORTAGE_OF_PROCESSES || (shortage != ES_SHORTAGE_NONE && es_guc_max_workers > 0))
+		sleep = Min(sleep, others_leave ? RETRY_SOON_MS : RETRY_LATER_MS);
 	return sleep;
 }
+
+/* ---- the process ---- */
 
 static void
 launcher_gone(int code, Datum arg)
 {
-	es_registry_set_launcher(false);
+	es_launcher_set(false);
+}
+
+/* Settings say when removed ids are forgotten and hidden events removed: look anew. */
+static void
+reload(void)
+{
+	int			scavenge_interval = es_guc_scavenge_interval;
+	int			remember_ids = es_guc_remember_ids;
+
+	ProcessConfigFile(PGC_SIGHUP);
+	if (scavenge_interval != es_guc_scavenge_interval || remember_ids != es_guc_remember_ids)
+		plan_visits();
+}
+
+static void
+take_rounds(void)
+{
+	TimestampTz swept = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		EsShortage	shortage;
+		bool		others_leave = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			reload();
+		}
+		es_children_reap();
+		es_demand_look_at_due();
+		(void) es_demand_look_at_timed();
+		if (TimestampDifferenceExceeds(swept, GetCurrentTimestamp(), NAP_MS))
+		{
+			es_demand_look_at_all(true);
+			swept = GetCurrentTimestamp();
+		}
+		go_on_visiting();
+		shortage = serve_queue();
+		if (shortage != ES_SHORTAGE_NONE)
+			others_leave = es_way_make(shortage);
+		log_starvation(shortage);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 plan_sleep(shortage, others_leave), es_wait_event(ES_WAIT_LAUNCHER_MAIN));
+		ResetLatch(MyLatch);
+	}
 }
 
 /* The entry point of the process, found by name when it starts. */
@@ -322,29 +335,14 @@ es_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
-	jobs_context = AllocSetContextCreate(TopMemoryContext, "eventstore launcher",
-										 ALLOCSET_DEFAULT_SIZES);
+	launcher_context = AllocSetContextCreate(TopMemoryContext, "eventstore launcher", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(launcher_context);
+	es_demand_init(launcher_context);
 	before_shmem_exit(launcher_gone, (Datum) 0);
-	es_registry_set_launcher(true);
+	es_launcher_set(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	try_all_databases();
-
-	for (;;)
-	{
-		int			being_tried;
-
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		/* in this order: a request may be for the successor of one that ended */
-		being_tried = look_after_started();
-		forget_unwanted_jobs();
-		take_requests();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 start_wanted(being_tried), es_wait_event(ES_WAIT_LAUNCHER_MAIN));
-		ResetLatch(MyLatch);
-	}
+	es_children_take_in();
+	plan_visits();
+	es_demand_look_at_all(false);
+	take_rounds();
 }

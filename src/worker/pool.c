@@ -2,20 +2,19 @@
  * pool.c
  *		The workers that run projections: how many there are, and who they are.
  *
- * eventstore.max_workers slots in shared memory, for all databases together.  The
- * scheduler of a database starts a worker when projections wait and none of its
- * workers is idle; a worker that has had nothing to do for a while leaves, but the
- * last one of a database stays, for to start a process takes longer than a projection
- * may wait.  When all slots are taken, a database that has none asks for one: a
- * worker of another, idle or having run for a second, leaves.
+ * eventstore.max_workers slots in shared memory, for all databases together.  The launcher
+ * takes a slot and starts a worker for it; the worker leaves when it has had nothing to do
+ * for a while, or when the launcher asks it to make way for another process.
  *
  * Invariants
- * 1. A slot is taken by the scheduler before it starts a worker, and belongs to
- *    the worker once that has entered its pid.  The scheduler gives it back if the
- *    worker could not be started or has ended without entering.
+ * 1. A slot is taken by the launcher before it starts a worker, and belongs to the worker
+ *    once that has entered its pid.  The launcher gives it back if the worker could not be
+ *    started, and frees it if the worker has not entered in time.
  * 2. idle is set, with a full barrier, before the worker looks for work a last time
  *    and sleeps; whoever makes work due looks at idle after a full barrier.  So one
  *    of them sees the other.
+ * 3. Whoever clears idle has the worker look once more: the worker itself leaves only if
+ *    it was the one that cleared it.
  *
  * Locks: one LWLock, for moments; taken after all others but the figures' lock.
  * Crash: shared memory starts empty.
@@ -25,7 +24,6 @@
 #include <signal.h>
 
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -38,31 +36,28 @@
 #include "core/shmem.h"
 #include "worker/pool.h"
 
-/* Least time that a worker has before it leaves for another database. */
-#define SHARE_MS			1000
-/* Time after which another database's wish for a slot is forgotten. */
-#define WISH_MS				5000
 /* Time in which a worker that was started has to enter its pid. */
 #define START_PATIENCE_MS	30000
+/* Time in which a process that was asked to make way is expected to leave. */
+#define LEAVE_MS			1000
 
 typedef struct EsWorkerSlot
 {
 	Oid			dboid;			/* InvalidOid: free; pool lock */
 	pid_t		pid;			/* 0: being started; pool lock */
 	TimestampTz taken;			/* pool lock */
+	uint32		use;			/* how often it was taken; pool lock */
 	pg_atomic_uint32 procno;	/* of its PGPROC, + 1; 0: none */
 	pg_atomic_uint32 idle;		/* sleeps until it is woken */
+	pg_atomic_uint64 make_way;	/* is to leave since then: others wait; 0: it is not */
+	bool		asked_idle;		/* it was idle then; the launcher's own */
 } EsWorkerSlot;
 
 typedef struct EsPool
 {
 	LWLock	   *lock;
 	int			n;
-	Oid			wanted;			/* a database that found no slot */
-	TimestampTz wanted_at;
-	bool		urgent;			/* it has no worker at all */
-	bool		granted;		/* a worker leaves for it */
-	EsWorkerSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+	EsWorkerSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } EsPool;
 
 static EsPool *pool = NULL;
@@ -77,12 +72,6 @@ pool_size(void)
 	return add_size(offsetof(EsPool, slots), mul_size(MAX_SLOTS, sizeof(EsWorkerSlot)));
 }
 
-static int
-pool_locks(void)
-{
-	return 1;
-}
-
 static void
 attach_pool(void *memory, LWLockPadded *locks, bool fresh)
 {
@@ -95,6 +84,7 @@ attach_pool(void *memory, LWLockPadded *locks, bool fresh)
 	{
 		pg_atomic_init_u32(&pool->slots[i].procno, 0);
 		pg_atomic_init_u32(&pool->slots[i].idle, 0);
+		pg_atomic_init_u64(&pool->slots[i].make_way, 0);
 	}
 }
 
@@ -102,34 +92,10 @@ void
 es_pool_init(void)
 {
 	static const EsShmemPart part = {
-		"eventstore pool", pool_size, pool_locks, attach_pool
+		"eventstore pool", pool_size, NULL, 1, attach_pool
 	};
 
 	es_shmem_add(&part);
-}
-
-/* ---- scheduler ---- */
-
-/* Wake up to n idle workers of this database; how many there were. */
-static int
-wake_idle(int n)
-{
-	int			woken = 0;
-
-	pg_memory_barrier();		/* (2) */
-	for (int i = 0; i < pool->n && woken < n; i++)
-	{
-		EsWorkerSlot *slot = &pool->slots[i];
-		uint32		procno = pg_atomic_read_u32(&slot->procno);
-
-		if (slot->dboid == MyDatabaseId && procno != 0 &&
-			pg_atomic_exchange_u32(&slot->idle, 0) != 0)
-		{
-			SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
-			woken++;
-		}
-	}
-	return woken;
 }
 
 static void
@@ -139,46 +105,74 @@ free_slot(EsWorkerSlot *slot)
 	slot->pid = 0;
 	pg_atomic_write_u32(&slot->procno, 0);
 	pg_atomic_write_u32(&slot->idle, 0);
+	pg_atomic_write_u64(&slot->make_way, 0);
 }
 
-/* Let the idle workers of other databases leave.  Hold the lock. */
 static void
-ask_for_slot(bool urgent)
+wake(EsWorkerSlot *slot)
 {
-	if (pool->wanted != InvalidOid && !(urgent && !pool->urgent))
-		return;					/* one wish at a time */
-	pool->wanted = MyDatabaseId;
-	pool->wanted_at = GetCurrentTimestamp();
-	pool->urgent = urgent;
-	pool->granted = false;
-	for (int i = 0; i < pool->n; i++)
+	uint32		procno = pg_atomic_read_u32(&slot->procno);
+
+	if (procno != 0)
+		SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
+}
+
+/* ---- scheduler and launcher ---- */
+
+/* Wake up to n idle workers of a database; how many there were. */
+int
+es_pool_wake(Oid dboid, int n)
+{
+	int			woken = 0;
+
+	pg_memory_barrier();		/* (2) */
+	LWLockAcquire(pool->lock, LW_SHARED);
+	for (int i = 0; i < pool->n && woken < n; i++)
 	{
 		EsWorkerSlot *slot = &pool->slots[i];
-		uint32		procno = pg_atomic_read_u32(&slot->procno);
 
-		if (OidIsValid(slot->dboid) && slot->dboid != MyDatabaseId && procno != 0 &&
-			pg_atomic_read_u32(&slot->idle) != 0)
-			SetLatch(&ProcGlobal->allProcs[procno - 1].procLatch);
+		if (slot->dboid == dboid && pg_atomic_read_u32(&slot->idle) != 0 &&
+			pg_atomic_exchange_u32(&slot->idle, 0) != 0)
+		{
+			wake(slot);
+			woken++;
+		}
 	}
+	LWLockRelease(pool->lock);
+	return woken;
 }
 
-/* Take a free slot; NULL: there is none, or a worker of ours is starting (*starting). */
-static EsWorkerSlot *
-take_slot(bool *starting)
+/* ---- launcher ---- */
+
+EsWorkers
+es_pool_count(Oid dboid)
+{
+	EsWorkers	workers = {0};
+
+	LWLockAcquire(pool->lock, LW_SHARED);
+	for (int i = 0; i < pool->n; i++)
+	{
+		if (pool->slots[i].dboid != dboid)
+			continue;
+		workers.all++;
+		workers.starting += pool->slots[i].pid == 0;
+	}
+	LWLockRelease(pool->lock);
+	return workers;
+}
+
+/*
+ * Take a free slot for a worker of that database, and learn which use of the slot that is; -1:
+ * eventstore.max_workers is used up.
+ */
+int
+es_pool_take(Oid dboid, uint32 *use)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	EsWorkerSlot *found = NULL;
+	int			found = -1;
 	int			taken = 0;
-	int			own = 0;
-	int			room = es_guc_max_workers;
 
-	*starting = false;
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
-	if (pool->wanted == MyDatabaseId ||
-		TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS))
-		pool->wanted = InvalidOid;
-	if (pool->wanted != InvalidOid)
-		room--;					/* the last slot is not for us */
 	for (int i = 0; i < pool->n; i++)
 	{
 		EsWorkerSlot *slot = &pool->slots[i];
@@ -186,84 +180,118 @@ take_slot(bool *starting)
 		if (OidIsValid(slot->dboid) && slot->pid == 0 &&
 			TimestampDifferenceExceeds(slot->taken, now, START_PATIENCE_MS))
 			free_slot(slot);	/* it never came */
-		if (!OidIsValid(slot->dboid))
-			found = found == NULL ? slot : found;
-		else
-		{
+		if (OidIsValid(slot->dboid))
 			taken++;
-			own += slot->dboid == MyDatabaseId;
-			*starting |= slot->dboid == MyDatabaseId && slot->pid == 0;
-		}
+		else if (found < 0)
+			found = i;
 	}
-	if (*starting || taken >= room)
+	if (taken >= es_guc_max_workers)
+		found = -1;
+	if (found >= 0)
 	{
-		if (!*starting)
-			ask_for_slot(own == 0);
-		found = NULL;
-	}
-	if (found != NULL)
-	{
-		found->dboid = MyDatabaseId;
-		found->pid = 0;
-		found->taken = now;
+		pool->slots[found].dboid = dboid;
+		pool->slots[found].pid = 0;
+		pool->slots[found].taken = now;
+		*use = ++pool->slots[found].use;
 	}
 	LWLockRelease(pool->lock);
 	return found;
 }
 
-static void
-give_slot_back(EsWorkerSlot *slot)
+/*
+ * The worker could not be started, or has ended; the slot may be another's by now.  Has it
+ * ended before it entered?
+ */
+bool
+es_pool_give_back(int number, uint32 use)
 {
+	EsWorkerSlot *slot = &pool->slots[number];
+	bool		never_entered;
+
 	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
-	free_slot(slot);
+	never_entered = slot->use == use && OidIsValid(slot->dboid) && slot->pid == 0;
+	if (never_entered)
+		free_slot(slot);
 	LWLockRelease(pool->lock);
-}
-
-static bool
-start_worker(EsWorkerSlot *slot)
-{
-	BackgroundWorker worker = {0};
-	int32		number = (int32) (slot - pool->slots);
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_notify_pid = MyProcPid;
-	worker.bgw_main_arg = Int32GetDatum(number);
-	strlcpy(worker.bgw_library_name, "eventstore", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "es_worker_main", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "eventstore worker for database %u", MyDatabaseId);
-	strlcpy(worker.bgw_type, "eventstore worker", BGW_MAXLEN);
-	memcpy(worker.bgw_extra, &MyDatabaseId, sizeof(Oid));
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	return never_entered;
 }
 
 /*
- * "due" projections of this database are due: wake idle workers, and start one more worker if
- * they are too few.  Returns what there is too little of, if anything.
+ * Count one that was asked to make way, if it can be counted on: not if it has not left for
+ * LEAVE_MS.
  */
-EsShortage
-es_pool_serve(int due)
+void
+es_pool_note_asked(EsAsked *asked, TimestampTz since, bool was_idle)
 {
-	EsWorkerSlot *slot;
-	bool		starting;
-
-	if (due == 0 || wake_idle(due) >= due)
-		return ES_SHORTAGE_NONE;
-	slot = take_slot(&starting);
-	if (slot == NULL)			/* the workers that there are take turns */
-		return starting ? ES_SHORTAGE_NONE : ES_SHORTAGE_OF_WORKERS;
-	if (start_worker(slot))
-		return ES_SHORTAGE_NONE;
-	give_slot_back(slot);
-	return ES_SHORTAGE_OF_PROCESSES;
+	if (since == 0 || TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LEAVE_MS))
+		return;
+	if (was_idle)
+		asked->idle++;
+	else
+		asked->busy++;
 }
 
-/* Wake all idle workers of this database, though no projection is due. */
+/* Count workers, and those of them that were asked to make way. */
 void
-es_pool_stir(void)
+es_pool_count_asked(EsAsked *asked)
 {
-	(void) wake_idle(pool->n);
+	LWLockAcquire(pool->lock, LW_SHARED);
+	for (int i = 0; i < pool->n; i++)
+	{
+		EsWorkerSlot *slot = &pool->slots[i];
+
+		asked->there += OidIsValid(slot->dboid);
+		es_pool_note_asked(asked, (TimestampTz) pg_atomic_read_u64(&slot->make_way), slot->asked_idle);
+	}
+	LWLockRelease(pool->lock);
+}
+
+static int
+count_of(Oid dboid)
+{
+	int			n = 0;
+
+	for (int i = 0; i < pool->n; i++)
+		n += pool->slots[i].dboid == dboid;
+	return n;
+}
+
+/*
+ * Ask a worker to make way, for the database "dboid" if that is valid: an idle one, or one
+ * that has had its share of time, the longest serving first.  With "has_others" the database
+ * has workers already, and only takes a busy one from a database that has more.  False: there
+ * is none.
+ */
+bool
+es_pool_ask(Oid dboid, bool idle, bool has_others, long share_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	EsWorkerSlot *best = NULL;
+
+	LWLockAcquire(pool->lock, LW_SHARED);
+	for (int i = 0; i < pool->n; i++)
+	{
+		EsWorkerSlot *slot = &pool->slots[i];
+
+		if (!OidIsValid(slot->dboid) || slot->dboid == dboid || slot->pid == 0 ||
+			pg_atomic_read_u64(&slot->make_way) != 0)
+			continue;
+		if (idle ? pg_atomic_read_u32(&slot->idle) == 0 :
+			!TimestampDifferenceExceeds(slot->taken, now, share_ms))
+			continue;
+		if (!idle && has_others && count_of(slot->dboid) <= count_of(dboid) + 1)
+			continue;
+		if (best == NULL || slot->taken < best->taken)
+			best = slot;
+	}
+	if (best != NULL)
+	{
+		best->asked_idle = idle;
+		pg_atomic_write_u64(&best->make_way, (uint64) now);
+		wake(best);
+	}
+	LWLockRelease(pool->lock);
+	return best != NULL;
 }
 
 /* ---- worker ---- */
@@ -295,55 +323,27 @@ es_pool_enter(int number, Oid dboid)
 	return true;
 }
 
-/* Say that this worker sleeps; look for work once more before. */
-void
-es_pool_set_idle(bool idle)
-{
-	pg_atomic_write_u32(&own_slot->idle, idle ? 1 : 0);
-	pg_memory_barrier();		/* (2) */
-}
-
 /*
- * Does another database wait for a slot?  An idle worker makes room; one that has
- * had its share also does, for a database that has no worker at all.
+ * Say that this worker sleeps; look for work once more after that.  Or that it does not: was
+ * it woken, by whoever counts on it to look (3)?
  */
 bool
-es_pool_is_wanted_elsewhere(bool idle)
+es_pool_set_idle(bool idle)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	bool		leave;
-
-	/* a glance without the lock: almost always there is no wish */
-	if (pool->wanted == InvalidOid || pool->wanted == MyDatabaseId)
-		return false;
-	LWLockAcquire(pool->lock, LW_EXCLUSIVE);
-	leave = pool->wanted != InvalidOid && pool->wanted != MyDatabaseId && !pool->granted &&
-		(idle || pool->urgent) &&
-		TimestampDifferenceExceeds(own_slot->taken, now, SHARE_MS) &&
-		!TimestampDifferenceExceeds(pool->wanted_at, now, WISH_MS);
-	if (leave)
-		pool->granted = true;
-	LWLockRelease(pool->lock);
-	return leave;
+	return pg_atomic_exchange_u32(&own_slot->idle, idle ? 1 : 0) == 0;	/* (2) */
 }
 
-/* Having had nothing to do: is there a reason to leave? */
+/* Is this worker to leave: does another process wait, or are there more than there may be? */
 bool
-es_pool_may_leave(void)
+es_pool_is_to_leave(void)
 {
-	bool		others = false;
 	int			taken = 0;
 
-	LWLockAcquire(pool->lock, LW_SHARED);
+	if (pg_atomic_read_u64(&own_slot->make_way) != 0)
+		return true;
 	for (int i = 0; i < pool->n; i++)
-	{
-		EsWorkerSlot *slot = &pool->slots[i];
-
-		taken += OidIsValid(slot->dboid);
-		others |= slot != own_slot && slot->dboid == MyDatabaseId && slot->pid != 0;
-	}
-	LWLockRelease(pool->lock);
-	return others || taken > es_guc_max_workers;
+		taken += OidIsValid(pool->slots[i].dboid);
+	return taken > es_guc_max_workers;
 }
 
 /* ---- statements that need a database to themselves ---- */

@@ -8,14 +8,19 @@
  * MARK_INTERVAL_MS.  While the log is busy and nobody waits it is not woken at
  * all: it looks when the next mark is due.
  *
+ * It leaves when it has had nothing to do for LINGER_MS, and when the launcher asks it to make
+ * way for a process of another database: at once if it has nothing to do, else when the head
+ * is recorded.  What is left undone makes the database due again.
+ *
  * Invariants
  * 1. wake_wanted is set, with a full barrier, before the head is computed that
  *    decides to sleep: a transaction that ends later finds it set.
  * 2. The head that is recorded was computed before the recording transaction
  *    began (mark.c), for the store that it is recorded in.
  * 3. It sleeps outside of transactions, and holds no snapshot while it does.
- * 4. A scheduler that leaves because the store is another one asks for a successor
- *    (leave_office): an append to the new store found us in office and did not ask.
+ * 4. Nothing is lost while it leaves: it says that nobody is in office, looks once more at all
+ *    that it would have been woken for, and goes on, or has a successor started, if there is
+ *    anything (log/database.c, 2).
  * 5. A look without a lock on event_log publishes nothing: meanwhile the entry may
  *    have been set up anew for another store.
  * 6. One NOTIFY stands for all that has become readable since the last: with the mark, at
@@ -56,52 +61,98 @@
 #define MARK_INTERVAL_MS	100
 /* Time between two looks at the tables: are the store and its projections what they were? */
 #define CHECK_INTERVAL_MS	10000
-/* Time to the next look while projections wait for a worker that is busy, */
-#define WORKERS_BUSY_MS		100
-/* and for a process that the server has no slot for. */
-#define NO_SLOT_MS			10000
 /* Shortest time between two wake-ups of readers and workers. */
 #define WAKE_INTERVAL_MS	1
+/* Time without anything to do after which it leaves. */
+#define LINGER_MS			6000
+/* Least time until a successor looks again, and where projections have found no room. */
+#define AGAIN_MS			1000
+#define NO_ROOM_MS			10000
 
 /* What this process tends, and what it has done about it. */
 typedef struct EsOffice
 {
 	EsDatabase *db;
 	Oid			store;
+	bool		store_is_there;
 	bool		check_store;	/* look in the tables whether the store is there, */
 	TimestampTz next_check;		/* as from then on */
 	bool		synced;			/* the projections are taken in, */
-	uint32		changes_seen;	/* after that many changes of their list */
+	uint32		changes_seen;	/* after that many changes of the tables, */
+	int			without_entry;	/* but for those that found no room */
+	bool		looked;			/* it has taken a round */
 	int64		announced;		/* the head that waiting readers were woken for, */
+	TimestampTz announced_at;
 	int64		recorded;		/* that the mark says, */
 	TimestampTz next_mark;		/* and when it may say the next one */
+	TimestampTz busy_at;		/* when there was last anything to do; 0: never */
+	bool		to_be_woken;	/* it has set wake_wanted */
 } EsOffice;
 
+/* Nobody is in office: is there anything that the scheduler would have been woken for (4)? */
+static bool
+is_called(const EsOffice *office)
+{
+	EsDatabase *db = office->db;
+
+	return pg_atomic_read_u64(&db->wanted_since) != 0 ||
+		pg_atomic_read_u32(&db->changes) != office->changes_seen ||
+		db->store != office->store ||
+		(pg_atomic_read_u32(&db->sealed) != 0 && es_registry_glance(db) > office->recorded);
+}
+
+/*
+ * This process ends: by itself, by an error, or because a statement needs the database to itself.
+ * After such a statement nobody comes back at once, unless there is something to do: there may be
+ * many, one after the other.
+ */
 static void
 leave_office(int code, Datum arg)
 {
 	const EsOffice *office = (EsOffice *) DatumGetPointer(arg);
 	EsDatabase *db = office->db;
-	bool		replaced;
+	bool		returns = code == 0;
+	bool		evicted;
 
-	LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+	LWLockAcquire(es_databases_lock(), LW_EXCLUSIVE);
+	evicted = !returns && db->holds > 0;
+	if (evicted)
+		pg_atomic_write_u64(&db->visit_at, (uint64) TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LINGER_MS));
 	if (db->scheduler_pid == MyProcPid)
 	{
 		db->scheduler_pid = 0;
-		/* ended to make room for a statement is no failure */
-		db->scheduler_returned = code == 0 || db->holds > 0;
+		db->scheduler_returned = returns || evicted;	/* to make room is no failure */
 		pg_atomic_write_u32(&db->scheduler, 0);
 		pg_atomic_write_u32(&db->wake_wanted, 0);
 	}
-	pg_memory_barrier();		/* (4): the twin is in registry.c, leave_slot_at_end */
-	replaced = db->store != office->store;
-	if (replaced)
-		db->scheduler_wanted = true;
-	LWLockRelease(es_registry_lock());
-	if (replaced)
-		es_registry_wake_launcher();
-	es_figures_forget_store(office->store);
-	es_pool_stir();				/* an idle worker sees whether there still is a store */
+	LWLockRelease(es_databases_lock());
+	if (returns && !office->store_is_there)
+	{
+		es_figures_forget_store(office->store);
+		(void) es_pool_wake(MyDatabaseId, PG_INT32_MAX);	/* idle workers see it */
+	}
+	pg_memory_barrier();		/* (4) */
+	if (evicted ? is_called(office) : !returns || db->store != office->store)
+		es_database_call_scheduler(db);
+	else
+		es_database_list_due(db);
+}
+
+static void
+enter_office(EsOffice *office, EsDatabase *db, bool wanted)
+{
+	pg_atomic_write_u64(&db->make_way, 0);
+	pg_atomic_write_u64(&db->visit_at, 0);
+	pg_atomic_write_u64(&db->tried_at, 0);
+	db->scheduler_pid = MyProcPid;
+	db->scheduler_returned = false;
+	db->scheduler_rests = false;
+	db->in_office_since = GetCurrentTimestamp();
+	pg_atomic_write_u32(&db->scheduler, es_compat_proc_number(MyProc) + 1);
+	office->db = db;
+	office->store = db->store;
+	office->store_is_there = true;
+	office->busy_at = wanted ? db->in_office_since : 0;
 }
 
 /*
@@ -111,9 +162,11 @@ leave_office(int code, Datum arg)
 static bool
 take_office(EsOffice *office)
 {
-	EsDatabase *db = NULL;
+	EsDatabase *db = es_database_of(MyDatabaseId, false);
 	const EsCatalog *cat;
 	bool		taken = false;
+	/* before the look: whoever asks from now on may have made the store */
+	bool		wanted = db != NULL && pg_atomic_exchange_u64(&db->wanted_since, 0) != 0;
 
 	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
@@ -121,32 +174,30 @@ take_office(EsOffice *office)
 	{
 		db = es_positions_attach(cat);
 		es_timeline_settle(db, cat);
-		LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+		LWLockAcquire(es_databases_lock(), LW_EXCLUSIVE);
 		taken = db->scheduler_pid == 0 && db->holds == 0;
 		if (taken)
-		{
-			db->scheduler_pid = MyProcPid;
-			db->scheduler_returned = false;
-			db->scheduler_wanted = false;
-			pg_atomic_write_u32(&db->scheduler, es_compat_proc_number(MyProc) + 1);
-			office->db = db;
-			office->store = db->store;
-		}
-		LWLockRelease(es_registry_lock());
+			enter_office(office, db, wanted);
+		else
+			db->scheduler_returned = true;	/* kept out by a statement, it has not failed */
+		LWLockRelease(es_databases_lock());
 		if (taken)
 			before_shmem_exit(leave_office, PointerGetDatum(office));
+		else
+			es_database_call_scheduler(db);
 	}
-	else if ((db = es_registry_database(MyDatabaseId, false)) != NULL)
+	else if (db != NULL)
 	{
 		/* Dropped since it was asked for: nothing to come back for. */
-		LWLockAcquire(es_registry_lock(), LW_EXCLUSIVE);
+		LWLockAcquire(es_databases_lock(), LW_EXCLUSIVE);
 		db->scheduler_returned = db->scheduler_pid == 0;
-		db->scheduler_wanted = false;
-		LWLockRelease(es_registry_lock());
+		LWLockRelease(es_databases_lock());
+		es_figures_forget_store(db->store);
+		pg_atomic_write_u64(&db->visit_at, 0);
 	}
 	es_session_finish();
 	if (taken)
-		es_registry_wake_launcher();	/* the next one may be tried */
+		es_launcher_wake();		/* the next one may be visited */
 	return taken;
 }
 
@@ -206,17 +257,19 @@ record_head(Oid store, int64 head)
 static bool
 sync_projections(EsOffice *office)
 {
-	uint32		changes = pg_atomic_read_u32(&office->db->projections_changed);
+	uint32		changes = pg_atomic_read_u32(&office->db->changes);
 	const EsCatalog *cat;
 
 	if (office->synced && office->changes_seen == changes)
 		return true;
+	if (office->changes_seen != changes)
+		es_scavenger_note_change();
 	office->synced = false;
 	es_session_begin();
 	cat = es_catalog_lock_if_there(AccessShareLock);
 	if (cat != NULL && cat->position_register == office->store)
 	{
-		es_projections_sync(cat);
+		office->without_entry = es_projections_sync(cat);
 		office->synced = true;
 		office->changes_seen = changes;
 	}
@@ -229,12 +282,13 @@ sync_projections(EsOffice *office)
  * transaction that appended wakes us.
  */
 static bool
-want_wake_up(const EsOffice *office)
+want_wake_up(EsOffice *office)
 {
 	bool		waiters = pg_atomic_read_u32(&office->db->waiters) > 0 ||
 		es_figures_count(office->store) > 0;
 
-	if (waiters || office->announced == office->recorded)
+	office->to_be_woken = waiters || office->announced == office->recorded;
+	if (office->to_be_woken)
 	{
 		pg_atomic_write_u32(&office->db->wake_wanted, 1);
 		pg_memory_barrier();	/* (1) */
@@ -242,24 +296,30 @@ want_wake_up(const EsOffice *office)
 	return waiters;
 }
 
-/* Wake those who wait for the head to move, if it has. */
+/*
+ * Wake those who wait for the head to move, if it has.  If that was done a moment ago, first
+ * let the moment pass: what ends meanwhile is told with it.
+ */
 static void
 announce_head(EsOffice *office, int64 head, bool waiters)
 {
 	EsDatabase *db = office->db;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = office->announced_at + WAKE_INTERVAL_MS * INT64CONST(1000);
 
 	if (head <= office->announced)
 		return;
+	if (waiters && now < next)
+	{
+		pg_atomic_write_u32(&db->wake_wanted, 0);
+		pg_usleep(next - now);
+		SetLatch(MyLatch);		/* decide anew how to sleep (1) */
+		return;
+	}
 	ConditionVariableBroadcast(&db->head_moved);
 	ConditionVariableBroadcast(&db->progress_moved);	/* of inline ones */
 	office->announced = head;
-	if (waiters)
-	{
-		/* What ends meanwhile is found by the next look. */
-		pg_atomic_write_u32(&db->wake_wanted, 0);
-		pg_usleep(WAKE_INTERVAL_MS * 1000L);
-		SetLatch(MyLatch);
-	}
+	office->announced_at = now;
 }
 
 /*
@@ -284,31 +344,24 @@ record_if_due(EsOffice *office, int64 head, long sleep)
 }
 
 /*
- * Have the projections run that are due.  How long to sleep at most, in milliseconds.
+ * Have the projections run that are due: wake workers, or let the launcher see to it.  How long
+ * to sleep at most, in milliseconds.
  */
 static long
 serve_projections(const EsOffice *office, int64 head, long sleep)
 {
-	static bool warned = false;
 	EsDatabase *db = office->db;
-	TimestampTz next;
-	/* while the log can be restored none is run: see worker.c, claim_projection */
-	bool		sealed = pg_atomic_read_u32(&db->sealed) != 0;
-	int			due = sealed ? es_figures_due(office->store, head, &next) : 0;
-	EsShortage	shortage = es_pool_serve(due);
+	EsDue		due;
 
-	pg_atomic_write_u32(&db->shortage, shortage);
-	if (shortage == ES_SHORTAGE_OF_PROCESSES && !warned)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("eventstore could not start a worker: no background worker slot is free"),
-				 errdetail("%d projections wait.", due),
-				 errhint("Raise max_worker_processes.")));
-	warned = shortage == ES_SHORTAGE_OF_PROCESSES;
-	if (due > 0)
-		sleep = Min(sleep, shortage == ES_SHORTAGE_OF_PROCESSES ? NO_SLOT_MS : WORKERS_BUSY_MS);
-	if (sealed && next != 0)
-		sleep = Min(sleep, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next));
+	/* while the log can be restored none is run: see worker.c, claim_projection */
+	if (pg_atomic_read_u32(&db->sealed) == 0)
+		return sleep;
+	due = es_figures_due(db->dboid, office->store, head);
+	if (due.waiting > 0 && es_pool_wake(db->dboid, due.waiting) < due.waiting &&
+		pg_atomic_read_u64(&db->waits_since) == 0)
+		es_database_list_due(db);
+	if (due.next != 0)
+		sleep = Min(sleep, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due.next));
 	return sleep;
 }
 
@@ -330,6 +383,116 @@ plan_check(EsOffice *office)
 	return TimestampDifferenceMilliseconds(now, office->next_check);
 }
 
+/* Whoever has called during this round is heard, though a wait for a lock resets our latch. */
+static void
+heed_calls(const EsOffice *office)
+{
+	EsDatabase *db = office->db;
+
+	if (pg_atomic_read_u64(&db->wanted_since) != 0 ||
+		pg_atomic_read_u32(&db->changes) != office->changes_seen ||
+		(office->to_be_woken && pg_atomic_read_u32(&db->wake_wanted) == 0))
+		SetLatch(MyLatch);
+}
+
+/* ---- leaving ---- */
+
+/* When a successor is wanted though nobody asks for one; 0: never. */
+static TimestampTz
+next_visit(const EsOffice *office)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz room = TimestampTzPlusMilliseconds(now, NO_ROOM_MS);
+	TimestampTz at = es_scavenger_next(office->db);
+
+	if (office->without_entry > 0 && (at == 0 || room < at))
+		at = room;
+	return at == 0 ? 0 : Max(at, TimestampTzPlusMilliseconds(now, AGAIN_MS));
+}
+
+/* Leave, unless there is something to do after all.  Has it left? */
+static bool
+leave(EsOffice *office, int64 head, bool make_way)
+{
+	EsDatabase *db = office->db;
+
+	pg_atomic_write_u64(&db->visit_at, (uint64) next_visit(office));
+	es_figures_rest(office->store, head);
+	pg_atomic_write_u32(&db->wake_wanted, 0);
+	pg_atomic_write_u32(&db->scheduler, 0);
+	pg_memory_barrier();
+	if (!is_called(office))
+		return true;
+	if (make_way)
+	{
+		es_database_call_scheduler(db);
+		return true;
+	}
+	pg_atomic_write_u64(&db->visit_at, 0);
+	pg_atomic_write_u32(&db->scheduler, es_compat_proc_number(MyProc) + 1);
+	pg_memory_barrier();
+	office->synced = false;		/* its entries may have made room for others */
+	return false;
+}
+
+/*
+ * Is it time to leave?  "called": this round has found something to do.  How long to sleep at
+ * most, in milliseconds; -1: it has left.
+ */
+static long
+plan_leave(EsOffice *office, int64 head, bool called, long sleep)
+{
+	EsDatabase *db = office->db;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end;
+	bool		make_way = pg_atomic_read_u64(&db->make_way) != 0;
+	bool		told = head <= Min(office->recorded, office->announced);
+	bool		rests = told && !es_scavenger_is_at_work();
+
+	db->scheduler_rests = rests;
+	if (!told || called)
+		office->busy_at = now;	/* but not by a pass: that comes again and again */
+	end = TimestampTzPlusMilliseconds(office->busy_at, office->busy_at != 0 ? LINGER_MS : 0);
+	if (make_way ? told : rests && now >= end)
+		return leave(office, head, make_way) ? -1 : 0;
+	return rests ? Min(sleep, TimestampDifferenceMilliseconds(now, end)) : sleep;
+}
+
+/* ---- the process ---- */
+
+/* One look at all that there is to do.  How long to sleep; -1: it has left. */
+static long
+take_round(EsOffice *office)
+{
+	EsDatabase *db = office->db;
+	int64		head;
+	bool		waiters;
+	bool		called;
+	long		sleep = plan_check(office);
+
+	if (pg_atomic_read_u64(&db->wanted_since) != 0)
+		(void) pg_atomic_exchange_u64(&db->wanted_since, 0);	/* what is wanted is looked for now */
+	called = office->looked && pg_atomic_read_u32(&db->changes) != office->changes_seen;
+	office->store_is_there = false;
+	if (!sync_projections(office))
+		return -1;
+	waiters = want_wake_up(office);
+	if (!look_at_head(office, office->check_store, &head))
+		return -1;
+	called |= office->looked && head > office->announced;
+	office->looked = true;
+	announce_head(office, head, waiters);
+	sleep = serve_projections(office, head, sleep);
+	if (pg_atomic_read_u32(&db->sealed))
+		sleep = es_scavenger_run(db, sleep);
+	sleep = record_if_due(office, head, sleep);
+	if (sleep < 0)
+		return -1;
+	office->store_is_there = true;
+	heed_calls(office);
+	return plan_leave(office, head, called, sleep);
+}
+
 /* The entry point of the process, found by name when it starts. */
 extern PGDLLEXPORT void es_scheduler_main(Datum arg);
 
@@ -349,8 +512,6 @@ es_scheduler_main(Datum arg)
 
 	for (;;)
 	{
-		int64		head;
-		bool		waiters;
 		long		sleep;
 
 		CHECK_FOR_INTERRUPTS();
@@ -359,17 +520,7 @@ es_scheduler_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		sleep = plan_check(&office);
-		if (!sync_projections(&office))
-			return;
-		waiters = want_wake_up(&office);
-		if (!look_at_head(&office, office.check_store, &head))
-			return;
-		announce_head(&office, head, waiters);
-		sleep = serve_projections(&office, head, sleep);
-		if (pg_atomic_read_u32(&office.db->sealed))
-			sleep = es_scavenger_run(office.store, sleep);
-		sleep = record_if_due(&office, head, sleep);
+		sleep = take_round(&office);
 		if (sleep < 0)
 			return;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

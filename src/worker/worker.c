@@ -4,7 +4,8 @@
  *
  * It claims the projection that has waited longest, runs one batch in one
  * transaction, gives it back, and claims the next.  With nothing to do it sleeps
- * until the scheduler wakes it.
+ * until the scheduler or the launcher wakes it, and leaves after LINGER_MS; after a batch it
+ * leaves if the launcher has asked it to make way for another process.
  *
  * An error ends the transaction, not the process: it is aborted as a whole, as the
  * autovacuum worker does it (postmaster/autovacuum.c), and what is to be done about
@@ -22,7 +23,7 @@
  * 4. It sleeps outside of transactions.
  *
  * Locks: those of a batch.
- * Crash: see 3; the server restarts, and the scheduler starts workers anew.
+ * Crash: see 3; the server restarts, and the launcher starts workers anew.
  */
 #include "postgres.h"
 
@@ -51,11 +52,12 @@
 #include "projections/failure.h"
 #include "projections/progress.h"
 #include "projections/switch.h"
+#include "projections/turn.h"
 #include "worker/pool.h"
 #include "worker/session.h"
 
-/* Idle time after which a worker that is not needed leaves. */
-#define IDLE_MS				10000
+/* Time without anything to do after which a worker leaves. */
+#define LINGER_MS			6000
 /* Greatest number of turns a second, of all projections together, that find nothing. */
 #define IDLE_LOOKS			1000
 /* Delay before a projection is run again whose failure could not be recorded. */
@@ -63,6 +65,10 @@
 
 /* The projection that this worker runs now; NULL: none. */
 static EsFigures *claimed = NULL;
+/* When it last ran one, or began to look for one. */
+static TimestampTz busy_at = 0;
+/* This worker has connected, and seen whether there is a store. */
+static bool began = false;
 static TimeoutId batch_timeout;
 static volatile sig_atomic_t batch_timed_out = false;
 
@@ -78,7 +84,7 @@ time_is_up(void)
 static void
 release_claim(void)
 {
-	es_figures_release(claimed);
+	es_turn_release(claimed);
 	claimed = NULL;
 	/* a cancel was for a statement that wanted the projection (2); no other can come now */
 	QueryCancelPending = false;
@@ -90,7 +96,7 @@ die_claimed(int code, Datum arg)
 {
 	if (claimed == NULL)
 		return;
-	es_figures_note_death(claimed);
+	es_turn_note_death(claimed);
 	release_claim();
 }
 
@@ -136,7 +142,7 @@ run_batch(EsCatchup *catchup)
 	}
 	es_session_finish();
 	if (catchup->events > 0)
-		es_figures_end(claimed, catchup->events);
+		es_turn_end(claimed, catchup->events);
 }
 
 /*
@@ -154,7 +160,7 @@ run_switch(EsCatchup *catchup)
 	if (catchup->cat != NULL &&
 		!es_switch_to_inline(catchup->cat, catchup->id, claimed, &in_the_way) && in_the_way != NULL)
 	{
-		es_figures_note_no_switch(claimed);
+		es_turn_note_no_switch(claimed);
 		es_progress_note_obstacle(catchup->id, in_the_way, ERRCODE_LOCK_NOT_AVAILABLE);
 	}
 	es_session_finish();
@@ -172,17 +178,17 @@ explain_timeout(ErrorData *error)
 static void
 note_failure(EsCatchup *catchup, ErrorData *error)
 {
-	if (es_figures_was_interrupted(claimed) && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+	if (es_turn_was_interrupted(claimed) && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		!batch_timed_out)
 	{
-		es_figures_put_off(claimed, ES_INTERRUPTED_MS, 0);
+		es_turn_put_off(claimed, ES_INTERRUPTED_MS, 0);
 		return;
 	}
 	/* should recording it fail as well, and end this process */
-	es_figures_put_off(claimed, UNRECORDED_MS, 0);
+	es_turn_put_off(claimed, UNRECORDED_MS, 0);
 	HOLD_CANCEL_INTERRUPTS();	/* a statement that wants the projection waits a moment */
 	es_session_begin();
-	es_failure_handle(claimed_store(), claimed, catchup->events, es_figures_events_done(), error);
+	es_failure_handle(claimed_store(), claimed, catchup->events, es_turn_events_done(), error);
 	es_session_finish();
 	RESUME_CANCEL_INTERRUPTS();
 }
@@ -200,13 +206,13 @@ take_turn(MemoryContext context)
 
 	batch_timed_out = false;
 	es_call_forget_failure();
-	es_figures_begin(claimed);
+	es_turn_begin(claimed);
 	PG_TRY();
 	{
 		if (es_guc_projection_timeout > 0)
 			enable_timeout_after(batch_timeout, es_guc_projection_timeout);
 		run_batch(&catchup);
-		if (catchup.runs && catchup.complete && es_figures_is_time_to_switch(claimed))
+		if (catchup.runs && catchup.complete && es_turn_is_time_to_switch(claimed))
 			run_switch(&catchup);
 		disable_timeout(batch_timeout, false);
 	}
@@ -230,9 +236,9 @@ take_turn(MemoryContext context)
 	if (error != NULL)
 		note_failure(&catchup, error);
 	else if (!catchup.runs)
-		es_figures_put_off(claimed, ES_INTERRUPTED_MS, 0);
+		es_turn_put_off(claimed, ES_INTERRUPTED_MS, 0);
 	else if (catchup.complete && catchup.events == 0)
-		es_figures_put_off(claimed, es_figures_count(claimed->store) * 1000 / IDLE_LOOKS, 0);
+		es_turn_put_off(claimed, es_figures_count(claimed->store) * 1000 / IDLE_LOOKS, 0);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(context);
 	return error != NULL || catchup.cat != NULL;
@@ -278,49 +284,81 @@ store_has_gone(EsDatabase *db, Oid store)
 		(find_own_store(&store_now) == NULL || store_now != store);
 }
 
+/* Whoever starts workers sees anew when which projection is due. */
+static void
+tell_what_is_due(EsDatabase *db)
+{
+	if (pg_atomic_read_u32(&db->scheduler) != 0)
+		es_database_wake_scheduler(db);
+	else
+		es_database_list_due(db);
+}
+
 /*
- * Wait until there may be something to do.  False: leave.
- *
- * The last worker of a database stays, and sleeps without a limit: all that concerns it
- * sets its latch (a projection that is due, another database that has none, the
- * scheduler's end, a reload).
+ * Wait until there may be something to do.  False: leave.  *in_vain: was this worker woken, or
+ * started, for a projection that is not due after all?  It stays no longer for that.
  */
 static bool
-sleep_until_woken(EsDatabase *db, Oid store)
+sleep_until_woken(EsDatabase *db, Oid store, bool *in_vain)
 {
-	static bool is_last = false;
+	TimestampTz end = TimestampTzPlusMilliseconds(busy_at, LINGER_MS);
 	int			events;
+	bool		woken;
 
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	set_ps_display("idle");
-	es_pool_set_idle(true);
+	(void) es_pool_set_idle(true);
 	claimed = claim_projection(db);
 	if (claimed != NULL)
 	{
-		es_pool_set_idle(false);
+		(void) es_pool_set_idle(false);
 		return true;
 	}
-	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (is_last ? 0 : WL_TIMEOUT),
-					   IDLE_MS, es_wait_event(ES_WAIT_WORKER_MAIN));
+	if (*in_vain)
+		tell_what_is_due(db);	/* a statement may have put it off: es_figures_interrupt */
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end),
+					   es_wait_event(ES_WAIT_WORKER_MAIN));
 	ResetLatch(MyLatch);
-	es_pool_set_idle(false);
-	is_last = (events & WL_TIMEOUT) != 0;
-	if (is_last)
-		return !es_pool_may_leave();
-	return !es_pool_is_wanted_elsewhere(true) && !store_has_gone(db, store);
+	woken = es_pool_set_idle(false);
+	*in_vain = woken;
+	if ((events & WL_TIMEOUT) != 0 && !woken)
+		return false;
+	return !es_pool_is_to_leave() && !store_has_gone(db, store);
 }
 
-/* There is no store: the scheduler, which started us, should look. */
+/*
+ * The store has gone, before we found it if that is InvalidOid: nothing of it is due any more,
+ * and the scheduler should look.
+ */
 static void
-make_scheduler_look(void)
+make_scheduler_look(Oid store)
 {
-	EsDatabase *db = es_registry_database(MyDatabaseId, false);
+	EsDatabase *db = es_database_of(MyDatabaseId, false);
 
 	if (db == NULL)
 		return;
-	pg_atomic_fetch_add_u32(&db->projections_changed, 1);
-	es_registry_wake_scheduler(db);
+	es_figures_forget_store(OidIsValid(store) ? store : db->store);
+	es_database_note_change(db);
+}
+
+/* This process ends before it could begin to work: no other one is started for a while. */
+static void
+note_failed_start(int code, Datum arg)
+{
+	EsDatabase *db = es_database_of(DatumGetObjectId(arg), false);
+
+	/* ended to make room for a statement is no failure */
+	if (code != 0 && !began && db != NULL && db->holds == 0)
+		pg_atomic_write_u32(&db->worker_failed, 1);
+}
+
+/* Before the slot is free again: the launcher sees what is left to do. */
+static void
+tell_at_end(int code, Datum arg)
+{
+	tell_what_is_due((EsDatabase *) DatumGetPointer(arg));
 }
 
 /* The entry point of the process, found by name when it starts. */
@@ -334,6 +372,7 @@ es_worker_main(Datum arg)
 	Oid			dboid;
 	Oid			store = InvalidOid;
 	bool		there;
+	bool		in_vain = true;
 
 	memcpy(&dboid, MyBgworkerEntry->bgw_extra, sizeof(Oid));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -342,16 +381,20 @@ es_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	if (!es_pool_enter(DatumGetInt32(arg), dboid))
 		return;
+	before_shmem_exit(note_failed_start, ObjectIdGetDatum(dboid));
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 	es_session_set_up();
 	batch_timeout = RegisterTimeout(USER_TIMEOUT, time_is_up);
 	before_shmem_exit(die_claimed, (Datum) 0);
 	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
+	busy_at = GetCurrentTimestamp();
 	db = find_own_store(&store);
-
-	if (db == NULL)
-		make_scheduler_look();
+	began = true;
+	if (db != NULL)
+		before_shmem_exit(tell_at_end, PointerGetDatum(db));
+	else
+		make_scheduler_look(store);
 	while (db != NULL && db->store == store)
 	{
 		QueryCancelPending = false; /* there is nothing to cancel */
@@ -365,21 +408,20 @@ es_worker_main(Datum arg)
 			claimed = claim_projection(db);
 		if (claimed == NULL)
 		{
-			if (!sleep_until_woken(db, store))
+			if (!sleep_until_woken(db, store, &in_vain))
 				break;
 			continue;
 		}
+		in_vain = false;
 		there = take_turn(context);
+		busy_at = GetCurrentTimestamp();
 		release_claim();
 		ConditionVariableBroadcast(&db->progress_moved);
-		es_registry_wake_scheduler(db); /* it knows when the next one is due */
+		tell_what_is_due(db);
 		pgstat_report_stat(false);
 		if (!there)
-		{
-			es_figures_forget_store(store);
-			make_scheduler_look();
-		}
-		if (!there || es_pool_is_wanted_elsewhere(false))
+			make_scheduler_look(store);
+		if (!there || es_pool_is_to_leave())
 			break;
 	}
 }

@@ -356,9 +356,11 @@ sub waiting_works
 
 one($small, q{SELECT es_append('A', 'T')});
 log_says($small,
-	qr/WARNING: .*could not start a scheduler.*\n.*DETAIL.*\n.*HINT: .*max_worker_processes/,
+	qr/WARNING: .*1 database waits for a background process.*\n.*DETAIL.*\n.*HINT: .*max_worker_processes/,
 	'no worker slot is free: the log says so');
-gives($small, 'SELECT scheduler_pid FROM eventstore.status', '', 'status shows no scheduler');
+gives($small, <<'SQL', '|waiting for a process|max_worker_processes|t', 'status shows no scheduler, and why');
+SELECT scheduler_pid, background, worker_shortage, waiting_since < now() - interval '9 s' FROM eventstore.status
+SQL
 gives($small, q{SELECT version FROM es_append('A', 'T')}, '2', 'no scheduler: appends go on');
 gives($small, 'SELECT count(*) FROM es_read_all()', '2', 'no scheduler: reads go on');
 waiting_works('no scheduler: waiting readers look by themselves');

@@ -61,7 +61,7 @@ gives($node, q{SELECT es_wait_for_projection('p1', timeout => '500 ms')},
 	'f', 'max_workers = 0: nothing is applied');
 is_deeply([ pids_of($node, 'worker') ], [], 'max_workers = 0: there is no worker');
 gives($node, 'SELECT DISTINCT state, checkpoint, lag, worker_pid IS NULL FROM eventstore.projections',
-	'running|0|25|t', 'max_workers = 0: the view shows what waits');
+	'waiting for a worker|0|25|t', 'max_workers = 0: the view shows what waits');
 
 # ---- 200 on one, then on two ----
 
@@ -462,28 +462,38 @@ gives($node, 'SELECT count(*), count(DISTINCT position), max(position) FROM appl
 
 # ---- little room ----
 
-# PostgreSQL's own, the launcher, and two schedulers: no slot for a worker.  And shared
-# memory for three projections.
+# PostgreSQL's own, the launcher, and one more: schedulers and workers of all databases take
+# turns.  And shared memory for three projections.
 my $small = new_node('small', extension => 0, conf => <<'CONF');
 autovacuum = off
-max_worker_processes = 4
+max_worker_processes = 3
 eventstore.max_projections = 3
 CONF
 $small->safe_psql('template1', 'SELECT 1');
 create_database($small, $_) for 'first', 'second';
-wait_for_scheduler($small, $_) for 'first', 'second';
 for my $dbname ('first', 'second')
 {
 	$small->safe_psql($dbname, 'SELECT es_append($$A$$, $$Tick$$)');
+	gives($small, q{SELECT es_wait_for_projection('fill', timeout => '30 s')},
+		't', "one process is enough for all: $dbname", $dbname);
+	comes_true($small, 'SELECT recorded_head = head FROM eventstore.status', "and the head is recorded: $dbname",
+		dbname => $dbname);
 }
+$small->safe_psql('second', <<'SQL');
+SELECT es_create_projection('sleeper', query => 'SELECT pg_sleep(60) FROM es_batch LIMIT 1');
+SQL
+await($small, q{SELECT worker_pid IS NOT NULL FROM eventstore.projections WHERE name = 'sleeper'},
+	'the sleeper to have the process', 'second');
+$small->safe_psql('first', 'SELECT es_append($$A$$, $$Tick$$)');
 log_says($small,
-	qr/WARNING: .*could not start a worker.*\n.*DETAIL: .* wait.*\n.*HINT: .*max_worker_processes/,
+	qr/WARNING: .*1 database waits for a background process.*\n.*DETAIL: .*\n.*HINT: .*max_worker_processes/,
 	'no worker slot is free: the log says so');
-gives($small, 'SELECT state, lag, worker_pid IS NULL FROM eventstore.projections', 'running|1|t',
-	'the view shows the lag', 'first');
-gives($small, q{SELECT version FROM es_append('A', 'Tick')}, '2', 'appends go on', 'first');
+gives($small, <<'SQL', 'waiting for a worker|1|t|t|no worker slot (max_worker_processes)', 'the view shows the lag', 'first');
+SELECT state, lag, worker_pid IS NULL, since < now() - interval '9 s', reason FROM eventstore.projections
+SQL
+gives($small, q{SELECT version FROM es_append('A', 'Tick')}, '3', 'appends go on', 'first');
 gives($small, q{SELECT es_run_projection('fill')}, '2', 'a session can run it', 'first');
-accepted($small, 'DROP DATABASE second', 'a database less, and its scheduler');
+accepted($small, 'DROP DATABASE second', 'a database less, and its worker');
 $small->safe_psql('first', 'SELECT es_append($$A$$, $$Tick$$)');
 gives($small, q{SELECT es_wait_for_projection('fill', timeout => '60 s')},
 	't', 'a slot is free: a worker comes', 'first');

@@ -211,7 +211,7 @@ my $checkpoints = q{SELECT md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM (
     UNION ALL SELECT p::text FROM eventstore.dead_letter p) t};
 my $before = one($node, $lag);
 note($before);
-like($before, qr/async_query running t.*inline_query rebuilding t.*kept running t.*tally_inline catching up t/,
+like($before, qr/async_query waiting for a worker t.*inline_query rebuilding t.*kept waiting for a worker t.*tally_inline waiting for a worker t/,
 	'some are behind');
 my $digest = one($node, $checkpoints);
 

@@ -22,7 +22,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_node one gives error_of refused accepted
-  await comes_true log_says wait_until wait_for_restart wait_for_scheduler
+  await comes_true log_says wait_until wait_for_restart call_scheduler wait_for_scheduler
   open_session session_error session_start wait_for_wait vanish
   client finish_client reader_script
   log_digest broken_streams nothing_in_flight sound
@@ -161,7 +161,15 @@ sub wait_for_restart
 	return;
 }
 
-# The scheduler's pid, when there is one, other than that given; 0: none comes.
+# Wakes the scheduler of a database, or has one started: as a change of the projections does.
+sub call_scheduler
+{
+	my ($node, $dbname) = @_;
+	return one($node, 'UPDATE eventstore.projection SET name = name WHERE false', $dbname);
+}
+
+# Calls the scheduler, and gives its pid when there is one, other than that given; 0: none
+# comes.  It stays for some seconds.
 sub wait_for_scheduler
 {
 	my ($node, $dbname, $other) = @_;
@@ -169,6 +177,7 @@ sub wait_for_scheduler
 	$other //= 0;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
+	call_scheduler($node, $dbname);
 	await($node, "SELECT coalesce(scheduler_pid NOT IN (0, $other), false) FROM eventstore.status",
 		"a scheduler in $dbname", $dbname)
 	  or return 0;
