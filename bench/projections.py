@@ -1,4 +1,4 @@
-"""The cases of projections: catching up, inline, latency, and the worker itself.
+"""The cases of projections: catching up, inline, and the worker itself.
 
 As the others, each is called with a Bench (see run).
 """
@@ -10,8 +10,6 @@ import random
 import statistics
 import sys
 import time
-
-from figures import percentile99
 
 BATCH = 10_000                                          # events a transaction: the default of projections
 INT8, TEXT, JSONB = 20, 25, 3802                        # pg_type.oid
@@ -104,10 +102,9 @@ def catchup(bench):
                 script.write(';\n'.join(statements * times) + ';\n')
                 script.write('SELECT extract(epoch FROM clock_timestamp()) - :start AS seconds \\gset\n'
                              '\\echo :seconds\n')
-            workers = server.workers(database)
-            cpu = server.cpu(workers)
+            cpu = server.cpu(server.workers(database))
             seconds = float(server.script(database, path))
-            return {'rate': events * times / seconds, 'cpu': server.cpu(workers) - cpu}
+            return {'rate': events * times / seconds, 'cpu': server.cpu(server.workers(database)) - cpu}
         return measure
 
     def pair(what, name, column, by_hand, projection, target=None):
@@ -215,43 +212,6 @@ def inline(bench):
             sys.exit(f'parts_{side} does not hold every event')
 
 
-# Latency
-
-
-def latency(bench):
-    """How long an append takes to arrive in an idle asynchronous projection."""
-    server = bench.server
-    database = set_up(bench, 'latency')
-    server.sql(database, QUERY)
-    connection = bench.connect(database)
-    connection.prepare(b'append', b'SELECT * FROM es_append($1, $2, $3)')
-    connection.prepare(b'wait', b"SELECT es_wait_for_projection('daily')")
-    bench.report.header('latency', 'one append at a time; from its commit until the projection has applied it')
-
-    def wait():
-        start = time.perf_counter()
-        reached = connection.query(b'wait', [])
-        if reached != b't':
-            sys.exit(f'the projection did not come: {reached}\n{server.last_words()}')
-        return (time.perf_counter() - start) * 1000
-
-    applied, again = [], []
-    for number in range(bench.options.rounds):
-        bench.say(f'round {number + 1} of {bench.options.rounds}')
-        applied.append([])
-        again.append([])
-        for call in range(20 * bench.options.seconds):
-            time.sleep(random.uniform(0.02, 0.12))
-            connection.query(b'append', [f'Order-{number}-{call}'.encode(), bench.type.encode(), bench.data.encode()])
-            applied[-1].append(wait())
-            again[-1].append(wait())
-    connection.close()
-    bench.report.figure('commit to applied, median', 'ms', [statistics.median(a) for a in applied], ('<', 5.0))
-    bench.report.figure('  … 99 % within', 'ms', [percentile99(sum(applied, []))])
-    bench.report.figure('the wait itself, nothing to wait for, median', 'ms', [statistics.median(a) for a in again])
-    bench.report.figure('  … 99 % within', 'ms', [percentile99(sum(again, []))])
-
-
 # The worker
 
 
@@ -265,11 +225,11 @@ def private_memory(pid):
 
 
 def worker(bench):
-    """What a worker takes: memory while it applies a long log, CPU while it has nothing to do."""
+    """What a worker takes of memory while it applies a long log."""
     server, events = bench.server, bench.options.log
     database = set_up(bench, 'worker')
     store(bench, database, events)
-    bench.report.header('worker', f'memory of its own while it applies {events:,} events, and CPU without any')
+    bench.report.header('worker', f'memory of its own while it applies {events:,} events')
 
     def watch(name, projection):
         """Run a projection through the log; the memory of the worker that did most, after a tenth of it and at the end.
@@ -310,17 +270,5 @@ def worker(bench):
         bench.report.figure('  … at the end', 'MB', [at_the_end])
         bench.report.figure('  … how much more', 'MB', [warm and at_the_end - warm], ('<', 1.0), counted=True)
 
-    bench.say('idle')
-    pids = []
-    while len(pids) != 1:                               # others leave when they have been idle for 10 s
-        if not pids:
-            server.sql(database, f"SELECT es_append('Order-1', '{bench.type}', '{bench.data}')")
-        time.sleep(1)
-        pids = server.workers(database)
-    ticks = server.ticks(pids)
-    time.sleep(10)
-    ticks = server.ticks(pids) - ticks
-    bench.report.figure(f'CPU of the idle worker in 10 s, in 1/{TICK} s', 'ticks', [ticks], ('<', 1), counted=True)
 
-
-CASES = (catchup, inline, latency, worker)
+CASES = (catchup, inline, worker)

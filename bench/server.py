@@ -44,8 +44,10 @@ class Server:
             'listen_addresses': '',
             'unix_socket_directories': folder,
             'max_connections': 120,
-            # A scheduler for each case's databases, and the workers.
-            'max_worker_processes': 32,
+            # The schedulers and the workers of the databases that are awake.
+            'max_worker_processes': 80,
+            # A thousand in one database, and one in each of the others of the case wake.
+            'eventstore.max_projections': 1300,
             'shared_buffers': f'{min(8192, memory // 4)}MB',
             'fsync': 'on',
             'synchronous_commit': 'on',
@@ -110,7 +112,7 @@ class Server:
     def cpu(self, workers=()):
         """CPU seconds of all sessions that have ended: what the kernel has added up for the postmaster's children.
 
-        Workers do not end, as a rule: theirs is added.
+        That of workers that are there now is added.
         """
         time.sleep(0.2)                                 # the last session is on its way out
         with contextlib.suppress(OSError), open(os.path.join(self.data, 'postmaster.pid')) as pid:
@@ -164,6 +166,15 @@ class Server:
                     figures['latencies'] += [int(line.split()[2]) / 1000 for line in log]
             shutil.rmtree(logs)
         return figures
+
+    def start_pgbench(self, database, script, **variables):
+        """One client that runs a script until it is terminated."""
+        command = [os.path.join(self.bindir, 'pgbench'), '-n', '-M', 'prepared', '-T', '86400',
+                   '-f', os.path.join(self.folder, script)]
+        for name, value in dict(type=TYPE, data=DATA, **variables).items():
+            command += ['-D', f'{name}={value}']
+        return subprocess.Popen([*command, database], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self.identity)
 
     def measure(self, database, script, p99=False, **arguments):
         """The same; and WAL bytes and CPU seconds a transaction, p99 and the longest call in ms.

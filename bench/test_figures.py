@@ -47,6 +47,18 @@ class Interval(unittest.TestCase):
                 held += low <= math.log(2) <= high
             self.assertGreater(held / 4000, 0.94, count)
 
+    def test_of_another_share(self):
+        # 0.99 ** 367 > 0.025: too few to say what 99 % of them stay within
+        self.assertIsNone(figures.interval(range(367), 0.99))
+        self.assertEqual(figures.interval(range(368), 0.99)[1], 367)
+        draw = random.Random(2)
+        for count in (400, 1000):
+            held = 0
+            for _ in range(1000):
+                low, high = figures.interval([draw.expovariate(1) for _ in range(count)], 0.99)
+                held += low <= math.log(100) <= high
+            self.assertGreater(held / 1000, 0.94, count)
+
     def test_does_not_need_finite_values(self):
         self.assertEqual(figures.interval([1, 2, 3, 4, 5, math.inf]), (1, math.inf))
 
@@ -76,6 +88,12 @@ class Verdict(unittest.TestCase):
         self.assertEqual(figures.judge([1, 1, 1], ('≥', 0.5)), 'no verdict: 3 rounds')
         self.assertEqual(figures.judge([1], ('≥', 0.5)), 'no verdict: 1 round')
         self.assertEqual(figures.judge([], ('≥', 0.5)), 'no verdict: 0 rounds')
+
+    def test_of_what_99_percent_stay_within(self):
+        calls = list(range(1, 401))
+        self.assertEqual(figures.judge(calls, ('<', 500), share=0.99), 'met')
+        self.assertEqual(figures.judge(calls, ('<', 390), share=0.99), 'short')
+        self.assertEqual(figures.judge(calls[:300], ('<', 500), share=0.99), 'no verdict: 300 calls')
 
     def test_what_was_counted(self):
         for value, verdict in (0.9, 'met'), (1.0, 'short'):
@@ -114,6 +132,10 @@ class Table(unittest.TestCase):
         self.assertRegex(table, r'one side .* – +100 +– +\(6 of 6 measured nothing\)\n')
         self.assertIn('\n1 met, 1 short, 1 no verdict\nShort of the target:\n  group: bad: 0.50', table)
         self.assertIn('\nNo verdict; more rounds would say:\n  group: unsure: ', table)
+
+    def test_what_99_percent_stay_within(self):
+        table = self.print(('figure', dict(what='case', unit='ms', values=range(1, 1001), target=('<', 2000), share=0.99)))
+        self.assertRegex(table, r'case .* 991\.00 +983\.00–99\d\.00 .* < 2000\.00  met')
 
     def test_percentile(self):
         self.assertIsNone(figures.percentile99([]))
