@@ -300,9 +300,11 @@ es_demand_look_at_due(void)
 	}
 }
 
-/* Look at all, or, as a net, at those alone that somebody should have looked at. */
+/*
+ * Look at all, or at those alone that wait, and, as a net, that somebody should have looked at.
+ */
 void
-es_demand_look_at_all(bool missed_only)
+es_demand_look_at_all(bool known_only)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			n;
@@ -313,7 +315,8 @@ es_demand_look_at_all(bool missed_only)
 		EsDatabase *db = list[i];
 		uint64		visit_at = pg_atomic_read_u64(&db->visit_at);
 
-		if (!missed_only || pg_atomic_read_u64(&db->wanted_since) != 0 || pg_atomic_read_u32(&db->due) != 0 ||
+		if (!known_only || pg_atomic_read_u64(&db->waits_since) != 0 ||
+			pg_atomic_read_u64(&db->wanted_since) != 0 || pg_atomic_read_u32(&db->due) != 0 ||
 			(visit_at != 0 && (TimestampTz) visit_at <= now))
 			(void) es_demand_look(es_demand_job(db->dboid, true));
 	}

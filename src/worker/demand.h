@@ -37,7 +37,7 @@ extern EsJob *es_demand_job(Oid dboid, bool create);
 extern bool es_demand_look(EsJob *job);
 extern void es_demand_note_served(EsJob *job);
 extern void es_demand_look_at_due(void);
-extern void es_demand_look_at_all(bool missed_only);
+extern void es_demand_look_at_all(bool known_only);
 extern TimestampTz es_demand_look_at_timed(void);
 extern dlist_head *es_demand_queue(void);
 extern void es_demand_note_shortage(EsJob *job, EsShortage shortage);

@@ -94,7 +94,9 @@ es_launcher_init(void)
 /* ---- the queue ---- */
 
 /*
- * Start what is wanted, the longest waiting first (2).  What is there too little of?
+ * Start what is wanted, the longest waiting first (2).  What is there too little of?  Once
+ * workers are, those who want no more than one stay as they are, unlooked at: there may be
+ * thousands.
  */
 static EsShortage
 serve_queue(void)
@@ -108,6 +110,11 @@ serve_queue(void)
 		EsShortage	found = ES_SHORTAGE_NONE;
 		bool		served = false;
 
+		if (shortage == ES_SHORTAGE_OF_WORKERS && !job->wants_scheduler)
+		{
+			es_demand_note_shortage(job, shortage);
+			continue;
+		}
 		if (!es_demand_look(job))
 			continue;
 		if (job->wants_scheduler)

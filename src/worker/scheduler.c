@@ -8,7 +8,7 @@
  * MARK_INTERVAL_MS.  While the log is busy and nobody waits it is not woken at
  * all: it looks when the next mark is due.
  *
- * It leaves when it has had nothing to do for LINGER_MS, and when the launcher asks it to make
+ * It leaves when it has had nothing to do for ES_LINGER_MS, and when the launcher asks it to make
  * way for a process of another database: at once if it has nothing to do, else when the head
  * is recorded.  What is left undone makes the database due again.
  *
@@ -63,8 +63,6 @@
 #define CHECK_INTERVAL_MS	10000
 /* Shortest time between two wake-ups of readers and workers. */
 #define WAKE_INTERVAL_MS	1
-/* Time without anything to do after which it leaves. */
-#define LINGER_MS			6000
 /* Least time until a successor looks again, and where projections have found no room. */
 #define AGAIN_MS			1000
 #define NO_ROOM_MS			10000
@@ -117,7 +115,7 @@ leave_office(int code, Datum arg)
 	LWLockAcquire(es_databases_lock(), LW_EXCLUSIVE);
 	evicted = !returns && db->holds > 0;
 	if (evicted)
-		pg_atomic_write_u64(&db->visit_at, (uint64) TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LINGER_MS));
+		pg_atomic_write_u64(&db->visit_at, (uint64) TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ES_LINGER_MS));
 	if (db->scheduler_pid == MyProcPid)
 	{
 		db->scheduler_pid = 0;
@@ -452,7 +450,7 @@ plan_leave(EsOffice *office, int64 head, bool called, long sleep)
 	db->scheduler_rests = rests;
 	if (!told || called)
 		office->busy_at = now;	/* but not by a pass: that comes again and again */
-	end = TimestampTzPlusMilliseconds(office->busy_at, office->busy_at != 0 ? LINGER_MS : 0);
+	end = TimestampTzPlusMilliseconds(office->busy_at, office->busy_at != 0 ? ES_LINGER_MS : 0);
 	if (make_way ? told : rests && now >= end)
 		return leave(office, head, make_way) ? -1 : 0;
 	return rests ? Min(sleep, TimestampDifferenceMilliseconds(now, end)) : sleep;

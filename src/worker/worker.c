@@ -4,7 +4,7 @@
  *
  * It claims the projection that has waited longest, runs one batch in one
  * transaction, gives it back, and claims the next.  With nothing to do it sleeps
- * until the scheduler or the launcher wakes it, and leaves after LINGER_MS; after a batch it
+ * until the scheduler or the launcher wakes it, and leaves after ES_LINGER_MS; after a batch it
  * leaves if the launcher has asked it to make way for another process.
  *
  * An error ends the transaction, not the process: it is aborted as a whole, as the
@@ -56,8 +56,6 @@
 #include "worker/pool.h"
 #include "worker/session.h"
 
-/* Time without anything to do after which a worker leaves. */
-#define LINGER_MS			6000
 /* Greatest number of turns a second, of all projections together, that find nothing. */
 #define IDLE_LOOKS			1000
 /* Delay before a projection is run again whose failure could not be recorded. */
@@ -301,7 +299,7 @@ tell_what_is_due(EsDatabase *db)
 static bool
 sleep_until_woken(EsDatabase *db, Oid store, bool *in_vain)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(busy_at, LINGER_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(busy_at, ES_LINGER_MS);
 	int			events;
 	bool		woken;
 
