@@ -83,6 +83,10 @@ await($node, "SELECT clock_timestamp() > to_timestamp($try + 3)", 'the next try'
 cmp_ok(starts('dropped'), '<=', 3, 'a store that was dropped is not looked for again and again');
 cmp_ok(starts('closed'), '<=', 3, 'nor is a database tried at once that lets nobody in');
 
+# It was tried 1, 3, 7, 15 s after it first let nobody in, if it was tried again.
+await($node, "SELECT clock_timestamp() > to_timestamp($try + 18)", 'the time of further tries');
+cmp_ok(starts('closed', $closed_at), '<=', 2, 'a database that lets nobody in is not tried again');
+
 # These two are all that there is room for: what is due in "closed" waits for its next append.
 new_database($node, $_, $fails) for 'kept', 'brief';
 fails_and_rests($_) for 'kept', 'brief';
@@ -127,10 +131,6 @@ rests('postgres');
 $node->safe_psql('postgres', q{COMMIT PREPARED 'hides'});
 comes_true($node, 'NOT EXISTS (SELECT FROM eventstore.event_log)',
 	'what a prepared transaction has hidden is removed');
-
-# It was tried 1, 3, 7, 15 s after it first let nobody in, if it was tried again.
-await($node, "SELECT clock_timestamp() > to_timestamp($try + 18)", 'the time of further tries');
-cmp_ok(starts('closed', $closed_at), '<=', 2, 'a database that lets nobody in is not tried again');
 
 # ---- a process that does not make way ----
 
